@@ -1,0 +1,16 @@
+//! Where statements become permits. Pure: no I/O, no clock, no async.
+//!
+//! A protocol's [`machine::Machine`] turns bytes into [`corral_model::Statement`]s and asks for a
+//! [`decision::Decision`]. A [`decision::Permit`] is made from an allowing ruling *and* the
+//! recorder's receipt, and only a permit lets a statement's bytes into the
+//! [`buffers::TargetBuffer`]. This crate may not know any protocol, store or record format.
+
+pub mod buffers;
+pub mod decision;
+pub mod machine;
+pub mod tap;
+
+pub use buffers::{Buffers, Harmless, TargetBuffer};
+pub use decision::{Decision, Denial, DenialKind, Held, Permit, Receipt, Ruling, Verdict};
+pub use machine::{Admission, Input, Login, Machine, Output, Protocol, ProtocolSpec, Work};
+pub use tap::{Tap, TapError};

@@ -1,0 +1,226 @@
+//! What happened, as it is recorded and streamed: one JSON object a line (CONTRACT section 8).
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::ids::{ApprovalId, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
+use crate::run::RunEnd;
+use crate::statement::{Effects, ObjectRef, Parameter};
+
+/// One event with its place in a chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Number within its chain (a session's, or the gateway's), from 1 without gaps.
+    pub seq: u64,
+    /// `CHAIN:SEQ`, unique for ever.
+    pub id: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// Name of the gateway that wrote it.
+    pub gateway: String,
+    #[serde(flatten)]
+    pub origin: Origin,
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// Who and where; fields that do not apply are absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Origin {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sponsor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Names from the root run to this one: `ci-job/planner/executor-3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetName>,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseReason {
+    /// The client said goodbye or closed its connection.
+    Client,
+    /// The target closed or reset its connection.
+    Target,
+    /// Somebody killed the session or its run.
+    Killed,
+    /// Its run, token or session TTL passed.
+    Expired,
+    /// Its principal or sponsor was disabled.
+    Disabled,
+    /// Nothing was sent for longer than the limit allows.
+    Idle,
+    /// A budget of the run was spent.
+    Budget,
+    /// One side broke the protocol, or sent something that cannot be judged.
+    Protocol,
+    /// A masked result was not what the analysis had predicted.
+    Tripwire,
+    /// Its account can no longer be written.
+    Record,
+    /// The gateway stops.
+    Shutdown,
+    /// The gateway ended without closing it; found at the next start.
+    Lost,
+}
+
+/// What policy, or an approver, said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Allow,
+    Deny,
+    Hold,
+}
+
+/// The state of an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    Pending,
+    Approved,
+    Denied,
+    Expired,
+    Withdrawn,
+}
+
+/// A statement's text, or its digest when it is longer than
+/// [`crate::limits::EVENT_TEXT_BYTES_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EventText {
+    Whole(String),
+    Digest { sha256: String, bytes: u64 },
+}
+
+/// The kinds of events. Names are noun and past verb.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event")]
+pub enum EventBody {
+    #[serde(rename = "gateway.started")]
+    GatewayStarted { version: String, recovered_sessions: u64 },
+    #[serde(rename = "gateway.stopped")]
+    GatewayStopped {},
+    #[serde(rename = "config.changed")]
+    ConfigChanged {
+        by: String,
+        version: PolicyVersion,
+        /// `created target/orders-db`, `changed policy/shop`, `deleted user/ada`.
+        changes: Vec<String>,
+    },
+    #[serde(rename = "principal.disabled")]
+    PrincipalDisabled { name: String, by: String, runs_ended: u64, sessions_closed: u64 },
+    #[serde(rename = "principal.enabled")]
+    PrincipalEnabled { name: String, by: String },
+    #[serde(rename = "principal.signed_in")]
+    PrincipalSignedIn { name: String, method: String },
+    #[serde(rename = "principal.refused")]
+    PrincipalRefused { name: String, reason: String },
+    #[serde(rename = "run.started")]
+    RunStarted {
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<RunId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purpose: Option<String>,
+        targets: Vec<TargetName>,
+        ttl_s: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        started_by: Option<String>,
+    },
+    #[serde(rename = "run.refused")]
+    RunRefused { name: String, reason: String },
+    #[serde(rename = "run.ended")]
+    RunEnded { reason: RunEnd, by: String, sessions_closed: u64 },
+    #[serde(rename = "session.opened")]
+    SessionOpened {
+        protocol: String,
+        client_address: String,
+        tls: bool,
+        /// What the client says of itself: never decides anything.
+        claims: Vec<(String, String)>,
+    },
+    #[serde(rename = "session.refused")]
+    SessionRefused { reason: String, client_address: String },
+    #[serde(rename = "session.closed")]
+    SessionClosed {
+        reason: CloseReason,
+        statements: u64,
+        rows: u64,
+        bytes_to_client: u64,
+        bytes_to_target: u64,
+        duration_ms: u64,
+    },
+    #[serde(rename = "statement.decided")]
+    StatementDecided {
+        decision: String,
+        statement: EventText,
+        seq_in_session: StatementSeq,
+        verbs: Vec<String>,
+        effects: Effects,
+        objects: Vec<ObjectRef>,
+        functions: Vec<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parameters: Vec<Parameter>,
+        outcome: Outcome,
+        rules: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        policy_version: PolicyVersion,
+        in_transaction: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<ApprovalId>,
+    },
+    #[serde(rename = "statement.completed")]
+    StatementCompleted {
+        decision: String,
+        seq_in_session: StatementSeq,
+        /// `00000` when it succeeded; the protocol's own code otherwise.
+        code: String,
+        /// The protocol's own word for what was done (`UPDATE 3`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tag: Option<String>,
+        rows: u64,
+        bytes: u64,
+        duration_us: u64,
+    },
+    /// Rows as the client saw them, when the target's `record` asks for them.
+    #[serde(rename = "statement.rows")]
+    StatementRows {
+        seq_in_session: StatementSeq,
+        columns: Vec<String>,
+        rows: Vec<Vec<Option<String>>>,
+        /// Whether more rows went to the client than stand here.
+        truncated: bool,
+    },
+    #[serde(rename = "approval.requested")]
+    ApprovalRequested {
+        approval: ApprovalId,
+        decision: String,
+        groups: Vec<String>,
+        #[serde(with = "time::serde::rfc3339")]
+        expires_at: OffsetDateTime,
+    },
+    #[serde(rename = "approval.decided")]
+    ApprovalDecided {
+        approval: ApprovalId,
+        decision: String,
+        state: ApprovalState,
+        by: Vec<String>,
+        reason: String,
+    },
+    #[serde(rename = "rows.masked")]
+    RowsMasked { seq_in_session: StatementSeq, columns: Vec<String>, rows: u64 },
+    #[serde(rename = "session.tripped")]
+    SessionTripped { seq_in_session: StatementSeq, detail: String },
+    #[serde(rename = "record.checkpointed")]
+    RecordCheckpointed { entries: u64, sessions: u64 },
+}

@@ -1,0 +1,96 @@
+//! Every limit of Corral, with its unit and its reason. Reaching one denies or ends; it never
+//! forwards.
+
+use std::time::Duration;
+
+/// An id, in bytes: long enough for a UUID with a prefix, short enough for a table's column.
+pub const ID_BYTES_MAX: usize = 63;
+/// The name of a person, workload, group or policy, in bytes (an e-mail address has at most 254).
+pub const NAME_BYTES_MAX: usize = 254;
+/// A token as a client presents it, in bytes (CONTRACT section 5).
+pub const TOKEN_BYTES_MAX: usize = 64;
+
+/// One manifest file, in bytes, before it is parsed.
+pub const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
+/// Nodes of one manifest's YAML tree: far above any honest file, far below what costs a second.
+pub const MANIFEST_NODES_MAX: usize = 50_000;
+/// Nesting of one manifest's YAML tree.
+pub const MANIFEST_DEPTH_MAX: usize = 32;
+
+/// A client that has not finished its login by then is disconnected.
+pub const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
+/// Dialling and logging in to a target.
+pub const TARGET_LOGIN_DEADLINE: Duration = Duration::from_secs(15);
+/// Connections that have not logged in, at once and per listener: ten thousand mute connections
+/// cost at most this many small buffers.
+pub const PENDING_LOGINS_MAX: usize = 512;
+/// Sessions open at once on one gateway.
+pub const SESSIONS_MAX: usize = 10_000;
+
+/// One statement's text, in bytes: larger texts are refused, never forwarded unseen.
+pub const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+/// One message from a client, in bytes, parameters included.
+pub const CLIENT_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// One message from a client before it has logged in, in bytes (PostgreSQL: 10,000 for startup).
+pub const LOGIN_MESSAGE_BYTES_MAX: usize = 10_000;
+/// One message from a target that must be held whole (errors, row descriptions, masked rows), in
+/// bytes. Rows that need no mask stream through and are not held.
+pub const TARGET_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes waiting to be written to one side; above it, reading from the other side stops.
+pub const WRITE_BUFFER_BYTES_HIGH: usize = 256 * 1024;
+/// Bytes read from a socket at once.
+pub const READ_CHUNK_BYTES: usize = 32 * 1024;
+/// Prepared statements and portals that one session may keep open.
+pub const PREPARED_PER_SESSION_MAX: usize = 10_000;
+/// Statements that a client may send ahead before their answers arrive; above it reading stops.
+pub const PIPELINE_DEPTH_MAX: usize = 1_024;
+
+/// Stack of the threads that parse hostile statements, in bytes. Virtual memory only.
+pub const ANALYSIS_STACK_BYTES: usize = 64 * 1024 * 1024;
+/// Threads that analyse statements.
+pub const ANALYSIS_THREADS: usize = 2;
+/// Statements waiting for analysis, over all sessions.
+pub const ANALYSIS_QUEUE_LEN_MAX: usize = 1_024;
+/// Analysed statements kept, over all sessions of one target.
+pub const ANALYSIS_CACHE_LEN_MAX: usize = 4_096;
+/// Texts longer than this are analysed each time and not kept, in bytes.
+pub const ANALYSIS_CACHE_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Decisions kept, over all sessions.
+pub const DECISION_CACHE_LEN_MAX: usize = 65_536;
+/// Relations, functions and types read from one target's catalogue.
+pub const CATALOGUE_OBJECTS_MAX: usize = 500_000;
+/// How old the catalogue of a target may be before it is read again.
+pub const CATALOGUE_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a held statement waits when the policy's `@expires` says nothing.
+pub const APPROVAL_WAIT: Duration = Duration::from_secs(15 * 60);
+/// Approvals pending at once on one gateway.
+pub const APPROVALS_PENDING_MAX: usize = 1_000;
+/// A held statement's client is told again after this long, so that middle boxes keep the
+/// connection.
+pub const APPROVAL_NOTICE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A statement's text in an event, in bytes; a longer one is replaced by its digest and length.
+pub const EVENT_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Events waiting for one follower of the event stream; a slower follower is told what it missed.
+pub const EVENT_STREAM_LEN_MAX: usize = 4_096;
+/// Rows kept with `record: {rows: sample}` for one statement.
+pub const SAMPLE_ROWS_MAX: usize = 10;
+/// Bytes kept with `record: {rows: sample}` for one statement.
+pub const SAMPLE_BYTES_MAX: usize = 16 * 1024;
+
+/// TTL of a run when nobody names one.
+pub const RUN_TTL: Duration = Duration::from_secs(15 * 60);
+/// Longest TTL of a run, when no `Limit` says less.
+pub const RUN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Depth of a run tree, when no `Limit` says less.
+pub const RUN_DEPTH_MAX: u32 = 16;
+/// Children of one run, when no `Limit` says less.
+pub const RUN_CHILDREN_MAX: u64 = 1_000;
+/// TTL of a login token.
+pub const LOGIN_TTL: Duration = Duration::from_secs(12 * 3600);
+/// Password hashes computed at once: argon2 takes 19 MiB for each.
+pub const PASSWORD_CHECKS_MAX: usize = 4;
+
+/// Time between SIGTERM and the end of the last session.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

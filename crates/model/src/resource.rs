@@ -1,0 +1,515 @@
+//! The resource kinds of CONTRACT section 3, as they are applied, stored and shown.
+//!
+//! A manifest names where a secret is ([`SecretSource`]). The command that applies it reads the
+//! secret and sends it as [`SecretSource::Value`]; the gateway seals it and keeps the spec
+//! without it, so that a stored or shown spec never holds one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GroupName, PrincipalName, ResourceName, TargetName};
+
+pub mod manifest;
+
+/// Where a manifest says that a secret is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// In the manifest itself.
+    Value(String),
+    /// In this environment variable of the command that applies it.
+    Env(String),
+    /// In this file, without its last line break, relative to the manifest.
+    File(String),
+}
+
+/// A text that stands in the manifest or in a file beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TextSource {
+    Inline(String),
+    File { file: String },
+}
+
+/// A database, cluster, host or API that is reached through the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSpec {
+    pub name: TargetName,
+    /// Name of a protocol that the gateway lists.
+    pub protocol: String,
+    /// `host:port`, or the directory of a Unix socket.
+    pub address: String,
+    /// The default database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TargetTls>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialSpec>,
+    /// The database floor: a login that has no right to the masked columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked_credential: Option<CredentialSpec>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classify: Vec<Classification>,
+    #[serde(default)]
+    pub record: RecordSpec,
+    /// A listener for this target alone, `address:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+}
+
+/// TLS from the gateway to a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetTls {
+    pub mode: TargetTlsMode,
+    /// Certificates that are trusted, PEM; the system's when absent. In a manifest a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+}
+
+/// How sure the gateway must be of whom it talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetTlsMode {
+    Disable,
+    /// Encrypted, without a check of the certificate.
+    Require,
+    VerifyFull,
+}
+
+/// How the gateway logs in to a target. The password is sealed at apply and never shown again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialSpec {
+    pub username: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretSource>,
+}
+
+/// Columns that are masked for everybody who may not `unmask`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Classification {
+    /// `schema.table.column`.
+    pub columns: Vec<ColumnName>,
+    /// A label for people, such as `pii`.
+    pub class: String,
+}
+
+/// `schema.table.column`; a name that needs it is written in double quotes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ColumnName {
+    pub schema: String,
+    pub table: String,
+    pub column: String,
+}
+
+impl ColumnName {
+    /// Reads `schema.table.column`. Unquoted parts are folded to lower case, as SQL does.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = split_quoted(text)?.into_iter();
+        let (schema, table, column) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_whole = parts.next().is_none();
+        is_whole.then_some(Self { schema, table, column })
+    }
+}
+
+fn split_quoted(text: &str) -> Option<Vec<String>> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut rest = text;
+    loop {
+        let (part, after) = match rest.strip_prefix('"') {
+            Some(quoted) => take_quoted(quoted)?,
+            None => {
+                let end = rest.find('.').unwrap_or(rest.len());
+                let (name, after) = rest.split_at(end);
+                if name.contains('"') {
+                    return None;
+                }
+                (name.to_lowercase(), after)
+            }
+        };
+        if part.is_empty() {
+            return None;
+        }
+        parts.push(part);
+        if after.is_empty() {
+            return Some(parts);
+        }
+        rest = after.strip_prefix('.')?;
+    }
+}
+
+fn take_quoted(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        name.push_str(before);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, after)),
+        }
+    }
+}
+
+impl std::fmt::Display for ColumnName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let quote = |name: &str| -> String {
+            let is_plain = !name.is_empty()
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+        };
+        write!(f, "{}.{}.{}", quote(&self.schema), quote(&self.table), quote(&self.column))
+    }
+}
+
+impl Serialize for ColumnName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ColumnName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("'{text}' is not a column; write schema.table.column"))
+        })
+    }
+}
+
+/// What is kept of a target's sessions, and how surely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordSpec {
+    #[serde(default)]
+    pub rows: RecordRows,
+    #[serde(default)]
+    pub durability: Durability,
+}
+
+/// How much of the rows (after masking) is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordRows {
+    #[default]
+    None,
+    Count,
+    Sample,
+    Full,
+}
+
+/// What an entry survives before its statement is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// A crash of the gateway.
+    #[default]
+    Written,
+    /// A loss of power.
+    Synced,
+}
+
+/// A person with a local account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserSpec {
+    pub name: PrincipalName,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretSource>,
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// A CI job or a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSpec {
+    pub name: PrincipalName,
+    /// The person who answers for it.
+    pub sponsor: PrincipalName,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretSource>,
+}
+
+/// Rules in Cedar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySpec {
+    pub name: ResourceName,
+    pub cedar: TextSource,
+}
+
+/// Limits for whom they match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSpec {
+    pub name: ResourceName,
+    pub subject: LimitSubject,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<LimitTarget>,
+    /// Sessions open at once, for each principal that matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_ttl: Option<HumanDuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<HumanDuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunLimits>,
+}
+
+/// Whom a limit is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitSubject {
+    Group(GroupName),
+    User(PrincipalName),
+    Workload(PrincipalName),
+    /// Everybody; the value is ignored and written as `true`.
+    Any(bool),
+}
+
+/// Which targets a limit is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitTarget {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<TargetName>,
+    /// `key=value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// Limits of a run; budgets are charged to the run and to every ancestor.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunLimits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_max: Option<HumanDuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub children_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth_max: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statements_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<ByteSize>,
+}
+
+/// A duration written as `30m`, `1h 30m`, `10s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HumanDuration(pub std::time::Duration);
+
+impl HumanDuration {
+    /// Reads whole numbers with the units `ms`, `s`, `m`, `h` or `d`, added up.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut total = std::time::Duration::ZERO;
+        let mut rest = text.trim();
+        if rest.is_empty() {
+            return None;
+        }
+        while !rest.is_empty() {
+            let digits_end = rest.find(|c: char| !c.is_ascii_digit())?;
+            let (digits, after) = rest.split_at(digits_end);
+            let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+            let (unit, after) = after.split_at(unit_end);
+            let unit_ms: u64 = match unit {
+                "ms" => 1,
+                "s" => 1_000,
+                "m" | "min" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                _ => return None,
+            };
+            let count: u64 = digits.parse().ok()?;
+            let part = std::time::Duration::from_millis(count.checked_mul(unit_ms)?);
+            total = total.checked_add(part)?;
+            rest = after.trim_start();
+        }
+        Some(Self(total))
+    }
+}
+
+impl std::fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = self.0.as_millis();
+        match ms {
+            0 => f.write_str("0s"),
+            _ if ms.is_multiple_of(86_400_000) => write!(f, "{}d", ms / 86_400_000),
+            _ if ms.is_multiple_of(3_600_000) => write!(f, "{}h", ms / 3_600_000),
+            _ if ms.is_multiple_of(60_000) => write!(f, "{}m", ms / 60_000),
+            _ if ms.is_multiple_of(1_000) => write!(f, "{}s", ms / 1_000),
+            _ => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+impl Serialize for HumanDuration {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HumanDuration {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("'{text}' is not a duration; write 30m, 1h or 10s"))
+        })
+    }
+}
+
+/// A size written as `1GiB`, `500KiB`, `10MB` or a number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(digits_end);
+        let unit_bytes: u64 = match unit.trim() {
+            "" | "B" => 1,
+            "KB" => 1_000,
+            "KiB" => 1 << 10,
+            "MB" => 1_000_000,
+            "MiB" => 1 << 20,
+            "GB" => 1_000_000_000,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            _ => return None,
+        };
+        let count: u64 = digits.parse().ok()?;
+        count.checked_mul(unit_bytes).map(Self)
+    }
+}
+
+impl std::fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0 => f.write_str("0B"),
+            b if b % (1 << 30) == 0 => write!(f, "{}GiB", b >> 30),
+            b if b % (1 << 20) == 0 => write!(f, "{}MiB", b >> 20),
+            b if b % (1 << 10) == 0 => write!(f, "{}KiB", b >> 10),
+            b => write!(f, "{b}B"),
+        }
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(bytes) => Ok(Self(bytes)),
+            Written::Text(text) => Self::parse(&text).ok_or_else(|| {
+                serde::de::Error::custom(format!("'{text}' is not a size; write 1GiB or 500KiB"))
+            }),
+        }
+    }
+}
+
+/// One resource of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+pub enum Resource {
+    Target(TargetSpec),
+    User(UserSpec),
+    Workload(WorkloadSpec),
+    Policy(PolicySpec),
+    Limit(LimitSpec),
+}
+
+impl Resource {
+    /// Every kind, as written in manifests.
+    pub const KINDS: [&'static str; 5] = ["Target", "User", "Workload", "Policy", "Limit"];
+
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Target(_) => "Target",
+            Self::User(_) => "User",
+            Self::Workload(_) => "Workload",
+            Self::Policy(_) => "Policy",
+            Self::Limit(_) => "Limit",
+        }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Target(spec) => spec.name.as_str(),
+            Self::User(spec) => spec.name.as_str(),
+            Self::Workload(spec) => spec.name.as_str(),
+            Self::Policy(spec) => spec.name.as_str(),
+            Self::Limit(spec) => spec.name.as_str(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn column_names_fold_and_quote_as_sql_does() {
+        let check = |text: &str, expect: Option<(&str, &str, &str)>| {
+            let found = ColumnName::parse(text);
+            let found = found.as_ref().map(|c| (&*c.schema, &*c.table, &*c.column));
+            assert_eq!(found, expect, "{text}");
+        };
+        check("public.customers.ssn", Some(("public", "customers", "ssn")));
+        check("Public.Customers.SSN", Some(("public", "customers", "ssn")));
+        check(r#"public."Customers"."a.b""c""#, Some(("public", "Customers", "a.b\"c")));
+        check("customers.ssn", None);
+        check("a.b.c.d", None);
+        check("a..c", None);
+        check(r#"a."b.c"#, None);
+    }
+
+    #[test]
+    fn durations_and_sizes_read_back_as_written() {
+        for text in ["30m", "1h", "10s", "1500ms", "2d"] {
+            assert_eq!(HumanDuration::parse(text).expect(text).to_string(), text);
+        }
+        assert_eq!(HumanDuration::parse("1h 30m").expect("two units").to_string(), "90m");
+        for text in ["", "5", "m", "1x", "-1s"] {
+            assert!(HumanDuration::parse(text).is_none(), "{text}");
+        }
+        for text in ["1GiB", "3MiB", "7B"] {
+            assert_eq!(ByteSize::parse(text).expect(text).to_string(), text);
+        }
+        assert!(ByteSize::parse("1 parsec").is_none());
+    }
+}

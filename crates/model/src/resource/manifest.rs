@@ -1,0 +1,1 @@
+//! YAML manifests: text to resources, with line and column in every error.

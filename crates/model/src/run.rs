@@ -1,0 +1,66 @@
+//! One execution of an agent.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::ids::{PrincipalName, RunId, TargetName};
+use crate::principal::Principal;
+
+/// A root run comes from a principal, a child run from a parent run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub id: RunId,
+    pub parent: Option<RunId>,
+    /// The principal at the root of the tree.
+    pub principal: Principal,
+    /// The person who answers for the tree; the principal itself when it is a person.
+    pub sponsor: PrincipalName,
+    pub name: String,
+    pub purpose: Option<String>,
+    /// Targets that this run may use; empty means whatever its parent or principal may.
+    pub targets: Vec<TargetName>,
+    /// 0 for a root run.
+    pub depth: u32,
+    /// The administrator who started it in somebody's name.
+    pub started_by: Option<PrincipalName>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    pub state: RunState,
+}
+
+/// Whether a run may still act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    Active,
+    Ended {
+        reason: RunEnd,
+        #[serde(with = "time::serde::rfc3339")]
+        at: OffsetDateTime,
+    },
+}
+
+impl RunState {
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self, Self::Active)
+    }
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEnd {
+    /// Its owner said that it is done.
+    Done,
+    /// Somebody killed it.
+    Killed,
+    /// Its TTL passed.
+    Expired,
+    /// Its parent ended.
+    ParentEnded,
+    /// Its sponsor or its principal was disabled.
+    SponsorDisabled,
+}

@@ -1,0 +1,142 @@
+//! Everything that a session may ask of the gateway, and nothing else.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral_gate::{Admission, Denial, Login, Ruling, Tap, TapError};
+use corral_model::Statement;
+use corral_model::event::CloseReason;
+use corral_model::ids::{ApprovalId, StatementSeq, TargetName};
+use corral_model::resource::ColumnName;
+use corral_transport::Endpoint;
+use tokio::sync::mpsc;
+
+/// A boxed future, so that the traits below can be `dyn`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What is known of a client's connection before it says anything.
+#[derive(Debug, Clone)]
+pub struct ConnectionFacts {
+    /// None for a Unix socket.
+    pub client_ip: Option<IpAddr>,
+    /// For people: `127.0.0.1:5123` or `unix`.
+    pub client_address: String,
+    pub is_tls: bool,
+    /// A dedicated listener's target.
+    pub listener_target: Option<TargetName>,
+    pub protocol: &'static str,
+}
+
+/// The gateway, as a session sees it: one for all sessions.
+pub trait Authority: Send + Sync {
+    /// Checks token, run, sponsor, limits and the right to connect; counts the session in.
+    /// Dropping the returned [`Admitted::scope`] counts it out, however the session ended.
+    ///
+    /// # Errors
+    /// A [`Denial`] that was already recorded as `session.refused`.
+    fn admit(
+        &self,
+        login: Login,
+        connection: ConnectionFacts,
+    ) -> BoxFuture<'_, Result<Admitted, Denial>>;
+
+    /// Asks the session whose cancel secret starts with `key` to cancel what runs. Unknown keys
+    /// do nothing, as in PostgreSQL.
+    fn cancel(&self, key: &[u8]);
+}
+
+/// A session that was let in.
+pub struct Admitted {
+    pub admission: Admission,
+    pub endpoint: Endpoint,
+    pub scope: Box<dyn Scope>,
+    /// Bounded; the gateway's words to this session.
+    pub control: mpsc::Receiver<Control>,
+    /// The earliest of run TTL, token TTL and session TTL.
+    pub ttl: Option<Duration>,
+    /// Between two messages of the client.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// The gateway's words to one session.
+#[derive(Debug)]
+pub enum Control {
+    /// Cancel what runs, or withdraw what is held.
+    Cancel,
+    /// A held statement was decided by people, or its wait ended.
+    Resolved { approval: ApprovalId, resolution: Resolution },
+    /// End now.
+    End { reason: CloseReason, denial: Denial },
+}
+
+/// How the wait of a held statement ended.
+#[derive(Debug, Clone)]
+pub enum Resolution {
+    /// Every term is satisfied.
+    Approved {
+        by: Vec<String>,
+        reason: String,
+    },
+    /// Somebody said no.
+    Denied {
+        by: String,
+        reason: String,
+    },
+    Expired,
+}
+
+/// What a session used since it was last charged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub rows: u64,
+    pub bytes_to_client: u64,
+    pub bytes_to_target: u64,
+}
+
+/// All that one session may touch. Dropping it releases the session's place in every limit,
+/// withdraws its pending approvals and takes it out of the list of sessions.
+pub trait Scope: Send {
+    fn tap(&mut self) -> &mut dyn Tap;
+
+    /// Waits until everything appended is synced; shared by many sessions.
+    fn sync(&mut self) -> BoxFuture<'_, Result<(), TapError>>;
+
+    /// Decides a statement: policy, then budgets (one statement is charged when it is allowed).
+    /// Synchronous, cached, and without a lock that another session holds for long.
+    fn rule(&mut self, statement: &Statement) -> Ruling;
+
+    /// Files an approval for a statement that was ruled to be held. Returns its id, and the
+    /// notice that the waiting client reads.
+    ///
+    /// # Errors
+    /// A [`Denial`] when too many are pending or the store is away.
+    fn hold<'a>(
+        &'a mut self,
+        statement: &'a Statement,
+        ruling: &'a Ruling,
+    ) -> BoxFuture<'a, Result<(ApprovalId, String), Denial>>;
+
+    /// Asks policy again for an approved statement, right before it runs: a `Hold` with the terms
+    /// that were approved counts as satisfied and comes back as `Allow`; changed terms, an ended
+    /// run or a changed target deny. An approval is used up by this call.
+    fn rule_approved(&mut self, statement: &Statement, approval: &ApprovalId) -> Ruling;
+
+    /// The client no longer waits for this approval.
+    fn withdraw(&mut self, approval: &ApprovalId, seq: StatementSeq);
+
+    /// Charges usage to the run and its ancestors.
+    ///
+    /// # Errors
+    /// A [`Denial`] of kind `BudgetSpent` when a budget is spent: the session ends.
+    fn charge(&mut self, usage: Usage) -> Result<(), Denial>;
+
+    /// The columns to mask, when they changed since the last call. Asked before every batch of
+    /// client input, so it must be one atomic load when nothing changed.
+    fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>>;
+
+    /// The session logged in at the target; it is listed as open from here on.
+    fn opened(&mut self);
+}
