@@ -119,6 +119,8 @@ pub enum Input {
     TargetTlsStarted { end_point: Option<Vec<u8>> },
     /// Answers [`Output::Work`].
     Worked(Box<dyn Any + Send>),
+    /// Answers [`Output::Check`]: why preparing is refused, if it is.
+    Checked(Option<Denial>),
     /// Answers [`Output::Decide`]; a second time, when a held statement was decided by people
     /// or its wait ended.
     Decided(Decision),
@@ -147,6 +149,8 @@ pub enum Output {
     SessionOpened,
     /// Run this on an analysis thread.
     Work(Work),
+    /// Would this prepared statement be denied whatever its parameters? Only a denial is recorded.
+    Check(Box<Statement>),
     /// Decide this statement and record the decision.
     Decide(Box<Statement>),
     /// The held statement is no longer wanted. No answer.

@@ -1,0 +1,1 @@
+//! The types of the HTTP API, and its OpenAPI document. No logic.

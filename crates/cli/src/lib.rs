@@ -1,0 +1,1 @@
+//! Every command that is a client of the gateway, and the offline ones.

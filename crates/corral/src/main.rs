@@ -1,0 +1,3 @@
+//! The one binary: `corral up` is the gateway, everything else its client.
+
+fn main() {}

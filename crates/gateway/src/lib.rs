@@ -1,0 +1,1 @@
+//! The process that enforces everything: wiring, handlers and the state that sessions share.

@@ -1,0 +1,1 @@
+//! Passwords, tokens and the credentials that people and workloads show.

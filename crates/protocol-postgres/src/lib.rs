@@ -1,0 +1,1 @@
+//! PostgreSQL on the wire, pure: frames, login, statements, rows, and the analysis of SQL.

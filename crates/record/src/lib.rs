@@ -1,0 +1,1 @@
+//! The record: an append-only, hash-chained, signed account of everything.

@@ -1,0 +1,3 @@
+//! House rules as tests: `cargo xtask tidy`.
+
+fn main() {}
