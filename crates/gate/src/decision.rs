@@ -165,27 +165,30 @@ impl Permit {
     }
 }
 
-/// A statement that waits. It becomes a permit only through [`Held::approve`].
+/// A statement that waits, as the protocol sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    pub seq: StatementSeq,
+    pub approval: ApprovalId,
+    /// What the waiting client is told: where to approve, by whom. Without `corral:` in front.
+    pub notice: String,
+}
+
+/// A statement that waits, as the driver keeps it. It becomes a permit only through
+/// [`Held::approve`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Held {
     pub seq: StatementSeq,
     pub approval: ApprovalId,
-    /// What the waiting client is told: where to approve, by whom.
-    pub notice: String,
 }
 
 impl Held {
     /// Turns an approval into a decision. `ruling` is the policy asked again, right before the
-    /// run, with the approved terms taken as satisfied; `receipt` is of the entry that recorded
-    /// the approval.
+    /// run, with the approved terms taken as satisfied: anything but `Allow` denies. `receipt` is
+    /// of the entry that recorded it.
     #[must_use]
     pub fn approve(self, ruling: Ruling, receipt: Receipt) -> Decision {
-        match ruling.verdict {
-            Verdict::Allow | Verdict::Hold(_) => {
-                Decision::Allow(Permit { seq: self.seq, decision_id: ruling.decision_id, receipt })
-            }
-            Verdict::Deny(denial) => Decision::Deny(denial),
-        }
+        Decision::of(self.seq, ruling, receipt)
     }
 }
 
@@ -194,7 +197,7 @@ impl Held {
 pub enum Decision {
     Allow(Permit),
     Deny(Denial),
-    Hold(Held),
+    Hold(Hold),
 }
 
 impl Decision {
@@ -215,15 +218,17 @@ impl Decision {
         }
     }
 
-    /// A recorded ruling to hold, with the approval that was filed for it.
+    /// A recorded ruling to hold, with the approval that was filed for it: what the driver keeps,
+    /// and what the protocol is told.
     #[must_use]
     pub fn hold(
         seq: StatementSeq,
         approval: ApprovalId,
         notice: String,
         _receipt: Receipt,
-    ) -> Self {
-        Self::Hold(Held { seq, approval, notice })
+    ) -> (Held, Self) {
+        let held = Held { seq, approval: approval.clone() };
+        (held, Self::Hold(Hold { seq, approval, notice }))
     }
 
     #[must_use]

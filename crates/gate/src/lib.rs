@@ -11,6 +11,8 @@ pub mod machine;
 pub mod tap;
 
 pub use buffers::{Buffers, Harmless, TargetBuffer};
-pub use decision::{Decision, Denial, DenialKind, Held, Permit, Receipt, Ruling, Verdict};
+pub use decision::{
+    Decision, Denial, DenialKind, Held, Hold, HoldTerm, Permit, Receipt, Ruling, Verdict,
+};
 pub use machine::{Admission, Input, Login, Machine, Output, Protocol, ProtocolSpec, Work};
 pub use tap::{Tap, TapError};

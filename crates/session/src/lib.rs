@@ -5,4 +5,4 @@
 
 pub mod scope;
 
-pub use scope::{Admitted, Authority, ConnectionFacts, Control, Resolution, Scope, Usage};
+pub use scope::{Admitted, Authority, ConnectionFacts, Control, Resolution, Scope, Totals, Usage};

@@ -46,6 +46,10 @@ pub trait Authority: Send + Sync {
     /// Asks the session whose cancel secret starts with `key` to cancel what runs. Unknown keys
     /// do nothing, as in PostgreSQL.
     fn cancel(&self, key: &[u8]);
+
+    /// Records `session.refused` for a connection that ended before it could be admitted: no
+    /// login in time, bytes that are not the protocol.
+    fn refused(&self, connection: &ConnectionFacts, reason: &str);
 }
 
 /// A session that was let in.
@@ -96,6 +100,16 @@ pub struct Usage {
     pub bytes_to_target: u64,
 }
 
+/// What a session did, for its closing entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub statements: u64,
+    pub rows: u64,
+    pub bytes_to_client: u64,
+    pub bytes_to_target: u64,
+    pub duration: Duration,
+}
+
 /// All that one session may touch. Dropping it releases the session's place in every limit,
 /// withdraws its pending approvals and takes it out of the list of sessions.
 pub trait Scope: Send {
@@ -137,6 +151,9 @@ pub trait Scope: Send {
     /// client input, so it must be one atomic load when nothing changed.
     fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>>;
 
-    /// The session logged in at the target; it is listed as open from here on.
+    /// The session logged in at the target: statements may follow.
     fn opened(&mut self);
+
+    /// Writes `session.closed` and ends the recording. Called exactly once, at the end.
+    fn close(self: Box<Self>, reason: CloseReason, totals: Totals) -> BoxFuture<'static, ()>;
 }
