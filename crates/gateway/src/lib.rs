@@ -1,1 +1,9 @@
-//! The process that enforces everything: wiring, handlers and the state that sessions share.
+//! The process that enforces everything: wiring, the state that sessions share, and handlers.
+//!
+//! `up` starts and stops it. `app` is what it can do, as plain functions; `api` is HTTP over
+//! them. Only `protocols` names a protocol.
+
+pub mod app;
+pub mod up;
+
+pub use up::{UpOptions, up};
