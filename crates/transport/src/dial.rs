@@ -1,0 +1,282 @@
+//! Connecting to targets, and TLS towards them.
+
+use std::io;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use corral_model::resource::TargetTlsMode;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use x509_parser::prelude::FromDer;
+
+use crate::endpoint::{Address, Endpoint};
+use crate::stream::Stream;
+
+/// Why a target cannot be reached. For the log: a client never reads it.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("cannot connect to the target")]
+    Connect(#[source] io::Error),
+    #[error("the TLS handshake with the target failed")]
+    Handshake(#[source] io::Error),
+    #[error("the target's CA file is not readable PEM")]
+    Ca(#[source] rustls::pki_types::pem::Error),
+    #[error("no trusted certificate is configured, and the system has none")]
+    NoRoots,
+    #[error("the target's host name is not one that a certificate can name")]
+    ServerName,
+    #[error("TLS cannot be set up")]
+    Rustls(#[source] rustls::Error),
+    #[error("TLS is already running")]
+    AlreadyTls,
+}
+
+/// A target's connection after its TLS handshake.
+#[derive(Debug)]
+pub struct TargetTlsStream {
+    pub stream: Stream,
+    /// `tls-server-end-point` (RFC 5929 section 4.1), for channel binding; None where the
+    /// certificate's signature algorithm has no hash for it.
+    pub end_point: Option<Vec<u8>>,
+}
+
+/// Connects without TLS; protocols that start TLS later do so with [`start_target_tls`].
+///
+/// # Errors
+/// [`DialError::Connect`]: the target or the network is to blame. The caller bounds the time.
+pub async fn dial(address: &Address) -> Result<Stream, DialError> {
+    match address {
+        Address::Tcp { host, port } => {
+            let stream =
+                TcpStream::connect((host.as_str(), *port)).await.map_err(DialError::Connect)?;
+            stream.set_nodelay(true).map_err(DialError::Connect)?;
+            Ok(Stream::Tcp(stream))
+        }
+        Address::Unix(path) => {
+            UnixStream::connect(path).await.map(Stream::Unix).map_err(DialError::Connect)
+        }
+    }
+}
+
+/// Does the client's side of a TLS handshake with a target.
+///
+/// # Errors
+/// [`DialError`]: the target's certificate does not name its host or is not trusted
+/// (`verify-full`), or the handshake failed.
+pub async fn start_target_tls(
+    stream: Stream,
+    endpoint: &Endpoint,
+) -> Result<TargetTlsStream, DialError> {
+    let plain = stream.into_plain().map_err(|_| DialError::AlreadyTls)?;
+    let config = client_config(endpoint)?;
+    let host = match &endpoint.address {
+        Address::Tcp { host, .. } => host.clone(),
+        Address::Unix(_) => "localhost".to_owned(),
+    };
+    let name = ServerName::try_from(host).map_err(|_| DialError::ServerName)?;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, plain)
+        .await
+        .map_err(DialError::Handshake)?;
+    let end_point = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .and_then(|certificate| server_end_point(certificate));
+    Ok(TargetTlsStream { stream: Stream::TargetTls(Box::new(stream)), end_point })
+}
+
+fn client_config(endpoint: &Endpoint) -> Result<ClientConfig, DialError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(DialError::Rustls)?;
+    let config = match endpoint.tls {
+        TargetTlsMode::VerifyFull => {
+            builder.with_root_certificates(roots(endpoint)?).with_no_client_auth()
+        }
+        TargetTlsMode::Require | TargetTlsMode::Disable => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
+            .with_no_client_auth(),
+    };
+    Ok(config)
+}
+
+fn roots(endpoint: &Endpoint) -> Result<RootCertStore, DialError> {
+    let mut store = RootCertStore::empty();
+    match &endpoint.ca_pem {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(DialError::Ca)?;
+                store.add(certificate).map_err(DialError::Rustls)?;
+            }
+        }
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            store.add_parsable_certificates(found.certs);
+        }
+    }
+    if store.is_empty() { Err(DialError::NoRoots) } else { Ok(store) }
+}
+
+/// `tls: {mode: require}`: encrypted, without knowing with whom. The handshake's signature is
+/// still checked, so that the certificate shown is the one in use (channel binding relies on it).
+#[derive(Debug)]
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The certificate's hash by the hash of its signature algorithm; SHA-256 in place of MD5 and
+/// SHA-1 (RFC 5929 section 4.1). The same algorithms as in PostgreSQL's `be-secure-openssl.c`.
+fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+    let algorithm = match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
+        // md5, sha1 and sha256 with RSA; ECDSA with SHA-1 and SHA-256.
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => &digest::SHA256,
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &digest::SHA384,
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &digest::SHA512,
+        _ => return None,
+    };
+    Some(digest::digest(algorithm, certificate).as_ref().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::ServerTls;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    struct Server {
+        address: std::net::SocketAddr,
+        ca_pem: String,
+    }
+
+    async fn tls_echo_server(name: &str) -> Server {
+        let key = rcgen::generate_simple_self_signed([name.to_owned()]).expect("certificate");
+        let chain = key.cert.pem();
+        let tls = ServerTls::new(chain.as_bytes(), key.signing_key.serialize_pem().as_bytes(), &[])
+            .expect("usable certificate");
+        let listener = crate::listen::Listener::bind("127.0.0.1:0").await.expect("free port");
+        let address = listener.address();
+        tokio::spawn(async move {
+            while let Ok(accepted) = listener.accept().await {
+                let Ok(plain) = accepted.stream.into_plain() else { return };
+                if let Ok(mut stream) = tls.accept(plain).await {
+                    let mut byte = [0_u8; 1];
+                    if stream.read_exact(&mut byte).await.is_ok() {
+                        let _ = stream.write_all(&byte).await;
+                        let _ = stream.flush().await;
+                    }
+                }
+            }
+        });
+        Server { address, ca_pem: chain }
+    }
+
+    fn endpoint(server: &Server, host: &str, tls: TargetTlsMode, ca: Option<&str>) -> Endpoint {
+        Endpoint {
+            address: Address::Tcp { host: host.to_owned(), port: server.address.port() },
+            tls,
+            ca_pem: ca.map(str::to_owned),
+        }
+    }
+
+    async fn echo(endpoint: &Endpoint) -> Result<(), DialError> {
+        let stream = dial(&endpoint.address).await?;
+        let mut tls = start_target_tls(stream, endpoint).await?;
+        assert!(tls.end_point.is_some(), "an ECDSA certificate has a channel binding");
+        tls.stream.write_all(b"x").await.map_err(DialError::Handshake)?;
+        tls.stream.flush().await.map_err(DialError::Handshake)?;
+        let mut byte = [0_u8; 1];
+        tls.stream.read_exact(&mut byte).await.map_err(DialError::Handshake)?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn verify_full_takes_only_a_trusted_certificate_that_names_the_host() {
+        let right = tls_echo_server("localhost").await;
+        let wrong_name = tls_echo_server("elsewhere.example").await;
+        let full = TargetTlsMode::VerifyFull;
+
+        echo(&endpoint(&right, "localhost", full, Some(&right.ca_pem))).await.expect("trusted");
+
+        let refused = [
+            endpoint(&right, "localhost", full, Some(&wrong_name.ca_pem)),
+            endpoint(&wrong_name, "localhost", full, Some(&wrong_name.ca_pem)),
+        ];
+        for endpoint in refused {
+            assert!(matches!(echo(&endpoint).await, Err(DialError::Handshake(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn require_encrypts_without_asking_who_it_is() {
+        let server = tls_echo_server("elsewhere.example").await;
+        echo(&endpoint(&server, "localhost", TargetTlsMode::Require, None)).await.expect("works");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_on_is_a_connect_error() {
+        let listener = crate::listen::Listener::bind("127.0.0.1:0").await.expect("free port");
+        let port = listener.address().port();
+        drop(listener);
+        let result = dial(&Address::Tcp { host: "127.0.0.1".into(), port }).await;
+        assert!(matches!(result, Err(DialError::Connect(_))));
+    }
+}
