@@ -1,1 +1,35 @@
-//! The types of the HTTP API, and its OpenAPI document. No logic.
+//! The types of the HTTP API under `/api/v1`, and its OpenAPI document. No logic, no I/O.
+//!
+//! The gateway's handlers answer with these types and the command line reads them; nothing else
+//! is written to the outside as JSON. A list is an array at the top level; an object has `id`,
+//! `name` or both; times are RFC 3339 in UTC and durations carry their unit in the key.
+
+pub mod approval;
+pub mod connection;
+pub mod error;
+pub mod event;
+pub mod login;
+pub mod openapi;
+pub mod policy;
+pub mod resource;
+pub mod run;
+pub mod secret;
+pub mod session;
+pub mod user;
+
+pub use approval::{ApprovalDecision, ApprovalQuery, ApprovalTerm, ApprovalView};
+pub use connection::{GatewayInfo, ReadyFile, TargetConnection, VersionInfo};
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use event::{EventQuery, RecordKey};
+pub use login::{Identity, IdentityKind, LoginRequest, LoginResponse};
+pub use openapi::openapi;
+pub use policy::{DecisionView, PolicyCheckRequest, PolicyCheckResponse, PolicyProblem, RuleView};
+pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction, FieldChange, ResourceKind};
+pub use run::{EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
+pub use run::{StartRunRequest, StartRunResponse};
+pub use secret::WireSecret;
+pub use session::{SessionQuery, SessionState, SessionView};
+pub use user::{UserDisabled, UserEnabled};
+
+/// What every path of the versioned API starts with.
+pub const BASE: &str = "/api/v1";

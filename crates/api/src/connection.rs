@@ -1,0 +1,55 @@
+//! How to reach the gateway and its targets.
+
+use std::collections::BTreeMap;
+
+use corral_model::ids::TargetName;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `GET /api/v1/version`; needs no token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionInfo {
+    pub name: String,
+    pub version: String,
+}
+
+/// `GET /api/v1/connection`: the gateway's listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayInfo {
+    pub name: String,
+    pub version: String,
+    /// By protocol, `address:port`, as in ready.json.
+    pub listeners: BTreeMap<String, String>,
+    /// The certificate authority of the listeners' certificates, PEM. Public.
+    pub ca_pem: String,
+}
+
+/// `GET /api/v1/targets/{name}/connection`: what a stock client needs beside a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetConnection {
+    /// The target's name.
+    #[schema(value_type = String)]
+    pub name: TargetName,
+    pub protocol: String,
+    /// Where the gateway listens. An unspecified address (`0.0.0.0`, `::`) means: the host by
+    /// which its API was reached.
+    pub host: String,
+    pub port: u16,
+    /// What the client asks for as its database: it names the target.
+    pub database: String,
+    /// The certificate authority of the listener's certificate, PEM. Public.
+    pub ca_pem: String,
+}
+
+/// `DIR/ready.json` (CONTRACT section 2): there while the gateway accepts connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyFile {
+    pub version: String,
+    pub pid: u32,
+    /// `https://127.0.0.1:41000`.
+    pub api: String,
+    pub ca_file: String,
+    pub admin_token_file: String,
+    /// By protocol, `address:port`.
+    pub listeners: BTreeMap<String, String>,
+}

@@ -1,0 +1,80 @@
+//! Signing in, and who one is.
+
+use corral_model::PrincipalKind;
+use corral_model::ids::{GroupName, PrincipalName, RunId};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::secret::WireSecret;
+
+/// `POST /api/v1/login`: a local user's password or a workload's secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    #[schema(value_type = String, example = "user")]
+    pub kind: PrincipalKind,
+    #[schema(value_type = String, example = "ada@example.com")]
+    pub name: PrincipalName,
+    pub secret: WireSecret,
+}
+
+/// A login token. Only its digest is stored: this is the only time that it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoginResponse {
+    pub token: WireSecret,
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: OffsetDateTime,
+}
+
+/// What kind of token was presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityKind {
+    Admin,
+    User,
+    Workload,
+    Run,
+}
+
+impl IdentityKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::User => "user",
+            Self::Workload => "workload",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// `GET /api/v1/whoami`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Identity {
+    pub kind: IdentityKind,
+    /// The person's, the workload's or the run's name; `admin` for the administrator's token.
+    pub name: String,
+    /// Whom a run acts for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub principal: Option<PrincipalName>,
+    /// Who answers for a workload or a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub sponsor: Option<PrincipalName>,
+    #[schema(value_type = Vec<String>)]
+    pub groups: Vec<GroupName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub run_id: Option<RunId>,
+    /// When the token ends; absent for the administrator's.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<OffsetDateTime>,
+}

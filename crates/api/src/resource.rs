@@ -1,0 +1,142 @@
+//! Applying, listing and deleting resources.
+
+use corral_model::ids::PolicyVersion;
+use corral_model::resource::Resource;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// `POST /api/v1/apply`: all or nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// With every secret and every text read: `{"value": …}` and inline Cedar, never a file or a
+    /// variable of the sender's machine. A target's `tls.ca_file` holds the PEM text itself.
+    #[schema(value_type = Vec<Object>)]
+    pub resources: Vec<Resource>,
+    /// Validate and show what would change, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Delete what is stored and not in `resources`.
+    #[serde(default)]
+    pub prune: bool,
+}
+
+/// What `apply` did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ApplyResponse {
+    /// The configuration's number afterwards; it decides which policy decided.
+    #[schema(value_type = u64)]
+    pub version: PolicyVersion,
+    pub dry_run: bool,
+    pub changes: Vec<Change>,
+}
+
+/// One resource's change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    pub action: ChangeAction,
+    pub kind: ResourceKind,
+    pub name: String,
+    /// What differs, for `changed`. Secrets show as `(secret)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldChange>,
+}
+
+/// What happens to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeAction {
+    Created,
+    Changed,
+    Deleted,
+    Unchanged,
+}
+
+impl ChangeAction {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Deleted => "deleted",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// One field of a changed resource; `null` where it was or becomes absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FieldChange {
+    /// `labels.env`, `classify[0].columns`.
+    pub path: String,
+    #[schema(value_type = Object)]
+    pub before: Value,
+    #[schema(value_type = Object)]
+    pub after: Value,
+}
+
+/// The kinds of resources, in manifests and in paths.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+pub enum ResourceKind {
+    Target,
+    User,
+    Workload,
+    Policy,
+    Limit,
+}
+
+impl ResourceKind {
+    pub const ALL: [Self; 5] =
+        [Self::Target, Self::User, Self::Workload, Self::Policy, Self::Limit];
+
+    /// As in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Target => "Target",
+            Self::User => "User",
+            Self::Workload => "Workload",
+            Self::Policy => "Policy",
+            Self::Limit => "Limit",
+        }
+    }
+
+    /// As in paths and on the command line.
+    #[must_use]
+    pub fn lower_name(self) -> &'static str {
+        match self {
+            Self::Target => "target",
+            Self::User => "user",
+            Self::Workload => "workload",
+            Self::Policy => "policy",
+            Self::Limit => "limit",
+        }
+    }
+
+    /// Reads a kind as people write it: `Target`, `target`, `targets`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "target" | "targets" => Some(Self::Target),
+            "user" | "users" => Some(Self::User),
+            "workload" | "workloads" => Some(Self::Workload),
+            "policy" | "policies" => Some(Self::Policy),
+            "limit" | "limits" => Some(Self::Limit),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn of(resource: &Resource) -> Self {
+        match resource {
+            Resource::Target(_) => Self::Target,
+            Resource::User(_) => Self::User,
+            Resource::Workload(_) => Self::Workload,
+            Resource::Policy(_) => Self::Policy,
+            Resource::Limit(_) => Self::Limit,
+        }
+    }
+}
