@@ -5,9 +5,11 @@
 //! recorder's receipt, and only a permit lets a statement's bytes into the
 //! [`buffers::TargetBuffer`]. This crate may not know any protocol, store or record format.
 
+pub mod budget;
 pub mod buffers;
 pub mod decision;
 pub mod machine;
+pub mod policy;
 pub mod tap;
 
 pub use buffers::{Buffers, Harmless, TargetBuffer};
