@@ -1,0 +1,56 @@
+# Corral's commands. `make` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+cache := $(or $(CORRAL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/corral)
+export CARGO_TARGET_DIR ?= $(cache)/target
+export CORRAL_PYTHON ?= $(cache)/venv/bin/python
+
+.PHONY: help
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: build ## play the founding story; KEEP=1 leaves it running
+	@.ci/setup database
+	@$(CORRAL_PYTHON) demo/demo.py $(if $(KEEP),--keep)
+
+.PHONY: test
+test: ## install what is missing, build, and run every test of a change
+	@.ci/setup build clients
+	@python3 tests/run.py
+
+.PHONY: test-all
+test-all: ## make test, and the long tests
+	@.ci/setup build clients
+	@python3 tests/run.py --long
+
+.PHONY: bench
+bench: ## measure, print a table, write target/bench.json; QUICK=1 for a short one
+	@.ci/setup build database
+	@cargo build --release -p corral -p corral-testkit --bins
+	@$(CORRAL_PYTHON) bench/bench.py $(if $(QUICK),--quick)
+
+.PHONY: build
+build: ## build the corral binary as the tests and the demo use it
+	@.ci/setup build
+	@cargo build --workspace --bins
+
+.PHONY: lint
+lint: ## formatting, clippy, house rules
+	@.ci/setup build
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo xtask tidy
+
+.PHONY: fmt
+fmt: ## format the code
+	cargo fmt
+
+.PHONY: clean
+clean: ## remove what was built
+	cargo clean
+	rm -rf target
