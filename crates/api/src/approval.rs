@@ -2,7 +2,7 @@
 
 use corral_model::event::ApprovalState;
 use corral_model::ids::{ApprovalId, PolicyVersion, PrincipalName, RunId, SessionId, TargetName};
-use corral_model::statement::Parameter;
+use corral_model::statement::{Effects, ObjectRef, Parameter};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -33,8 +33,8 @@ pub struct ApprovalView {
     pub run_path: Option<String>,
     #[schema(value_type = String)]
     pub principal: PrincipalName,
-    #[schema(value_type = Option<String>)]
-    pub sponsor: Option<PrincipalName>,
+    #[schema(value_type = String)]
+    pub sponsor: PrincipalName,
     /// The decision that holds the statement.
     pub decision: String,
     #[schema(value_type = u64)]
@@ -42,15 +42,16 @@ pub struct ApprovalView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub parameters: Vec<Parameter>,
+    pub verbs: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub effects: Effects,
+    #[schema(value_type = Vec<Object>)]
+    pub objects: Vec<ObjectRef>,
     /// Whether locks may be held while it waits.
     pub in_transaction: bool,
     /// Every one must be satisfied.
     pub terms: Vec<ApprovalTerm>,
-    /// Who approved so far, or who denied it.
-    #[schema(value_type = Vec<String>)]
-    pub decided_by: Vec<PrincipalName>,
-    /// The last person's reason.
-    pub decision_reason: Option<String>,
+    pub answers: Vec<ApprovalAnswer>,
     #[serde(default, with = "time::serde::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub decided_at: Option<OffsetDateTime>,
@@ -65,8 +66,19 @@ pub struct ApprovalTerm {
     /// How many different people.
     pub quorum: u32,
     pub reason: String,
-    #[schema(value_type = Vec<String>)]
-    pub approved_by: Vec<PrincipalName>,
+}
+
+/// One person's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalAnswer {
+    #[schema(value_type = String)]
+    pub by: PrincipalName,
+    /// Yes or no.
+    pub approved: bool,
+    pub reason: String,
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub at: OffsetDateTime,
 }
 
 /// `POST /api/v1/approvals/{id}/approve` and `…/deny`.
@@ -86,7 +98,4 @@ pub struct ApprovalQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub state: Option<ApprovalState>,
-    /// The newest so many; 1000 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
 }

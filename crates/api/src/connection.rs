@@ -35,8 +35,9 @@ pub struct TargetConnection {
     /// which its API was reached.
     pub host: String,
     pub port: u16,
-    /// What the client asks for as its database: it names the target.
-    pub database: String,
+    /// What the client asks for as its database: it names the target. Absent where the listener
+    /// belongs to the target.
+    pub database: Option<String>,
     /// The certificate authority of the listener's certificate, PEM. Public.
     pub ca_pem: String,
 }

@@ -67,7 +67,7 @@ impl ErrorCode {
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
-            Self::Invalid => 400,
+            Self::Invalid => 422,
             Self::Unauthenticated => 401,
             Self::Denied => 403,
             Self::NotFound => 404,

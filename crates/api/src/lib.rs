@@ -17,14 +17,17 @@ pub mod secret;
 pub mod session;
 pub mod user;
 
-pub use approval::{ApprovalDecision, ApprovalQuery, ApprovalTerm, ApprovalView};
+pub use approval::{ApprovalAnswer, ApprovalDecision, ApprovalQuery, ApprovalTerm, ApprovalView};
 pub use connection::{GatewayInfo, ReadyFile, TargetConnection, VersionInfo};
 pub use error::{ApiError, ErrorBody, ErrorCode};
-pub use event::{EventQuery, RecordKey};
+pub use event::{EventQuery, RecordKey, StreamQuery};
 pub use login::{Identity, IdentityKind, LoginRequest, LoginResponse};
 pub use openapi::openapi;
-pub use policy::{DecisionView, PolicyCheckRequest, PolicyCheckResponse, PolicyProblem, RuleView};
-pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction, FieldChange, ResourceKind};
+pub use policy::{
+    DecisionView, PolicyCheckRequest, PolicyCheckResponse, PolicyProblem, PolicyText,
+};
+pub use policy::{RuleView, VerdictNow};
+pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction, ResourceKind};
 pub use run::{EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
 pub use run::{StartRunRequest, StartRunResponse};
 pub use secret::WireSecret;

@@ -1,7 +1,7 @@
 //! Signing in, and who one is.
 
 use corral_model::PrincipalKind;
-use corral_model::ids::{GroupName, PrincipalName, RunId};
+use corral_model::ids::{PrincipalName, RunId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -39,6 +39,14 @@ pub enum IdentityKind {
 }
 
 impl IdentityKind {
+    /// Reads what [`IdentityKind::name`] wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Admin, Self::User, Self::Workload, Self::Run]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,18 +62,12 @@ impl IdentityKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Identity {
     pub kind: IdentityKind,
-    /// The person's, the workload's or the run's name; `admin` for the administrator's token.
+    /// The person's or the workload's name, the run's path, or `admin`.
     pub name: String,
-    /// Whom a run acts for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub principal: Option<PrincipalName>,
     /// Who answers for a workload or a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub sponsor: Option<PrincipalName>,
-    #[schema(value_type = Vec<String>)]
-    pub groups: Vec<GroupName>,
+    pub sponsor: Option<String>,
+    pub groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub run_id: Option<RunId>,

@@ -14,10 +14,10 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use crate::approval::{ApprovalDecision, ApprovalQuery, ApprovalView};
 use crate::connection::{GatewayInfo, TargetConnection, VersionInfo};
 use crate::error::ErrorBody;
-use crate::event::{EventQuery, RecordKey};
+use crate::event::{EventQuery, RecordKey, StreamQuery};
 use crate::login::{Identity, LoginRequest, LoginResponse};
 use crate::policy::{DecisionView, PolicyCheckRequest, PolicyCheckResponse};
-use crate::resource::{ApplyRequest, ApplyResponse, Change};
+use crate::resource::{ApplyRequest, ApplyResponse};
 use crate::run::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
 };
@@ -26,6 +26,7 @@ use crate::user::{UserDisabled, UserEnabled};
 
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
+const TEXT: &str = "text/plain";
 const EVENT_STREAM: &str = "text/event-stream";
 const BEARER: &str = "bearer";
 
@@ -61,10 +62,12 @@ fn resources(api: &mut Document) {
     api.get("/resources", "Every resource, without secrets").gives_resources();
     api.get("/resources/{kind}", "The resources of a kind").gives_resources();
     api.get("/resources/{kind}/{name}", "One resource, without secrets").gives_resource();
-    api.delete("/resources/{kind}/{name}", "Delete a resource").gives::<Change>();
+    api.delete("/resources/{kind}/{name}", "Delete a resource").gives::<ApplyResponse>();
     api.post("/policies/check", "Validate policies against the live schema")
         .takes::<PolicyCheckRequest>()
         .gives::<PolicyCheckResponse>();
+    api.get("/policies/schema", "The schema that policies are checked against, in Cedar")
+        .gives_text();
     api.get("/decisions/{id}", "One decision with its rules").gives::<DecisionView>();
     api.post("/users/{name}/disable", "Disable a user, end its runs and sessions")
         .gives::<UserDisabled>();
@@ -76,7 +79,7 @@ fn runs(api: &mut Document) {
         .takes::<StartRunRequest>()
         .gives::<StartRunResponse>();
     api.get("/runs", "Runs, newest first").asks::<RunQuery>().gives_list::<RunView>();
-    api.get("/runs/tree", "Runs as trees, oldest first").asks::<RunQuery>().gives_list::<RunNode>();
+    api.get("/runs/tree", "The same runs as trees").asks::<RunQuery>().gives_list::<RunNode>();
     api.get("/runs/{id}", "One run").gives::<RunView>();
     api.post("/runs/{id}/renew", "Give a run a later end")
         .takes::<RenewRunRequest>()
@@ -87,10 +90,10 @@ fn runs(api: &mut Document) {
 }
 
 fn sessions_and_approvals(api: &mut Document) {
-    api.get("/sessions", "Sessions, newest first")
+    api.get("/sessions", "Live sessions, oldest first")
         .asks::<SessionQuery>()
         .gives_list::<SessionView>();
-    api.get("/sessions/{id}", "One session").gives::<SessionView>();
+    api.get("/sessions/{id}", "One live session").gives::<SessionView>();
     api.post("/sessions/{id}/kill", "End a session at once").gives::<EndedView>();
     api.get("/approvals", "Approvals, newest first")
         .asks::<ApprovalQuery>()
@@ -106,7 +109,7 @@ fn sessions_and_approvals(api: &mut Document) {
 
 fn record(api: &mut Document) {
     api.get("/events", "Search the record, oldest first").asks::<EventQuery>().gives_events(JSON);
-    api.get("/events/stream", "Follow the record").asks::<EventQuery>().gives_events(EVENT_STREAM);
+    api.get("/events/stream", "Follow the record").asks::<StreamQuery>().gives_events(EVENT_STREAM);
     api.get("/events/export", "The record, a line for each event")
         .asks::<EventQuery>()
         .gives_events(JSON_LINES);
@@ -245,6 +248,10 @@ impl Endpoint<'_> {
             _ => any_object(),
         };
         self.end(content_type, Some(schema));
+    }
+
+    fn gives_text(self) {
+        self.end(TEXT, Some(String::schema()));
     }
 
     fn gives_nothing(self) {

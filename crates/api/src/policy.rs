@@ -1,6 +1,8 @@
 //! Checking policies and explaining decisions.
 
 use corral_model::Event;
+use corral_model::event::Outcome;
+use corral_model::ids::PolicyVersion;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -42,24 +44,39 @@ pub struct PolicyProblem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionView {
     pub id: String,
-    /// The `statement.decided` event.
+    /// The `statement.decided` or `session.refused` event.
     #[schema(value_type = Object)]
     pub event: Event,
     /// The rules that determined it, as far as the loaded policies still hold them.
     pub rules: Vec<RuleView>,
-    /// Whether the policies changed since: the rules shown may differ from those that decided.
-    pub policy_changed: bool,
+    /// The configuration's number at this moment; the event holds the one that decided.
+    #[schema(value_type = u64)]
+    pub version_now: PolicyVersion,
+    /// What the same facts would give at this moment; absent when the principal, run or target is
+    /// gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict_now: Option<VerdictNow>,
 }
 
 /// One rule of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RuleView {
-    /// Its `@id`, or `POLICY#NUMBER`.
     pub id: String,
+    /// `permit` or `forbid`.
+    pub effect: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The policy resource that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// Its text; shown to administrators only.
+}
+
+/// A verdict under the present policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerdictNow {
+    #[schema(value_type = String, example = "hold")]
+    pub outcome: Outcome,
+    /// What a client would read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
+    pub reason: Option<String>,
 }

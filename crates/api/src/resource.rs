@@ -32,15 +32,19 @@ pub struct ApplyResponse {
     pub changes: Vec<Change>,
 }
 
-/// One resource's change.
+/// One resource's change. `corral diff` compares `before` and `after`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     pub action: ChangeAction,
     pub kind: ResourceKind,
     pub name: String,
-    /// What differs, for `changed`. Secrets show as `(secret)`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<FieldChange>,
+    /// The spec without secrets; null when it was not there. A changed secret shows as
+    /// `"changed"`.
+    #[schema(value_type = Option<Object>)]
+    pub before: Option<Value>,
+    /// Null when it is deleted.
+    #[schema(value_type = Option<Object>)]
+    pub after: Option<Value>,
 }
 
 /// What happens to a resource.
@@ -63,17 +67,6 @@ impl ChangeAction {
             Self::Unchanged => "unchanged",
         }
     }
-}
-
-/// One field of a changed resource; `null` where it was or becomes absent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FieldChange {
-    /// `labels.env`, `classify[0].columns`.
-    pub path: String,
-    #[schema(value_type = Object)]
-    pub before: Value,
-    #[schema(value_type = Object)]
-    pub after: Value,
 }
 
 /// The kinds of resources, in manifests and in paths.
@@ -126,17 +119,6 @@ impl ResourceKind {
             "policy" | "policies" => Some(Self::Policy),
             "limit" | "limits" => Some(Self::Limit),
             _ => None,
-        }
-    }
-
-    #[must_use]
-    pub fn of(resource: &Resource) -> Self {
-        match resource {
-            Resource::Target(_) => Self::Target,
-            Resource::User(_) => Self::User,
-            Resource::Workload(_) => Self::Workload,
-            Resource::Policy(_) => Self::Policy,
-            Resource::Limit(_) => Self::Limit,
         }
     }
 }

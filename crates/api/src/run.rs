@@ -80,8 +80,12 @@ pub struct RunView {
     /// Why it ended.
     #[schema(value_type = Option<String>)]
     pub end_reason: Option<RunEnd>,
-    /// Sessions that are open at this moment.
+    /// Sessions of this run itself that are open at this moment.
     pub sessions: u64,
+    /// Charged to this run so far, what is below it included.
+    pub statements: u64,
+    pub rows: u64,
+    pub bytes: u64,
     /// The administrator who started it in the principal's name.
     #[schema(value_type = Option<String>)]
     pub started_by: Option<PrincipalName>,
@@ -129,71 +133,21 @@ pub struct RunNode {
     pub children: Vec<RunNode>,
 }
 
-impl RunNode {
-    /// Makes trees of a list. A run whose parent is not in the list becomes a root. Siblings are
-    /// in the order of their start, then of their ids.
-    #[must_use]
-    pub fn trees(mut runs: Vec<RunView>) -> Vec<Self> {
-        runs.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
-        let known: std::collections::BTreeSet<RunId> =
-            runs.iter().map(|run| run.id.clone()).collect();
-        let mut of_parent: std::collections::BTreeMap<Option<RunId>, Vec<RunView>> =
-            std::collections::BTreeMap::new();
-        for run in runs {
-            let parent = run.parent.clone().filter(|parent| known.contains(parent));
-            of_parent.entry(parent).or_default().push(run);
-        }
-        Self::children_of(None, &mut of_parent)
-    }
-
-    // Each list is taken out once, so a cycle in bad data ends instead of recursing for ever;
-    // depth is bounded by the limit on a run's depth.
-    fn children_of(
-        parent: Option<&RunId>,
-        of_parent: &mut std::collections::BTreeMap<Option<RunId>, Vec<RunView>>,
-    ) -> Vec<Self> {
-        let runs = of_parent.remove(&parent.cloned()).unwrap_or_default();
-        runs.into_iter()
-            .map(|run| {
-                let children = Self::children_of(Some(&run.id), of_parent);
-                Self::of(run, children)
-            })
-            .collect()
-    }
-
-    fn of(run: RunView, children: Vec<Self>) -> Self {
-        Self {
-            run_id: run.id,
-            name: run.name,
-            principal: run.principal,
-            sponsor: run.sponsor,
-            state: run.state,
-            end_reason: run.end_reason,
-            sessions: run.sessions,
-            started_at: run.started_at,
-            expires_at: run.expires_at,
-            ended_at: run.ended_at,
-            children,
-        }
-    }
-}
-
 /// Which runs `GET /api/v1/runs` and `GET /api/v1/runs/tree` answer with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct RunQuery {
-    /// Only those in this state.
+    /// Leave out runs that ended.
+    #[serde(default)]
+    pub active: bool,
+    /// Only those of this person or workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub state: Option<RunStateView>,
+    pub principal: Option<String>,
     /// Only this run and what is below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub root: Option<RunId>,
-    /// The newest so many; 1000 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
 }
 
 /// `POST /api/v1/runs/{id}/renew`.

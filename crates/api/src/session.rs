@@ -1,17 +1,35 @@
 //! Sessions: one client connection to one target.
 
-use corral_model::CloseReason;
-use corral_model::ids::{ApprovalId, PrincipalName, RunId, SessionId, TargetName};
+use std::collections::BTreeMap;
+
+use corral_model::ids::{PrincipalName, RunId, SessionId, TargetName};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-/// Whether a session is open.
+/// Where a live session is in its life. Closed ones are in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
+    /// Admitted, logging in at the target.
+    Opening,
     Open,
-    Closed,
+    /// A statement waits for approval.
+    Held,
+    /// Told to end.
+    Ending,
+}
+
+impl SessionState {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Held => "held",
+            Self::Ending => "ending",
+        }
+    }
 }
 
 /// One session, in `sessions list` and `sessions show`.
@@ -27,27 +45,23 @@ pub struct SessionView {
     pub run_path: Option<String>,
     #[schema(value_type = String)]
     pub principal: PrincipalName,
-    #[schema(value_type = Option<String>)]
-    pub sponsor: Option<PrincipalName>,
+    #[schema(value_type = String)]
+    pub sponsor: PrincipalName,
     #[schema(value_type = String)]
     pub target: TargetName,
     pub protocol: String,
     pub client_address: String,
     pub tls: bool,
+    /// What the client says of itself: never decides anything.
+    pub claims: BTreeMap<String, String>,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
-    pub opened_at: OffsetDateTime,
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub closed_at: Option<OffsetDateTime>,
-    #[schema(value_type = Option<String>)]
-    pub close_reason: Option<CloseReason>,
-    /// Statements decided so far.
+    pub started_at: OffsetDateTime,
+    /// Decided so far.
     pub statements: u64,
-    /// The approval that it waits for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub waiting_for: Option<ApprovalId>,
+    pub rows: u64,
+    pub bytes_to_client: u64,
+    pub bytes_to_target: u64,
 }
 
 /// Which sessions `GET /api/v1/sessions` answers with.
@@ -55,10 +69,6 @@ pub struct SessionView {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct SessionQuery {
-    /// Only those in this state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub state: Option<SessionState>,
     /// Only those of this run and of what is below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
@@ -67,9 +77,5 @@ pub struct SessionQuery {
     #[param(value_type = Option<String>)]
     pub target: Option<TargetName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
-    pub principal: Option<PrincipalName>,
-    /// The newest so many; 1000 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
+    pub principal: Option<String>,
 }
