@@ -122,6 +122,10 @@ pub trait Scope: Send {
     /// Synchronous, cached, and without a lock that another session holds for long.
     fn rule(&mut self, statement: &Statement) -> Ruling;
 
+    /// What [`Scope::rule`] would say, without charging anything: for a statement that is only
+    /// prepared.
+    fn check(&mut self, statement: &Statement) -> Ruling;
+
     /// Files an approval for a statement that was ruled to be held. Returns its id, and the
     /// notice that the waiting client reads.
     ///

@@ -1,0 +1,238 @@
+//! Asks for rulings, has them recorded, and makes decisions of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use corral_gate::decision::{Decision, Denial, DenialKind, Held, Receipt, Ruling, Verdict};
+use corral_gate::{Input, TapError};
+use corral_model::Statement;
+use corral_model::event::{ApprovalState, EventBody, EventText, Outcome};
+use corral_model::ids::{ApprovalId, StatementSeq};
+use corral_model::limits;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::drive::{Driver, Live};
+use crate::scope::Resolution;
+
+/// What the driver keeps of a statement that waits for people.
+pub(crate) struct HeldStatement {
+    held: Held,
+    statement: Statement,
+    decision_id: String,
+}
+
+const RECORD_UNAVAILABLE: &str = "the record cannot be written; the statement was not run";
+
+impl Driver<'_> {
+    /// Would this statement be denied? Only a denial is recorded: nothing runs yet.
+    pub(crate) fn check(&mut self, statement: &Statement) {
+        let Some(live) = &mut self.live else { return };
+        let ruling = live.scope.check(statement);
+        let denial = match &ruling.verdict {
+            Verdict::Allow | Verdict::Hold(_) => None,
+            Verdict::Deny(denial) => {
+                let denial =
+                    Denial { decision_id: Some(ruling.decision_id.clone()), ..denial.clone() };
+                match live.append(decided(statement, &ruling, None)) {
+                    Ok(_) => Some(denial),
+                    Err(error) => Some(unrecorded(&error)),
+                }
+            }
+        };
+        self.machine.handle(Input::Checked(denial), Instant::now());
+    }
+
+    /// Decides a statement: ruling, record, and only then a permit.
+    pub(crate) async fn decide(&mut self, statement: Statement) {
+        let Some(live) = &mut self.live else { return };
+        live.totals.statements += 1;
+        let ruling = live.scope.rule(&statement);
+        let decision = live.decide(statement, ruling).await;
+        if matches!(decision, Decision::Allow(_)) {
+            live.running += 1;
+        }
+        self.machine.handle(Input::Decided(decision), Instant::now());
+    }
+
+    /// People decided a held statement, or its wait ended.
+    pub(crate) async fn resolve(&mut self, approval: &ApprovalId, resolution: Resolution) {
+        let Some(live) = &mut self.live else { return };
+        let Some(waiting) = live.held.take() else { return };
+        if waiting.held.approval != *approval {
+            live.held = Some(waiting);
+            return;
+        }
+        let decision = live.resolve(waiting, resolution).await;
+        if matches!(decision, Decision::Allow(_)) {
+            live.running += 1;
+        }
+        self.machine.handle(Input::Decided(decision), Instant::now());
+    }
+
+    /// The client no longer waits.
+    pub(crate) fn withdraw(&mut self, seq: StatementSeq) {
+        let Some(live) = &mut self.live else { return };
+        let Some(waiting) = live.held.take_if(|waiting| waiting.held.seq == seq) else { return };
+        let body = approval_decided(
+            &waiting,
+            ApprovalState::Withdrawn,
+            Vec::new(),
+            "the client cancelled or left".to_owned(),
+        );
+        live.scope.withdraw(&waiting.held.approval, seq);
+        self.record_note(body);
+    }
+
+    fn record_note(&mut self, body: EventBody) {
+        let Some(live) = &mut self.live else { return };
+        if let Err(error) = live.scope.tap().note(OffsetDateTime::now_utc(), body) {
+            tracing::warn!(%error, "a session ends because its account cannot be kept");
+            let denial = Denial::new(DenialKind::RecordUnavailable, "the record cannot be written");
+            self.end(corral_model::CloseReason::Record, denial);
+        }
+    }
+}
+
+impl Live {
+    fn append(&mut self, body: EventBody) -> Result<Receipt, TapError> {
+        self.scope.tap().append(OffsetDateTime::now_utc(), body)
+    }
+
+    /// Appends, and waits for the group sync where the target asks for it.
+    async fn append_durably(&mut self, body: EventBody) -> Result<Receipt, TapError> {
+        let receipt = self.append(body)?;
+        if self.scope.tap().needs_sync() {
+            self.scope.sync().await?;
+        }
+        Ok(receipt)
+    }
+
+    async fn decide(&mut self, statement: Statement, ruling: Ruling) -> Decision {
+        let receipt = match self.append_durably(decided(&statement, &ruling, None)).await {
+            Ok(receipt) => receipt,
+            Err(error) => return Decision::Deny(unrecorded(&error)),
+        };
+        match &ruling.verdict {
+            Verdict::Allow | Verdict::Deny(_) => Decision::of(statement.seq, ruling, receipt),
+            Verdict::Hold(_) => self.hold(statement, ruling, receipt).await,
+        }
+    }
+
+    async fn hold(&mut self, statement: Statement, ruling: Ruling, receipt: Receipt) -> Decision {
+        let (approval, notice) = match self.scope.hold(&statement, &ruling).await {
+            Ok(filed) => filed,
+            Err(denial) => {
+                return Decision::Deny(Denial { decision_id: Some(ruling.decision_id), ..denial });
+            }
+        };
+        let (groups, wait) = terms(&ruling.verdict);
+        let body = EventBody::ApprovalRequested {
+            approval: approval.clone(),
+            decision: ruling.decision_id.clone(),
+            groups,
+            expires_at: OffsetDateTime::now_utc() + wait,
+        };
+        if let Err(error) = self.append_durably(body).await {
+            self.scope.withdraw(&approval, statement.seq);
+            return Decision::Deny(unrecorded(&error));
+        }
+        let (held, decision) = Decision::hold(statement.seq, approval, notice, receipt);
+        self.held = Some(HeldStatement { held, statement, decision_id: ruling.decision_id });
+        decision
+    }
+
+    async fn resolve(&mut self, waiting: HeldStatement, resolution: Resolution) -> Decision {
+        let (state, by, reason, refusal) = match resolution {
+            Resolution::Approved { by, reason } => (ApprovalState::Approved, by, reason, None),
+            Resolution::Denied { by, reason } => {
+                let text = format!("the approval was denied by {by}: {reason}");
+                let denial = Denial::new(DenialKind::ApprovalDenied, text);
+                (ApprovalState::Denied, vec![by], reason, Some(denial))
+            }
+            Resolution::Expired => {
+                let text = "nobody approved this statement in time";
+                let denial = Denial::new(DenialKind::ApprovalExpired, text);
+                (ApprovalState::Expired, Vec::new(), text.to_owned(), Some(denial))
+            }
+        };
+        let decision_id = waiting.decision_id.clone();
+        if let Err(error) = self.append(approval_decided(&waiting, state, by, reason)) {
+            return Decision::Deny(unrecorded(&error));
+        }
+        if let Some(denial) = refusal {
+            return Decision::Deny(Denial { decision_id: Some(decision_id), ..denial });
+        }
+        let HeldStatement { held, statement, .. } = waiting;
+        let ruling = self.scope.rule_approved(&statement, &held.approval);
+        match self.append_durably(decided(&statement, &ruling, Some(&held.approval))).await {
+            Ok(receipt) => held.approve(ruling, receipt),
+            Err(error) => Decision::Deny(unrecorded(&error)),
+        }
+    }
+}
+
+fn unrecorded(error: &TapError) -> Denial {
+    tracing::warn!(%error, "a statement is refused because it cannot be recorded");
+    Denial::new(DenialKind::RecordUnavailable, RECORD_UNAVAILABLE)
+}
+
+fn terms(verdict: &Verdict) -> (Vec<String>, std::time::Duration) {
+    match verdict {
+        Verdict::Hold(terms) => {
+            let groups = terms.iter().map(|term| term.group.clone()).collect();
+            let wait = terms.iter().filter_map(|term| term.expires_in).min();
+            (groups, wait.unwrap_or(limits::APPROVAL_WAIT))
+        }
+        Verdict::Allow | Verdict::Deny(_) => (Vec::new(), limits::APPROVAL_WAIT),
+    }
+}
+
+fn approval_decided(
+    waiting: &HeldStatement,
+    state: ApprovalState,
+    by: Vec<String>,
+    reason: String,
+) -> EventBody {
+    EventBody::ApprovalDecided {
+        approval: waiting.held.approval.clone(),
+        decision: waiting.decision_id.clone(),
+        state,
+        by,
+        reason,
+    }
+}
+
+fn decided(statement: &Statement, ruling: &Ruling, approval: Option<&ApprovalId>) -> EventBody {
+    let facts = &statement.facts;
+    let (outcome, reason) = match &ruling.verdict {
+        Verdict::Allow => (Outcome::Allow, None),
+        Verdict::Deny(denial) => (Outcome::Deny, Some(denial.client_text.clone())),
+        Verdict::Hold(terms) => (Outcome::Hold, terms.first().map(|term| term.reason.clone())),
+    };
+    EventBody::StatementDecided {
+        decision: ruling.decision_id.clone(),
+        statement: event_text(&statement.text),
+        seq_in_session: statement.seq,
+        verbs: facts.verbs.iter().map(|verb| verb.name.to_owned()).collect(),
+        effects: facts.effects,
+        objects: facts.objects.clone(),
+        functions: facts.functions.clone(),
+        parameters: statement.parameters.clone(),
+        outcome,
+        rules: ruling.rules.clone(),
+        reason,
+        policy_version: ruling.policy_version,
+        in_transaction: statement.in_transaction,
+        approval: approval.cloned(),
+    }
+}
+
+fn event_text(text: &Arc<str>) -> EventText {
+    if text.len() <= limits::EVENT_TEXT_BYTES_MAX {
+        return EventText::Whole(text.to_string());
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    EventText::Digest { sha256, bytes: text.len() as u64 }
+}

@@ -1,0 +1,458 @@
+//! The loop: feed the machine, carry out what it wants, write, wait.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use corral_gate::decision::{Denial, DenialKind};
+use corral_gate::{Input, Login, Machine, Output};
+use corral_model::event::{CloseReason, EventBody};
+use corral_model::limits;
+use corral_transport::{Endpoint, dial, start_target_tls};
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::decide::HeldStatement;
+use crate::io::{Happened, Link, Waiting, nearest, write_all};
+use crate::scope::{Admitted, ConnectionFacts, Control, Scope, Totals, Usage};
+use crate::server::Server;
+
+/// Telling a client why its session ends may take this long, no longer.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// Saying goodbye to a target.
+const TARGET_FAREWELL: Duration = Duration::from_millis(500);
+/// Connecting to a target to cancel a statement.
+const CANCEL_DIAL: Duration = Duration::from_secs(5);
+/// Cancel connections of one session at once; more requests are already on their way then.
+const CANCELS_MAX: usize = 4;
+/// Streamed bytes after which usage is charged although no statement ended.
+const CHARGE_BYTES: u64 = 1024 * 1024;
+
+/// A session that was let in.
+pub(crate) struct Live {
+    pub(crate) scope: Box<dyn Scope>,
+    control: mpsc::Receiver<Control>,
+    endpoint: Endpoint,
+    ends_at: Option<Instant>,
+    idle_timeout: Option<Duration>,
+    last_activity: Instant,
+    /// Statements that were allowed and have not completed.
+    pub(crate) running: u64,
+    pub(crate) held: Option<HeldStatement>,
+    pub(crate) totals: Totals,
+    pub(crate) uncharged: Usage,
+}
+
+/// One session, from the accepted connection to its closing entry.
+pub(crate) struct Driver<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) machine: Box<dyn Machine>,
+    pub(crate) live: Option<Live>,
+    /// None only while TLS is put on it, and when that failed.
+    client: Option<Link>,
+    target: Option<Link>,
+    facts: ConnectionFacts,
+    /// Held until the login is over.
+    login: Option<OwnedSemaphorePermit>,
+    /// The gateway refused and recorded it.
+    is_refused: bool,
+    started_at: Instant,
+    cancels: JoinSet<()>,
+}
+
+impl<'a> Driver<'a> {
+    pub(crate) fn new(
+        server: &'a Server,
+        machine: Box<dyn Machine>,
+        client: corral_transport::Stream,
+        facts: ConnectionFacts,
+        login: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            server,
+            machine,
+            live: None,
+            client: Some(Link::new(client)),
+            target: None,
+            facts,
+            login: Some(login),
+            is_refused: false,
+            started_at: Instant::now(),
+            cancels: JoinSet::new(),
+        }
+    }
+
+    /// Drives the session to its end.
+    pub(crate) async fn run(mut self) {
+        let reason = loop {
+            if let Some(reason) = self.carry_out().await {
+                break reason;
+            }
+            let happened = self.wait().await;
+            self.feed(happened).await;
+        };
+        self.finish(reason).await;
+    }
+
+    /// Hands a gateway's word, or an end of its own finding, to the machine.
+    pub(crate) fn end(&mut self, reason: CloseReason, denial: Denial) {
+        self.machine.handle(Input::End { reason, denial }, Instant::now());
+    }
+
+    /// Carries out everything that the machine wants. Some when the session is over.
+    async fn carry_out(&mut self) -> Option<CloseReason> {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::StartClientTls => {
+                    if !self.start_client_tls().await {
+                        return Some(CloseReason::Protocol);
+                    }
+                }
+                Output::Admit(login) => self.admit(*login).await,
+                Output::DialTarget => self.dial_target().await,
+                Output::StartTargetTls => self.start_target_tls().await,
+                Output::SessionOpened => {
+                    if let Some(live) = &mut self.live {
+                        live.scope.opened();
+                    }
+                }
+                Output::Work(work) => match self.server.analysts.run(work).await {
+                    Ok(result) => self.machine.handle(Input::Worked(result), Instant::now()),
+                    Err(error) => {
+                        tracing::error!(%error, "a session ends without its analysis");
+                        let denial =
+                            Denial::new(DenialKind::Ended, "the statement could not be analysed");
+                        self.end(CloseReason::Protocol, denial);
+                    }
+                },
+                Output::Check(statement) => self.check(&statement),
+                Output::Decide(statement) => self.decide(*statement).await,
+                Output::Withdraw(seq) => self.withdraw(seq),
+                Output::Record(body) => self.record(*body),
+                Output::CancelTarget(bytes) => self.cancel_target(bytes),
+                Output::CancelSession(key) => self.server.authority.cancel(&key),
+                Output::Close(reason) => return Some(reason),
+            }
+        }
+        None
+    }
+
+    /// Puts TLS on the client's connection. False when that failed: the session is over.
+    async fn start_client_tls(&mut self) -> bool {
+        let Some(mut link) = self.client.take() else { return false };
+        let Some(tls) = &self.server.tls else { return false };
+        let client_out = &mut self.machine.buffers().client_out;
+        let handshake = async {
+            write_all(&mut link, client_out).await?;
+            let plain = link.stream.into_plain().map_err(|_| io::Error::other("TLS already"))?;
+            tls.accept(plain).await
+        };
+        // A half-open TLS handshake must not outlive the login's deadline.
+        let left = limits::LOGIN_DEADLINE.saturating_sub(self.started_at.elapsed());
+        match timeout(left, handshake).await {
+            Ok(Ok(stream)) => {
+                self.client = Some(Link::new(stream));
+                self.facts.is_tls = true;
+                self.machine.handle(Input::ClientTlsStarted, Instant::now());
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a client's TLS handshake failed");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn admit(&mut self, login: Login) {
+        let answer = self.server.authority.admit(login, self.facts.clone()).await;
+        let now = Instant::now();
+        match answer {
+            Ok(Admitted { admission, endpoint, scope, control, ttl, idle_timeout }) => {
+                self.live = Some(Live {
+                    scope,
+                    control,
+                    endpoint,
+                    ends_at: ttl.and_then(|ttl| now.checked_add(ttl)),
+                    idle_timeout,
+                    last_activity: now,
+                    running: 0,
+                    held: None,
+                    totals: Totals::default(),
+                    uncharged: Usage::default(),
+                });
+                self.login = None;
+                self.machine.handle(Input::Admitted(Box::new(admission)), now);
+            }
+            Err(denial) => {
+                self.is_refused = true;
+                self.machine.handle(Input::Refused(denial), now);
+            }
+        }
+    }
+
+    fn refuse_target(&mut self, error: &dyn std::fmt::Display) {
+        tracing::warn!(%error, "a target cannot be reached");
+        let text = "the target cannot be reached";
+        let denial = Denial::new(DenialKind::TargetUnavailable, text);
+        self.machine.handle(Input::Refused(denial), Instant::now());
+    }
+
+    async fn dial_target(&mut self) {
+        let Some(live) = &self.live else { return };
+        match timeout(limits::TARGET_LOGIN_DEADLINE, dial(&live.endpoint.address)).await {
+            Ok(Ok(stream)) => {
+                self.target = Some(Link::new(stream));
+                self.machine.handle(Input::TargetConnected, Instant::now());
+            }
+            Ok(Err(error)) => self.refuse_target(&error),
+            Err(_) => self.refuse_target(&"no answer in time"),
+        }
+    }
+
+    async fn start_target_tls(&mut self) {
+        let Some(mut link) = self.target.take() else { return };
+        let Some(live) = &self.live else { return };
+        let endpoint = live.endpoint.clone();
+        let target_out = &mut self.machine.buffers().target_out;
+        let handshake = async {
+            write_all(&mut link, target_out).await.map_err(|error| error.to_string())?;
+            start_target_tls(link.stream, &endpoint).await.map_err(|error| describe(&error))
+        };
+        match timeout(limits::TARGET_LOGIN_DEADLINE, handshake).await {
+            Ok(Ok(tls)) => {
+                self.target = Some(Link::new(tls.stream));
+                let input = Input::TargetTlsStarted { end_point: tls.end_point };
+                self.machine.handle(input, Instant::now());
+            }
+            Ok(Err(error)) => self.refuse_target(&error),
+            Err(_) => self.refuse_target(&"no TLS in time"),
+        }
+    }
+
+    /// Sends a cancel request beside the session, so that the session goes on meanwhile.
+    fn cancel_target(&mut self, bytes: Vec<u8>) {
+        let Some(live) = &self.live else { return };
+        if self.cancels.len() >= CANCELS_MAX {
+            while self.cancels.try_join_next().is_some() {}
+        }
+        if self.cancels.len() >= CANCELS_MAX {
+            return;
+        }
+        let address = live.endpoint.address.clone();
+        self.cancels.spawn(async move {
+            let send = async {
+                use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                let mut stream = dial(&address).await.map_err(std::io::Error::other)?;
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+                // The target closes the connection once it has acted; waiting for that keeps
+                // the order "cancelled, then gone".
+                let mut end = [0_u8; 1];
+                stream.read(&mut end).await.map(|_| ())
+            };
+            match timeout(CANCEL_DIAL, send).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a statement could not be cancelled"),
+                Err(_) => tracing::warn!("a statement could not be cancelled in time"),
+            }
+        });
+    }
+
+    async fn wait(&mut self) -> Happened {
+        let wants = self.machine.wants();
+        let due = nearest([self.machine.next_deadline(), self.own_deadline()]);
+        let timer = due.map(|at| tokio::time::sleep_until(at.into()));
+        tokio::pin!(timer);
+        Waiting {
+            client: self.client.as_mut(),
+            target: self.target.as_mut(),
+            control: self.live.as_mut().map(|live| &mut live.control),
+            buffers: self.machine.buffers(),
+            wants,
+            timer: timer.as_mut().as_pin_mut(),
+        }
+        .wait()
+        .await
+    }
+
+    /// The session's TTL, or the end of its patience with a silent client.
+    fn own_deadline(&self) -> Option<Instant> {
+        let live = self.live.as_ref()?;
+        nearest([live.ends_at, live.idle_at()])
+    }
+
+    async fn feed(&mut self, happened: Happened) {
+        let now = Instant::now();
+        self.account(&happened, now);
+        if let Some(word) = happened.control {
+            self.obey(word).await;
+        }
+        if happened.is_control_closed {
+            let denial = Denial::new(DenialKind::Shutdown, "the gateway stops");
+            self.end(CloseReason::Shutdown, denial);
+        }
+        if happened.target.bytes_read > 0 || happened.client.has_room_again {
+            self.machine.handle(Input::TargetReadable, now);
+        }
+        if happened.client.bytes_read > 0 || happened.target.has_room_again {
+            self.refresh_mask(now);
+            self.machine.handle(Input::ClientReadable, now);
+        }
+        if happened.target.is_closed {
+            self.machine.handle(Input::TargetClosed, now);
+        }
+        if happened.client.is_closed {
+            self.machine.handle(Input::ClientClosed, now);
+        }
+        if happened.is_timer_due {
+            self.timer_due(now);
+        }
+        self.charge_stream();
+    }
+
+    fn refresh_mask(&mut self, now: Instant) {
+        let changed = self.live.as_mut().and_then(|live| live.scope.mask_changed());
+        if let Some(masked) = changed {
+            self.machine.handle(Input::MaskChanged(masked), now);
+        }
+    }
+
+    fn account(&mut self, happened: &Happened, now: Instant) {
+        let Some(live) = &mut self.live else { return };
+        let (to_client, to_target) =
+            (happened.client.bytes_written as u64, happened.target.bytes_written as u64);
+        live.totals.bytes_to_client += to_client;
+        live.totals.bytes_to_target += to_target;
+        live.uncharged.bytes_to_client += to_client;
+        live.uncharged.bytes_to_target += to_target;
+        if happened.client.bytes_read > 0 || happened.target.bytes_read > 0 {
+            live.last_activity = now;
+        }
+    }
+
+    fn charge_stream(&mut self) {
+        let is_due = self.live.as_ref().is_some_and(|live| {
+            live.uncharged.bytes_to_client + live.uncharged.bytes_to_target >= CHARGE_BYTES
+        });
+        if is_due {
+            self.charge();
+        }
+    }
+
+    /// Charges what was used; ends the session when a budget is spent.
+    pub(crate) fn charge(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let usage = std::mem::take(&mut live.uncharged);
+        if let Err(denial) = live.scope.charge(usage) {
+            self.end(CloseReason::Budget, denial);
+        }
+    }
+
+    fn timer_due(&mut self, now: Instant) {
+        let Some(live) = &self.live else {
+            self.machine.handle(Input::DeadlinePassed, now);
+            return;
+        };
+        if live.ends_at.is_some_and(|at| at <= now) {
+            let text = "the time of this run or session is over";
+            self.end(CloseReason::Expired, Denial::new(DenialKind::Ended, text));
+        } else if live.idle_at().is_some_and(|at| at <= now) {
+            let text = "nothing was sent for longer than the limit allows";
+            self.end(CloseReason::Idle, Denial::new(DenialKind::Ended, text));
+        }
+        if self.machine.next_deadline().is_some_and(|at| at <= now) {
+            self.machine.handle(Input::DeadlinePassed, now);
+        }
+    }
+
+    async fn obey(&mut self, word: Control) {
+        match word {
+            Control::Cancel => self.machine.handle(Input::CancelAsked, Instant::now()),
+            Control::Resolved { approval, resolution } => self.resolve(&approval, resolution).await,
+            Control::End { reason, denial } => self.end(reason, denial),
+        }
+    }
+
+    /// Records something that happened; the buffers are written only after.
+    fn record(&mut self, body: EventBody) {
+        let Some(live) = &mut self.live else { return };
+        let is_completed = matches!(body, EventBody::StatementCompleted { .. });
+        if let EventBody::StatementCompleted { rows, .. } = &body {
+            live.running = live.running.saturating_sub(1);
+            live.totals.rows += rows;
+            live.uncharged.rows += rows;
+        }
+        if let Err(error) = live.scope.tap().note(OffsetDateTime::now_utc(), body) {
+            tracing::warn!(%error, "a session ends because its account cannot be kept");
+            let text = "the record cannot be written";
+            self.end(CloseReason::Record, Denial::new(DenialKind::RecordUnavailable, text));
+            return;
+        }
+        if is_completed {
+            self.charge();
+        }
+    }
+
+    /// Says goodbye, closes both connections, and writes the closing entry.
+    async fn finish(mut self, reason: CloseReason) {
+        let buffers = self.machine.buffers();
+        if let Some(mut link) = self.target.take() {
+            // A target that does not take the goodbye at once is closed without it: what was cut
+            // off must not go on because somebody reads slowly.
+            let _ = timeout(TARGET_FAREWELL, write_all(&mut link, &mut buffers.target_out)).await;
+        }
+        if let Some(mut link) = self.client.take() {
+            let goodbye = write_all(&mut link, &mut buffers.client_out);
+            if let (Ok(Ok(count)), Some(live)) = (timeout(FAREWELL, goodbye).await, &mut self.live)
+            {
+                live.totals.bytes_to_client += count as u64;
+            }
+            // A client that is gone already cannot be told; its connection closes in any case.
+            let shutdown = tokio::io::AsyncWriteExt::shutdown(&mut link.stream);
+            let _ = timeout(FAREWELL, shutdown).await;
+        }
+        match self.live.take() {
+            Some(mut live) => {
+                live.totals.duration = self.started_at.elapsed();
+                let Live { mut scope, totals, uncharged, .. } = live;
+                // The session ends anyway; a spent budget changes nothing here.
+                let _ = scope.charge(uncharged);
+                scope.close(reason, totals).await;
+            }
+            None if self.is_refused || reason == CloseReason::Client => {}
+            None => self.server.authority.refused(&self.facts, refusal_text(reason)),
+        }
+        while self.cancels.join_next().await.is_some() {}
+    }
+}
+
+impl Live {
+    /// When a silent session ends. A session with a running or held statement is not silent.
+    fn idle_at(&self) -> Option<Instant> {
+        let is_busy = self.running > 0 || self.held.is_some();
+        let timeout = self.idle_timeout.filter(|_| !is_busy)?;
+        self.last_activity.checked_add(timeout)
+    }
+}
+
+fn refusal_text(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Expired | CloseReason::Idle => "the login was not finished in time",
+        CloseReason::Shutdown => "the gateway stops",
+        _ => "the connection did not speak the protocol",
+    }
+}
+
+/// An error with its causes, for the log.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

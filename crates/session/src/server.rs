@@ -1,0 +1,109 @@
+//! Takes an accepted connection to the start of its session.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use corral_gate::Protocol;
+use corral_gate::machine::Start;
+use corral_model::ids::TargetName;
+use corral_model::limits;
+use corral_transport::{Accepted, ServerTls, Stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::analysts::Analysts;
+use crate::drive::Driver;
+use crate::scope::{Authority, ConnectionFacts};
+
+/// First byte of a TLS handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Serves one protocol; shared by all its listeners.
+pub struct Server {
+    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) authority: Arc<dyn Authority>,
+    pub(crate) analysts: Analysts,
+    pub(crate) tls: Option<ServerTls>,
+    /// Connections that have not logged in yet.
+    logins: Arc<Semaphore>,
+}
+
+impl Server {
+    #[must_use]
+    pub fn new(
+        protocol: Arc<dyn Protocol>,
+        authority: Arc<dyn Authority>,
+        analysts: Analysts,
+        tls: Option<ServerTls>,
+    ) -> Self {
+        let logins = Arc::new(Semaphore::new(limits::PENDING_LOGINS_MAX));
+        Self { protocol, authority, analysts, tls, logins }
+    }
+
+    /// Serves one connection until it ends. Never fails: what goes wrong is told to the client,
+    /// to the record and to the log.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes both connections; the session's scope releases everything.
+    pub async fn serve(&self, accepted: Accepted, listener_target: Option<TargetName>) {
+        let Accepted { stream, client_ip, client_address } = accepted;
+        let mut facts = ConnectionFacts {
+            client_ip,
+            client_address,
+            is_tls: false,
+            listener_target,
+            protocol: self.protocol.spec().id,
+        };
+        let Ok(login) = self.logins.clone().try_acquire_owned() else {
+            self.authority.refused(&facts, "too many connections that have not logged in");
+            return;
+        };
+        let direct = self.accept_direct_tls(stream, &mut facts);
+        match tokio::time::timeout(limits::LOGIN_DEADLINE, direct).await {
+            Ok(Ok(stream)) => self.start(stream, facts, login).await,
+            Ok(Err(error)) => {
+                tracing::debug!(client = %facts.client_address, %error, "connection ended");
+                self.authority.refused(&facts, "the connection ended before the login");
+            }
+            Err(_) => self.authority.refused(&facts, "nothing was sent before the login deadline"),
+        }
+    }
+
+    /// Accepts TLS at once when the client starts with it and the protocol has that.
+    async fn accept_direct_tls(
+        &self,
+        stream: Stream,
+        facts: &mut ConnectionFacts,
+    ) -> io::Result<Stream> {
+        let spec = self.protocol.spec();
+        let Some(tls) = self.tls.as_ref().filter(|_| spec.has_direct_tls) else {
+            return Ok(stream);
+        };
+        if stream.peek_first_byte().await? != Some(TLS_HANDSHAKE) {
+            return Ok(stream);
+        }
+        let plain = stream.into_plain().map_err(|_| io::Error::other("TLS already"))?;
+        let stream = tls.accept(plain).await?;
+        let agreed = stream.client_alpn();
+        let is_agreed = spec.alpn.iter().any(|name| Some(name.as_bytes()) == agreed);
+        // A client that starts with TLS must name the protocol, so that a request meant for
+        // another one (a browser's) cannot be passed off as this one.
+        if !is_agreed && !spec.alpn.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "direct TLS without ALPN"));
+        }
+        facts.is_tls = true;
+        Ok(stream)
+    }
+
+    async fn start(&self, stream: Stream, facts: ConnectionFacts, login: OwnedSemaphorePermit) {
+        let start = Start {
+            now: Instant::now(),
+            is_local: facts.client_ip.is_none_or(|ip| ip.is_loopback()),
+            is_tls: facts.is_tls,
+            can_tls: self.tls.is_some() && !facts.is_tls,
+            target: facts.listener_target.clone(),
+        };
+        let machine = self.protocol.accept(start);
+        Driver::new(self, machine, stream, facts, login).run().await;
+    }
+}
