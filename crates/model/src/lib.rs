@@ -11,6 +11,7 @@ pub mod resource;
 pub mod run;
 pub mod secret;
 pub mod statement;
+pub mod token;
 
 pub use event::{CloseReason, Event, EventBody};
 pub use ids::{ApprovalId, GroupName, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
@@ -18,3 +19,4 @@ pub use principal::{Principal, PrincipalKind};
 pub use run::{Run, RunEnd, RunState};
 pub use secret::Secret;
 pub use statement::{Effect, Effects, ObjectRef, ObjectRole, Statement, Verb};
+pub use token::{TokenDigest, TokenPurpose};

@@ -94,3 +94,18 @@ pub const PASSWORD_CHECKS_MAX: usize = 4;
 
 /// Time between SIGTERM and the end of the last session.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that read the store at once; there is one that writes.
+pub const STORE_READERS_MAX: u32 = 4;
+/// How long a write waits for another process that holds the store, such as a backup.
+pub const STORE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for a free connection to the store, behind other callers.
+pub const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Rows that one listing of runs, sessions or approvals returns.
+pub const LIST_LEN_MAX: u32 = 10_000;
+/// Changes in one `apply`: one transaction, held in memory.
+pub const APPLY_CHANGES_MAX: usize = 10_000;
+/// A password or secret as somebody types it, in bytes: argon2 hashes all of it.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+/// Password checks waiting behind [`PASSWORD_CHECKS_MAX`] running ones; more are refused.
+pub const PASSWORD_CHECKS_WAITING_MAX: usize = 64;

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupName, PrincipalName, ResourceName, TargetName};
 
+mod address;
 pub mod manifest;
+mod secret_source;
 
-/// Where a manifest says that a secret is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub use address::{AddressError, ParsedAddress};
+
+/// Where a manifest says that a secret is. `Debug` does not show a value.
+#[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretSource {
     /// In the manifest itself.
@@ -24,12 +28,53 @@ pub enum SecretSource {
     File(String),
 }
 
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("Value(…)"),
+            Self::Env(name) => write!(f, "Env({name:?})"),
+            Self::File(path) => write!(f, "File({path:?})"),
+        }
+    }
+}
+
 /// A text that stands in the manifest or in a file beside it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum TextSource {
     Inline(String),
     File { file: String },
+}
+
+impl<'de> Deserialize<'de> for TextSource {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextSourceVisitor)
+    }
+}
+
+struct TextSourceVisitor;
+
+impl<'de> serde::de::Visitor<'de> for TextSourceVisitor {
+    type Value = TextSource;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a text, or {file: PATH}")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<TextSource, E> {
+        Ok(TextSource::Inline(text.to_owned()))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<TextSource, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct InFile {
+            file: String,
+        }
+        let InFile { file } =
+            Deserialize::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+        Ok(TextSource::File { file })
+    }
 }
 
 /// A database, cluster, host or API that is reached through the gateway.
@@ -280,7 +325,7 @@ pub enum LimitSubject {
     Group(GroupName),
     User(PrincipalName),
     Workload(PrincipalName),
-    /// Everybody; the value is ignored and written as `true`.
+    /// Everybody; written `any` or `{any: true}`.
     Any(bool),
 }
 
@@ -425,18 +470,30 @@ impl Serialize for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Number(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => Self::parse(&text).ok_or_else(|| {
-                serde::de::Error::custom(format!("'{text}' is not a size; write 1GiB or 500KiB"))
-            }),
-        }
+        deserializer.deserialize_any(ByteSizeVisitor)
+    }
+}
+
+struct ByteSizeVisitor;
+
+impl serde::de::Visitor<'_> for ByteSizeVisitor {
+    type Value = ByteSize;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a size such as 1GiB or 500KiB, or a number of bytes")
+    }
+
+    fn visit_u64<E>(self, bytes: u64) -> Result<ByteSize, E> {
+        Ok(ByteSize(bytes))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+        u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom("a size is not negative"))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
+        ByteSize::parse(text)
+            .ok_or_else(|| E::custom(format!("'{text}' is not a size; write 1GiB or 500KiB")))
     }
 }
 
@@ -451,19 +508,71 @@ pub enum Resource {
     Limit(LimitSpec),
 }
 
+/// The kinds of resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceKind {
+    Target,
+    User,
+    Workload,
+    Policy,
+    Limit,
+}
+
+impl ResourceKind {
+    pub const ALL: [Self; 5] =
+        [Self::Target, Self::User, Self::Workload, Self::Policy, Self::Limit];
+
+    /// As it is written in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Target => "Target",
+            Self::User => "User",
+            Self::Workload => "Workload",
+            Self::Policy => "Policy",
+            Self::Limit => "Limit",
+        }
+    }
+
+    /// Reads the name as a manifest writes it.
+    #[must_use]
+    pub fn parse_exact(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text)
+    }
+
+    /// Reads the name as people type it: any case, singular or plural.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let lower = text.to_ascii_lowercase();
+        let singular = match lower.as_str() {
+            "policies" => "policy",
+            other => other.strip_suffix('s').unwrap_or(other),
+        };
+        Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(singular))
+    }
+}
+
+impl std::fmt::Display for ResourceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Resource {
-    /// Every kind, as written in manifests.
-    pub const KINDS: [&'static str; 5] = ["Target", "User", "Workload", "Policy", "Limit"];
+    #[must_use]
+    pub fn resource_kind(&self) -> ResourceKind {
+        match self {
+            Self::Target(_) => ResourceKind::Target,
+            Self::User(_) => ResourceKind::User,
+            Self::Workload(_) => ResourceKind::Workload,
+            Self::Policy(_) => ResourceKind::Policy,
+            Self::Limit(_) => ResourceKind::Limit,
+        }
+    }
 
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Target(_) => "Target",
-            Self::User(_) => "User",
-            Self::Workload(_) => "Workload",
-            Self::Policy(_) => "Policy",
-            Self::Limit(_) => "Limit",
-        }
+        self.resource_kind().name()
     }
 
     #[must_use]
@@ -475,6 +584,25 @@ impl Resource {
             Self::Policy(spec) => spec.name.as_str(),
             Self::Limit(spec) => spec.name.as_str(),
         }
+    }
+
+    /// The same without passwords and secrets, wherever they were said to be: as it is stored
+    /// and shown.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Self {
+        match &mut self {
+            Self::Target(spec) => {
+                for credential in [&mut spec.credential, &mut spec.masked_credential] {
+                    if let Some(credential) = credential {
+                        credential.password = None;
+                    }
+                }
+            }
+            Self::User(spec) => spec.password = None,
+            Self::Workload(spec) => spec.secret = None,
+            Self::Policy(_) | Self::Limit(_) => {}
+        }
+        self
     }
 }
 

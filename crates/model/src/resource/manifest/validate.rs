@@ -1,0 +1,242 @@
+//! What the types of a resource do not already enforce.
+
+use std::net::SocketAddr;
+
+use super::Invalid;
+use crate::limits;
+use crate::resource::{
+    CredentialSpec, HumanDuration, LimitSpec, LimitSubject, PolicySpec, Resource, RunLimits,
+    SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
+};
+
+/// Everything that is wrong with a resource by itself. Whether its protocol exists, its policy
+/// fits the schema or its sponsor is known is for the gateway to say.
+#[must_use]
+pub fn validate(resource: &Resource) -> Vec<Invalid> {
+    let mut faults = Faults(Vec::new());
+    match resource {
+        Resource::Target(spec) => check_target(spec, &mut faults),
+        Resource::User(spec) => check_user(spec, &mut faults),
+        Resource::Workload(spec) => check_workload(spec, &mut faults),
+        Resource::Policy(spec) => check_policy(spec, &mut faults),
+        Resource::Limit(spec) => check_limit(spec, &mut faults),
+    }
+    faults.0
+}
+
+struct Faults(Vec<Invalid>);
+
+impl Faults {
+    fn add(&mut self, key: &str, text: impl Into<String>, help: &str) {
+        let help = (!help.is_empty()).then(|| help.to_owned());
+        self.0.push(Invalid { key: key.to_owned(), text: text.into(), help });
+    }
+
+    fn require_text(&mut self, key: &str, text: &str) {
+        if text.trim().is_empty() {
+            self.add(key, format!("{key} is empty"), "write a value or leave the key out");
+        } else if text.contains('\0') {
+            self.add(key, format!("{key} holds a NUL character"), "");
+        }
+    }
+}
+
+fn check_target(spec: &TargetSpec, faults: &mut Faults) {
+    faults.require_text("protocol", &spec.protocol);
+    if let Err(error) = spec.parsed_address() {
+        faults.add(
+            "address",
+            error.to_string(),
+            "write host:port, or the absolute directory of a Unix socket",
+        );
+    }
+    if let Some(database) = &spec.database {
+        faults.require_text("database", database);
+    }
+    if let Some(tls) = &spec.tls {
+        if tls.mode != TargetTlsMode::VerifyFull && tls.ca_file.is_some() {
+            faults.add(
+                "tls.ca_file",
+                "a CA file is used with mode verify-full only",
+                "write mode: verify-full, or leave ca_file out",
+            );
+        }
+        if let Some(ca_file) = &tls.ca_file {
+            faults.require_text("tls.ca_file", ca_file);
+        }
+    }
+    if let Some(credential) = &spec.credential {
+        check_credential("credential", credential, faults);
+    }
+    if let Some(credential) = &spec.masked_credential {
+        check_credential("masked_credential", credential, faults);
+        if spec.credential.is_none() {
+            faults.add(
+                "masked_credential",
+                "masked_credential without credential",
+                "add credential: it is what sessions use that may see masked columns",
+            );
+        }
+    }
+    for (key, value) in &spec.labels {
+        check_label(key, value, faults);
+    }
+    for (index, classification) in spec.classify.iter().enumerate() {
+        let at = format!("classify.{index}");
+        if classification.columns.is_empty() {
+            faults.add(&at, "no columns are classified here", "list schema.table.column");
+        }
+        faults.require_text(&format!("{at}.class"), &classification.class);
+    }
+    if let Some(listen) = &spec.listen {
+        let address: Option<SocketAddr> = listen.parse().ok();
+        if address.is_none() {
+            faults.add(
+                "listen",
+                format!("'{listen}' is not an IP address with a port"),
+                "write 127.0.0.1:5500 or [::1]:5500",
+            );
+        }
+    }
+}
+
+fn check_label(key: &str, value: &str, faults: &mut Faults) {
+    let is_plain = |text: &str| {
+        !text.is_empty()
+            && text.len() <= limits::NAME_BYTES_MAX
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
+    };
+    if !is_plain(key) || !(value.is_empty() || is_plain(value)) {
+        faults.add(
+            &format!("labels.{key}"),
+            format!("label '{key}' is not plain"),
+            "labels and their values hold letters, digits, '-', '_', '.' and '/'",
+        );
+    }
+}
+
+fn check_credential(key: &str, credential: &CredentialSpec, faults: &mut Faults) {
+    faults.require_text(&format!("{key}.username"), &credential.username);
+    if let Some(password) = &credential.password {
+        check_secret(&format!("{key}.password"), password, faults);
+    }
+}
+
+fn check_secret(key: &str, source: &SecretSource, faults: &mut Faults) {
+    let (text, name) = match source {
+        SecretSource::Value(text) => (text, "value"),
+        SecretSource::Env(text) => (text, "env"),
+        SecretSource::File(text) => (text, "file"),
+    };
+    if text.is_empty() {
+        faults.add(key, format!("{key} has an empty {name}"), "leave the key out for no secret");
+    }
+    if text.len() > limits::PASSWORD_BYTES_MAX {
+        let max = limits::PASSWORD_BYTES_MAX;
+        faults.add(key, format!("{key} is longer than {max} bytes"), "");
+    }
+}
+
+fn check_groups(groups: &[crate::ids::GroupName], faults: &mut Faults) {
+    for (index, group) in groups.iter().enumerate() {
+        let is_repeated = groups.iter().take(index).any(|earlier| earlier == group);
+        if is_repeated {
+            faults.add(&format!("groups.{index}"), format!("group '{group}' stands twice"), "");
+        }
+    }
+}
+
+fn check_user(spec: &UserSpec, faults: &mut Faults) {
+    check_groups(&spec.groups, faults);
+    if let Some(password) = &spec.password {
+        check_secret("password", password, faults);
+    }
+}
+
+fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
+    check_groups(&spec.groups, faults);
+    if spec.sponsor == spec.name {
+        faults.add(
+            "sponsor",
+            "a workload cannot be its own sponsor",
+            "name the person who answers for it",
+        );
+    }
+    if let Some(secret) = &spec.secret {
+        check_secret("secret", secret, faults);
+    }
+}
+
+fn check_policy(spec: &PolicySpec, faults: &mut Faults) {
+    match &spec.cedar {
+        TextSource::Inline(text) | TextSource::File { file: text } => {
+            faults.require_text("cedar", text);
+        }
+    }
+}
+
+fn check_limit(spec: &LimitSpec, faults: &mut Faults) {
+    if spec.subject == LimitSubject::Any(false) {
+        faults.add("subject", "subject any: false matches nobody", "write any: true");
+    }
+    if let Some(target) = &spec.target {
+        match (&target.name, &target.label) {
+            (None, None) => faults.add(
+                "target",
+                "target names nothing",
+                "write {name: TARGET} or {label: key=value}, or leave target out",
+            ),
+            (Some(_), Some(_)) => faults.add(
+                "target",
+                "target has both name and label",
+                "write {name: TARGET} or {label: key=value}",
+            ),
+            (None, Some(label)) if !is_label_pair(label) => faults.add(
+                "target.label",
+                format!("'{label}' is not a label"),
+                "write key=value, such as env=prod",
+            ),
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+    let has_run_limit = spec.run.as_ref().is_some_and(|run| *run != RunLimits::default());
+    let has_limit = spec.sessions_max.is_some()
+        || spec.session_ttl.is_some()
+        || spec.idle_timeout.is_some()
+        || has_run_limit;
+    if !has_limit {
+        faults.add(
+            "name",
+            "this Limit limits nothing",
+            "add sessions_max, session_ttl, idle_timeout or run",
+        );
+    }
+    check_duration("session_ttl", spec.session_ttl, faults);
+    check_duration("idle_timeout", spec.idle_timeout, faults);
+    if let Some(run) = &spec.run {
+        check_run_limits(run, faults);
+    }
+}
+
+fn is_label_pair(label: &str) -> bool {
+    label.split_once('=').is_some_and(|(key, _)| !key.is_empty())
+}
+
+fn check_run_limits(run: &RunLimits, faults: &mut Faults) {
+    check_duration("run.ttl_max", run.ttl_max, faults);
+    if run.ttl_max.is_some_and(|ttl| ttl.0 > limits::RUN_TTL_MAX) {
+        let max = HumanDuration(limits::RUN_TTL_MAX);
+        faults.add("run.ttl_max", format!("run.ttl_max is above {max}"), "write 24h or less");
+    }
+    if run.depth_max.is_some_and(|depth| depth > limits::RUN_DEPTH_MAX) {
+        let max = limits::RUN_DEPTH_MAX;
+        faults.add("run.depth_max", format!("run.depth_max is above {max}"), "");
+    }
+}
+
+fn check_duration(key: &str, duration: Option<HumanDuration>, faults: &mut Faults) {
+    let second = std::time::Duration::from_secs(1);
+    if duration.is_some_and(|duration| duration.0 < second) {
+        faults.add(key, format!("{key} is shorter than a second"), "write 1s or more, such as 30m");
+    }
+}
