@@ -592,10 +592,9 @@ impl Resource {
     pub fn without_secrets(mut self) -> Self {
         match &mut self {
             Self::Target(spec) => {
-                for credential in [&mut spec.credential, &mut spec.masked_credential] {
-                    if let Some(credential) = credential {
-                        credential.password = None;
-                    }
+                let both = [&mut spec.credential, &mut spec.masked_credential];
+                for credential in both.into_iter().flatten() {
+                    credential.password = None;
                 }
             }
             Self::User(spec) => spec.password = None,
