@@ -1,1 +1,10 @@
-//! Passwords, tokens and the credentials that people and workloads show.
+//! Tokens, passwords and the credentials that people and workloads show.
+//!
+//! Knows no protocol, no store and no policy: it makes and checks what others keep.
+
+pub mod password;
+pub mod token;
+
+pub use corral_model::token::{TokenDigest, TokenPurpose};
+pub use password::{PasswordChecks, PasswordError, PasswordHash, Verified};
+pub use token::{Token, TokenError};
