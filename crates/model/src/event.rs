@@ -10,7 +10,8 @@ use crate::statement::{Effects, ObjectRef, Parameter};
 /// One event with its place in a chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Number within its chain (a session's, or the gateway's), from 1 without gaps.
+    /// Number within its chain (a session's, or the gateway's), from 1. A session's events have
+    /// no gaps; in the gateway's chain, numbers between them belong to the links to sessions.
     pub seq: u64,
     /// `CHAIN:SEQ`, unique for ever.
     pub id: String,
@@ -223,4 +224,34 @@ pub enum EventBody {
     SessionTripped { seq_in_session: StatementSeq, detail: String },
     #[serde(rename = "record.checkpointed")]
     RecordCheckpointed { entries: u64, sessions: u64 },
+}
+
+impl EventBody {
+    /// The event's name on the wire: `statement.decided`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::GatewayStarted { .. } => "gateway.started",
+            Self::GatewayStopped { .. } => "gateway.stopped",
+            Self::ConfigChanged { .. } => "config.changed",
+            Self::PrincipalDisabled { .. } => "principal.disabled",
+            Self::PrincipalEnabled { .. } => "principal.enabled",
+            Self::PrincipalSignedIn { .. } => "principal.signed_in",
+            Self::PrincipalRefused { .. } => "principal.refused",
+            Self::RunStarted { .. } => "run.started",
+            Self::RunRefused { .. } => "run.refused",
+            Self::RunEnded { .. } => "run.ended",
+            Self::SessionOpened { .. } => "session.opened",
+            Self::SessionRefused { .. } => "session.refused",
+            Self::SessionClosed { .. } => "session.closed",
+            Self::StatementDecided { .. } => "statement.decided",
+            Self::StatementCompleted { .. } => "statement.completed",
+            Self::StatementRows { .. } => "statement.rows",
+            Self::ApprovalRequested { .. } => "approval.requested",
+            Self::ApprovalDecided { .. } => "approval.decided",
+            Self::RowsMasked { .. } => "rows.masked",
+            Self::SessionTripped { .. } => "session.tripped",
+            Self::RecordCheckpointed { .. } => "record.checkpointed",
+        }
+    }
 }

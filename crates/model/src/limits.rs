@@ -74,6 +74,29 @@ pub const APPROVAL_NOTICE_INTERVAL: Duration = Duration::from_secs(30);
 pub const EVENT_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Events waiting for one follower of the event stream; a slower follower is told what it missed.
 pub const EVENT_STREAM_LEN_MAX: usize = 4_096;
+/// One entry of the record, in bytes: above it, it is refused (a message of
+/// [`CLIENT_MESSAGE_BYTES_MAX`] written as hexadecimal text still fits).
+pub const RECORD_ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Sessions that the record holds open at once, with those whose end could not be written yet.
+pub const RECORD_SESSIONS_MAX: usize = 2 * SESSIONS_MAX;
+/// Entries about what already happened that one session keeps while the device refuses them.
+pub const RECORD_NOTES_MAX: usize = 64;
+/// The same, in bytes.
+pub const RECORD_NOTES_BYTES_MAX: usize = 1024 * 1024;
+/// Waits for a sync of the record, over all sessions.
+pub const RECORD_SYNC_QUEUE_LEN_MAX: usize = RECORD_SESSIONS_MAX;
+/// Time between two signed checkpoints while something changes: entries younger than this are
+/// chained, but not signed yet.
+pub const RECORD_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Entries of the gateway's chain after which a checkpoint does not wait for its time.
+pub const RECORD_CHECKPOINT_ENTRIES: u64 = 1_024;
+/// One segment of the gateway's chain, in bytes, after which the next checkpoint starts another:
+/// a start of the gateway reads one segment.
+pub const RECORD_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// A buffer that one large entry made longer than this is given back, in bytes.
+pub const RECORD_BUFFER_BYTES_KEPT: usize = 64 * 1024;
+/// Events that one search returns at most.
+pub const RECORD_SEARCH_LEN_MAX: usize = 10_000;
 /// Rows kept with `record: {rows: sample}` for one statement.
 pub const SAMPLE_ROWS_MAX: usize = 10;
 /// Bytes kept with `record: {rows: sample}` for one statement.

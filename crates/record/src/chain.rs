@@ -1,0 +1,127 @@
+//! One chain being written: where it ends, and how the next entry gets there whole or not at all.
+
+use std::io;
+use std::sync::Arc;
+
+use corral_model::limits;
+
+use crate::format::{EntryKind, HEADER_BYTES, Head, Header, encode_frame};
+use crate::sink::Sink;
+
+/// A chain's last file. An entry is in it whole, or the file is cut back to the entry before.
+pub(crate) struct Chain {
+    sink: Arc<dyn Sink>,
+    head: Head,
+    /// Length of the header and all whole entries; what stands behind is never read again.
+    bytes: u64,
+    /// Cutting back failed: it is tried again before the next entry is written.
+    is_torn: bool,
+    buffer: Vec<u8>,
+}
+
+/// Writes an entry's payload behind what is in the buffer; it is told the entry's number and the
+/// hash of the entry before.
+pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut Vec<u8>, Head) -> io::Result<()>;
+
+impl Chain {
+    /// A chain that goes on after `head` in a file of `bytes` bytes.
+    pub(crate) fn resume(sink: Arc<dyn Sink>, head: Head, bytes: u64) -> Self {
+        Self { sink, head, bytes, is_torn: false, buffer: Vec::new() }
+    }
+
+    /// Writes the header and the first entry of a file, in one write.
+    ///
+    /// # Errors
+    /// The device's; then the file is empty, or has to be removed.
+    pub(crate) fn start(sink: Arc<dyn Sink>, first: &FirstEntry) -> io::Result<Self> {
+        let mut chain = Self {
+            sink,
+            head: first.head,
+            bytes: 0,
+            is_torn: false,
+            buffer: Vec::with_capacity(first.bytes.len()),
+        };
+        chain.buffer.extend_from_slice(&first.bytes);
+        chain.write_buffer()?;
+        chain.head = first.head;
+        Ok(chain)
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn sink(&self) -> &Arc<dyn Sink> {
+        &self.sink
+    }
+
+    /// Bytes of the entry that was encoded last, whether or not it could be written.
+    pub(crate) fn last_entry_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Writes one entry with one system call.
+    ///
+    /// # Errors
+    /// The device's, or `InvalidInput` when the entry is too long; the chain is as it was, and the
+    /// same call may succeed later.
+    pub(crate) fn append(&mut self, kind: EntryKind, fill: Fill<'_>) -> io::Result<u64> {
+        self.buffer.clear();
+        let head = encode_frame(&mut self.buffer, kind, self.head, fill)?;
+        if self.is_torn {
+            self.sink.truncate(self.bytes)?;
+            self.is_torn = false;
+        }
+        self.write_buffer()?;
+        self.head = head;
+        if self.buffer.capacity() > limits::RECORD_BUFFER_BYTES_KEPT {
+            self.buffer = Vec::new();
+        }
+        Ok(head.seq)
+    }
+
+    fn write_buffer(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        while let Some(rest) = self.buffer.get(written..).filter(|rest| !rest.is_empty()) {
+            // usize fits into u64 wherever this runs.
+            let result = self.sink.write_at(rest, self.bytes + written as u64);
+            match result {
+                Ok(0) => return self.cut_back(written, io::ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.cut_back(written, error),
+            }
+        }
+        self.bytes += written as u64;
+        Ok(())
+    }
+
+    fn cut_back(&mut self, written: usize, cause: io::Error) -> io::Result<()> {
+        // Also when nothing was counted: a failed write may have moved the end of the file.
+        self.is_torn = self.sink.truncate(self.bytes).is_err();
+        tracing::debug!(written, is_torn = self.is_torn, "an entry was cut back");
+        Err(cause)
+    }
+}
+
+/// A file's header and first entry, made before anything is written, because the first hash goes
+/// into the gateway's chain before the file exists.
+pub(crate) struct FirstEntry {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) head: Head,
+}
+
+impl FirstEntry {
+    /// # Errors
+    /// `fill`'s, or `InvalidInput` when the entry is too long.
+    pub(crate) fn encode(header: Header, kind: EntryKind, fill: Fill<'_>) -> io::Result<Self> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + 512);
+        bytes.extend_from_slice(&header.encode());
+        let head = encode_frame(&mut bytes, kind, header.follows, fill)?;
+        Ok(Self { bytes, head })
+    }
+}

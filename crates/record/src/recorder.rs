@@ -1,0 +1,659 @@
+//! The writer: the gateway's own chain, sessions that hang on it, and the signed checkpoints.
+//!
+//! Sessions write to their own files without it. Its lock is taken when a session begins or ends,
+//! for administrative events and for checkpoints.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use corral_model::event::{CloseReason, EventBody, Origin};
+use corral_model::ids::SessionId;
+use corral_model::limits;
+use corral_model::resource::Durability;
+use time::OffsetDateTime;
+use tokio::sync::broadcast;
+
+use crate::chain::{Chain, FirstEntry};
+use crate::error::RecordError;
+use crate::follow::Follower;
+use crate::format::{EntryKind, FileKind, Hash, Head, Header, session_genesis};
+use crate::key::{PublicKey, Record, SigningKey};
+use crate::layout;
+use crate::link::{Checkpoint, ClosedLink, OpenedLink, SessionHead, encode_checkpoint};
+use crate::recover::{Recovered, Recovery, recover};
+use crate::session::{Said, SessionFile, SessionPlace, Voice};
+use crate::sink::{Disk, FileDisk, Sink, make_folder};
+use crate::sync::Syncer;
+use crate::tap::SessionTap;
+
+/// Writes the record of one gateway. Clones share it.
+#[derive(Clone)]
+pub struct Recorder {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    record_dir: PathBuf,
+    key: SigningKey,
+    /// Name of the gateway's chain, the first half of its events' ids.
+    chain_name: String,
+    voice: Voice,
+    disk: Arc<dyn Disk>,
+    state: Mutex<State>,
+    /// Held while a checkpoint is made, so that there is one at a time.
+    signing: Mutex<()>,
+    syncer: Syncer,
+    signer: Signer,
+    /// Unlocked when it is dropped.
+    _lock: File,
+}
+
+/// What the lock protects: the gateway's chain and what hangs on it.
+struct State {
+    chain: Chain,
+    segment: u64,
+    open: BTreeMap<SessionId, OpenSession>,
+    /// Sessions in `open` whose end could not be written yet.
+    closing_count: usize,
+    /// Events about what already happened that the device refused, oldest first.
+    notes: VecDeque<(OffsetDateTime, Origin, EventBody)>,
+    /// Entries since the last checkpoint.
+    unsigned_entries: u64,
+    last_at: OffsetDateTime,
+}
+
+struct OpenSession {
+    day: String,
+    /// Up to where a checkpoint signed it; number 0 and the first hash when none has yet.
+    signed: Head,
+    /// None until its file exists, or when it could not be made.
+    file: Option<Arc<SessionFile>>,
+    /// Its end, when it could not be written yet.
+    closing: Option<(OffsetDateTime, CloseReason)>,
+}
+
+impl Recorder {
+    /// Opens the record below a gateway's data folder, or makes it: cuts torn ends, closes the
+    /// sessions that a crash left open, makes the key at the first start.
+    ///
+    /// # Errors
+    /// [`RecordError`]: the gateway's disk or files are to blame. A damaged gateway chain is not
+    /// continued.
+    pub fn open(
+        data_dir: &Path,
+        gateway: &str,
+        now: OffsetDateTime,
+    ) -> Result<(Self, Recovery), RecordError> {
+        Self::open_on(Arc::new(FileDisk), data_dir, gateway, now)
+    }
+
+    /// As [`Recorder::open`], with files that a test can make fail.
+    ///
+    /// # Errors
+    /// As [`Recorder::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        data_dir: &Path,
+        gateway: &str,
+        now: OffsetDateTime,
+    ) -> Result<(Self, Recovery), RecordError> {
+        let record_dir = data_dir.join("record");
+        make_folder(&layout::gateway_dir(&record_dir))
+            .and_then(|()| make_folder(&layout::sessions_dir(&record_dir)))
+            .map_err(RecordError::io("make", &record_dir))?;
+        let lock = lock(&record_dir)?;
+        let segments = layout::segments(&record_dir)
+            .map_err(RecordError::io("read", &layout::gateway_dir(&record_dir)))?;
+        let record = if segments.is_empty() { Record::Absent } else { Record::Present };
+        let key = SigningKey::load_or_make(data_dir, record)?;
+        let (live, _) = broadcast::channel(limits::EVENT_STREAM_LEN_MAX);
+        let voice = Voice { gateway: gateway.into(), live };
+        let recovered = recover(disk.as_ref(), &record_dir, key.public(), &voice, now)?;
+        let recovery = recovered.recovery.clone();
+        let syncer = Syncer::start().map_err(RecordError::Thread)?;
+        let (signer, pokes) = Signer::new();
+        let inner = Arc::new(Inner {
+            chain_name: key.public().chain_name(),
+            record_dir,
+            key,
+            voice,
+            disk,
+            state: Mutex::new(State::of(recovered, now)),
+            signing: Mutex::new(()),
+            syncer,
+            signer,
+            _lock: lock,
+        });
+        inner.signer.start(Arc::downgrade(&inner), pokes).map_err(RecordError::Thread)?;
+        let recorder = Self { inner };
+        // What a crash left is signed before anything else happens.
+        recorder.checkpoint()?;
+        Ok((recorder, recovery))
+    }
+
+    /// Begins a session's recording. `opened` is its first entry; `origin.session` is set here.
+    ///
+    /// # Errors
+    /// [`RecordError`] when it is not in the record: the session must be refused.
+    pub fn session(
+        &self,
+        at: OffsetDateTime,
+        session: SessionId,
+        origin: Origin,
+        durability: Durability,
+        opened: &EventBody,
+    ) -> Result<SessionTap, RecordError> {
+        let file = self.inner.open_session(at, session, origin, opened)?;
+        Ok(SessionTap::new(self.clone(), file, durability, at))
+    }
+
+    /// Writes an event that belongs to no session, and that something depends on. Returns its id.
+    ///
+    /// # Errors
+    /// [`RecordError::Append`] when it is not in the record; then nothing may act on it.
+    pub fn append_gateway(
+        &self,
+        at: OffsetDateTime,
+        origin: &Origin,
+        body: &EventBody,
+    ) -> Result<String, RecordError> {
+        let mut state = self.inner.lock();
+        self.inner.settle(&mut state).map_err(RecordError::Append)?;
+        let seq = self
+            .inner
+            .append_event(&mut state, Said { at, origin, body })
+            .map_err(RecordError::Append)?;
+        Ok(format!("{}:{seq}", self.inner.chain_name))
+    }
+
+    /// Writes an event about something that already happened and belongs to no session. When the
+    /// device refuses, it is kept and written before the next one.
+    ///
+    /// # Errors
+    /// [`RecordError::Append`] when it can neither be written nor kept.
+    ///
+    /// # Limits
+    /// [`limits::RECORD_NOTES_MAX`] events are kept.
+    pub fn note_gateway(
+        &self,
+        at: OffsetDateTime,
+        origin: &Origin,
+        body: &EventBody,
+    ) -> Result<(), RecordError> {
+        let mut state = self.inner.lock();
+        let mut result = self.inner.settle(&mut state);
+        if result.is_ok() {
+            result = self.inner.append_event(&mut state, Said { at, origin, body }).map(|_| ());
+        }
+        let Err(error) = result else { return Ok(()) };
+        if state.notes.len() >= limits::RECORD_NOTES_MAX {
+            return Err(RecordError::Append(error));
+        }
+        state.notes.push_back((at, origin.clone(), body.clone()));
+        Ok(())
+    }
+
+    /// Every event from here on, of all sessions and of the gateway.
+    #[must_use]
+    pub fn subscribe(&self) -> Follower {
+        Follower::new(self.inner.voice.live.subscribe())
+    }
+
+    /// Signs what was written since the last checkpoint, after it was synced. A thread of the
+    /// recorder does it by time and by number of entries. Blocks on the disk.
+    ///
+    /// Returns whether there was anything to sign.
+    ///
+    /// # Errors
+    /// [`RecordError`] when the device refuses; it is tried again.
+    pub fn checkpoint(&self) -> Result<bool, RecordError> {
+        self.inner.checkpoint()
+    }
+
+    /// The last words of a gateway that stops cleanly, after its sessions were closed: writes what
+    /// was kept, signs and syncs. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`RecordError`] when the device refuses.
+    pub fn stop(&self) -> Result<(), RecordError> {
+        self.checkpoint().map(|_| ())
+    }
+
+    /// The folder that [`crate::Reader`] reads and [`crate::verify()`] checks.
+    #[must_use]
+    pub fn record_dir(&self) -> &Path {
+        &self.inner.record_dir
+    }
+
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        self.inner.key.public()
+    }
+
+    /// Name of the gateway's chain: the first half of the ids of its events.
+    #[must_use]
+    pub fn chain_name(&self) -> &str {
+        &self.inner.chain_name
+    }
+
+    pub(crate) fn gateway_sink(&self) -> Arc<dyn Sink> {
+        Arc::clone(self.inner.lock().chain.sink())
+    }
+
+    pub(crate) fn sync(
+        &self,
+        sinks: Vec<Arc<dyn Sink>>,
+    ) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        self.inner.syncer.sync(sinks)
+    }
+
+    pub(crate) fn close_session(
+        &self,
+        file: &SessionFile,
+        at: OffsetDateTime,
+        reason: CloseReason,
+        body: EventBody,
+    ) -> io::Result<()> {
+        let written = file.write_last(at, body);
+        let mut state = self.inner.lock();
+        state.begin_closing(&file.id, at, reason);
+        written.and_then(|()| self.inner.settle(&mut state))
+    }
+}
+
+impl Inner {
+    fn open_session(
+        &self,
+        at: OffsetDateTime,
+        session: SessionId,
+        mut origin: Origin,
+        opened: &EventBody,
+    ) -> Result<Arc<SessionFile>, RecordError> {
+        origin.session = Some(session.clone());
+        let day = layout::day_of(at);
+        let path = layout::session_path(&self.record_dir, &day, &session);
+        let genesis = session_genesis(self.key.public().as_bytes(), &session);
+        let header = Header { kind: FileKind::Session, follows: Head { seq: 0, hash: genesis } };
+        let said = Said { at, origin: &origin, body: opened };
+        let first = FirstEntry::encode(header, EntryKind::Event, &mut |buffer, head| {
+            self.voice.encode(buffer, session.as_str(), head.seq, said)
+        })
+        .map_err(RecordError::Append)?;
+
+        let link = OpenedLink {
+            time: at,
+            session: session.clone(),
+            day: day.clone(),
+            hash: first.head.hash,
+        };
+        self.link_opened(at, &link)?;
+        let chain = self.disk.create(&path).and_then(|sink| {
+            Chain::start(sink, &first).inspect_err(|_| {
+                // Best effort: recovery and verify accept an empty file of a session that never
+                // began.
+                let _ = std::fs::remove_file(&path);
+            })
+        });
+        let mut state = self.lock();
+        match chain {
+            Ok(chain) => {
+                self.voice.publish(session.as_str(), first.head.seq, said);
+                let place = SessionPlace { id: session.clone(), day, origin };
+                let file = Arc::new(SessionFile::new(place, self.voice.clone(), chain, at));
+                if let Some(open) = state.open.get_mut(&session) {
+                    open.file = Some(Arc::clone(&file));
+                }
+                Ok(file)
+            }
+            Err(source) => {
+                state.begin_closing(&session, at, CloseReason::Record);
+                if let Err(error) = self.settle(&mut state) {
+                    tracing::warn!(%session, %error, "the end of a session is written later");
+                }
+                Err(RecordError::Io { doing: "write", path, source })
+            }
+        }
+    }
+
+    fn link_opened(&self, at: OffsetDateTime, link: &OpenedLink) -> Result<(), RecordError> {
+        let mut state = self.lock();
+        if state.open.len() >= limits::RECORD_SESSIONS_MAX {
+            return Err(RecordError::TooManySessions { max: limits::RECORD_SESSIONS_MAX });
+        }
+        if state.open.contains_key(&link.session) {
+            return Err(RecordError::Append(io::ErrorKind::AlreadyExists.into()));
+        }
+        self.settle(&mut state)
+            .and_then(|()| {
+                state.append(at, EntryKind::SessionOpened, &mut |buffer, _| {
+                    serde_json::to_writer(buffer, link).map_err(io::Error::from)
+                })
+            })
+            .map_err(RecordError::Append)?;
+        let signed = Head { seq: 0, hash: link.hash };
+        let open = OpenSession { day: link.day.clone(), signed, file: None, closing: None };
+        state.open.insert(link.session.clone(), open);
+        self.poke_when_due(&state);
+        Ok(())
+    }
+
+    fn append_event(&self, state: &mut State, said: Said<'_>) -> io::Result<u64> {
+        let seq = state.append(said.at, EntryKind::Event, &mut |buffer, head| {
+            self.voice.encode(buffer, &self.chain_name, head.seq, said)
+        })?;
+        self.voice.publish(&self.chain_name, seq, said);
+        self.poke_when_due(state);
+        Ok(seq)
+    }
+
+    /// Writes what the device refused earlier, oldest first.
+    fn settle(&self, state: &mut State) -> io::Result<()> {
+        while let Some((at, origin, body)) = state.notes.pop_front() {
+            if let Err(error) = self.append_event(state, Said { at, origin: &origin, body: &body })
+            {
+                state.notes.push_front((at, origin, body));
+                return Err(error);
+            }
+        }
+        if state.closing_count == 0 {
+            return Ok(());
+        }
+        let closing: Vec<SessionId> = state
+            .open
+            .iter()
+            .filter(|(_, open)| open.closing.is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
+        closing.iter().try_for_each(|session| state.write_end(session))
+    }
+
+    fn checkpoint(&self) -> Result<bool, RecordError> {
+        let _one_at_a_time = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = {
+            let mut state = self.lock();
+            self.settle(&mut state).map_err(RecordError::Append)?;
+            state.files()
+        };
+        let changed = sync_changed(files);
+        let (sink, old_sink, body, seq, at) = {
+            let mut state = self.lock();
+            if changed.is_empty() && state.unsigned_entries == 0 {
+                return Ok(false);
+            }
+            let at = changed.iter().map(|one| one.at).fold(state.last_at, Ord::max);
+            let covered = state.chain.head().seq;
+            let old_sink = Arc::clone(state.chain.sink());
+            let heads = if state.chain.bytes() >= limits::RECORD_SEGMENT_BYTES {
+                self.start_segment(&mut state, at, &changed)?
+            } else {
+                self.sign(&mut state, at, &changed)?
+            };
+            let body = EventBody::RecordCheckpointed { entries: covered, sessions: heads };
+            state.unsigned_entries = 0;
+            (Arc::clone(state.chain.sink()), old_sink, body, state.chain.head().seq, at)
+        };
+        let origin = Origin::default();
+        self.voice.publish(&self.chain_name, seq, Said { at, origin: &origin, body: &body });
+        old_sink.sync().and_then(|()| sink.sync()).map_err(RecordError::Append)?;
+        Ok(true)
+    }
+
+    /// Writes a checkpoint over the sessions that changed. Returns their number.
+    fn sign(
+        &self,
+        state: &mut State,
+        at: OffsetDateTime,
+        changed: &[Changed],
+    ) -> Result<u64, RecordError> {
+        let sessions: Vec<SessionHead> = changed.iter().map(Changed::to_head).collect();
+        let heads = sessions.len() as u64;
+        let checkpoint = Checkpoint { time: at, full: false, sessions };
+        state
+            .append(at, EntryKind::Checkpoint, &mut |buffer, at| {
+                encode_checkpoint(buffer, &checkpoint, at, &self.key)
+            })
+            .map_err(RecordError::Append)?;
+        state.mark_signed(changed);
+        Ok(heads)
+    }
+
+    /// Starts a segment with a checkpoint over every open session, so that the next start of the
+    /// gateway has to read this segment only. Returns the number of sessions.
+    fn start_segment(
+        &self,
+        state: &mut State,
+        at: OffsetDateTime,
+        changed: &[Changed],
+    ) -> Result<u64, RecordError> {
+        let header = Header { kind: FileKind::Gateway, follows: state.chain.head() };
+        let sessions = state.heads_with(changed);
+        let heads = sessions.len() as u64;
+        let checkpoint = Checkpoint { time: at, full: true, sessions };
+        let first = FirstEntry::encode(header, EntryKind::Checkpoint, &mut |buffer, at| {
+            encode_checkpoint(buffer, &checkpoint, at, &self.key)
+        })
+        .map_err(RecordError::Append)?;
+        let path = layout::segment_path(&self.record_dir, state.segment + 1);
+        let chain = self.disk.create(&path).and_then(|sink| Chain::start(sink, &first));
+        match chain {
+            Ok(chain) => {
+                state.chain = chain;
+                state.segment += 1;
+                state.mark_signed(changed);
+                Ok(heads)
+            }
+            Err(source) => {
+                let _ = std::fs::remove_file(&path);
+                Err(RecordError::Io { doing: "write", path, source })
+            }
+        }
+    }
+
+    fn poke_when_due(&self, state: &State) {
+        if state.unsigned_entries >= limits::RECORD_CHECKPOINT_ENTRIES {
+            self.signer.poke();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic of a writer leaves the chain at its last whole entry.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn of(recovered: Recovered, now: OffsetDateTime) -> Self {
+        Self {
+            chain: recovered.chain,
+            segment: recovered.segment,
+            open: BTreeMap::new(),
+            closing_count: 0,
+            notes: VecDeque::new(),
+            unsigned_entries: recovered.unsigned_entries,
+            last_at: now,
+        }
+    }
+
+    fn append(
+        &mut self,
+        at: OffsetDateTime,
+        kind: EntryKind,
+        fill: crate::chain::Fill<'_>,
+    ) -> io::Result<u64> {
+        let seq = self.chain.append(kind, fill)?;
+        self.unsigned_entries += 1;
+        self.last_at = at;
+        Ok(seq)
+    }
+
+    fn begin_closing(&mut self, session: &SessionId, at: OffsetDateTime, reason: CloseReason) {
+        if let Some(open) = self.open.get_mut(session)
+            && open.closing.is_none()
+        {
+            open.closing = Some((at, reason));
+            self.closing_count += 1;
+        }
+    }
+
+    /// Writes a session's last words, if they still wait, and its end into the gateway's chain.
+    fn write_end(&mut self, session: &SessionId) -> io::Result<()> {
+        let Some(open) = self.open.get(session) else { return Ok(()) };
+        let Some((time, reason)) = open.closing else { return Ok(()) };
+        let head = match &open.file {
+            Some(file) => {
+                file.flush()?;
+                file.stand().head
+            }
+            // `signed` holds the first hash then.
+            None => open.signed,
+        };
+        let link = ClosedLink {
+            time,
+            session: session.clone(),
+            reason,
+            entries: head.seq,
+            hash: head.hash,
+        };
+        self.append(time, EntryKind::SessionClosed, &mut |buffer, _| {
+            serde_json::to_writer(buffer, &link).map_err(io::Error::from)
+        })?;
+        self.open.remove(session);
+        self.closing_count -= 1;
+        Ok(())
+    }
+
+    fn files(&self) -> Vec<(Arc<SessionFile>, u64)> {
+        let with_file =
+            |open: &OpenSession| Some((Arc::clone(open.file.as_ref()?), open.signed.seq));
+        self.open.values().filter_map(with_file).collect()
+    }
+
+    fn mark_signed(&mut self, changed: &[Changed]) {
+        for one in changed {
+            if let Some(open) = self.open.get_mut(&one.file.id) {
+                open.signed = one.head;
+            }
+        }
+    }
+
+    /// Every open session, as far as it is synced.
+    fn heads_with(&self, changed: &[Changed]) -> Vec<SessionHead> {
+        let changed: BTreeMap<&SessionId, Head> =
+            changed.iter().map(|one| (&one.file.id, one.head)).collect();
+        let head_of = |(id, open): (&SessionId, &OpenSession)| {
+            let head = changed.get(id).copied().unwrap_or(open.signed);
+            session_head(id, &open.day, head.seq, head.hash)
+        };
+        self.open.iter().map(head_of).collect()
+    }
+}
+
+/// A session that wrote since it was last signed, and is synced up to `head`.
+struct Changed {
+    file: Arc<SessionFile>,
+    head: Head,
+    at: OffsetDateTime,
+}
+
+impl Changed {
+    fn to_head(&self) -> SessionHead {
+        session_head(&self.file.id, &self.file.day, self.head.seq, self.head.hash)
+    }
+}
+
+fn session_head(session: &SessionId, day: &str, entries: u64, hash: Hash) -> SessionHead {
+    SessionHead { session: session.clone(), day: day.to_owned(), entries, hash }
+}
+
+/// What a checkpoint signs must not be lost with the power, so it is synced first.
+fn sync_changed(files: Vec<(Arc<SessionFile>, u64)>) -> Vec<Changed> {
+    let mut changed = Vec::new();
+    for (file, signed_seq) in files {
+        let stand = file.stand();
+        if stand.head.seq <= signed_seq {
+            continue;
+        }
+        match stand.sink.sync() {
+            Ok(()) => changed.push(Changed { file, head: stand.head, at: stand.last_at }),
+            Err(error) => {
+                tracing::warn!(session = %file.id, %error, "a recording cannot be synced");
+            }
+        }
+    }
+    changed
+}
+
+/// The thread that makes checkpoints.
+struct Signer {
+    pokes: Mutex<Option<SyncSender<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Signer {
+    fn new() -> (Self, Receiver<()>) {
+        let (sender, receiver) = sync_channel(1);
+        (Self { pokes: Mutex::new(Some(sender)), thread: Mutex::new(None) }, receiver)
+    }
+
+    fn start(&self, inner: Weak<Inner>, pokes: Receiver<()>) -> io::Result<()> {
+        let thread = std::thread::Builder::new()
+            .name("record-sign".to_owned())
+            .spawn(move || sign_until_gone(&inner, &pokes))?;
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
+    }
+
+    fn poke(&self) {
+        let pokes = self.pokes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pokes) = pokes.as_ref() {
+            // Full: it is already on its way.
+            let _ = pokes.try_send(());
+        }
+    }
+}
+
+impl Drop for Signer {
+    fn drop(&mut self) {
+        *self.pokes.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // The signer itself may be the last to hold the recorder.
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::warn!("the thread that signs the record had panicked");
+        }
+    }
+}
+
+fn sign_until_gone(inner: &Weak<Inner>, pokes: &Receiver<()>) {
+    loop {
+        match pokes.recv_timeout(limits::RECORD_CHECKPOINT_INTERVAL) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = inner.checkpoint() {
+            tracing::warn!(%error, "the record cannot be signed; it is tried again");
+        }
+    }
+}
+
+fn lock(record_dir: &Path) -> Result<File, RecordError> {
+    let path = record_dir.join("lock");
+    let file = File::create(&path).map_err(RecordError::io("make", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(RecordError::InUse { path: record_dir.to_owned() })
+        }
+        Err(std::fs::TryLockError::Error(source)) => {
+            Err(RecordError::Io { doing: "lock", path, source })
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Reading a file of the record entry by entry, and naming the first byte that is wrong.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use corral_model::limits;
+
+use crate::format::{
+    EntryKind, FRAME_HEAD_BYTES, FileKind, HASH_BYTES, HEADER_BYTES, Hash, Head, Header, sha256,
+};
+
+/// Why a file cannot be read on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Start of the entry (0: of the file) that is wrong.
+    pub(crate) offset: u64,
+    /// Number of that entry; 0 for the header.
+    pub(crate) seq: u64,
+    pub(crate) what: String,
+    /// The file ends in the middle of an entry, as after a crash.
+    pub(crate) is_torn: bool,
+}
+
+/// One entry whose hash is right and which follows the entry before.
+pub(crate) struct Entry<'a> {
+    pub(crate) seq: u64,
+    pub(crate) kind: EntryKind,
+    pub(crate) follows: Hash,
+    pub(crate) hash: Hash,
+    pub(crate) offset: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The entries of one file in order.
+pub(crate) struct Entries {
+    reader: BufReader<File>,
+    file_bytes: u64,
+    offset: u64,
+    head: Head,
+    frame: Vec<u8>,
+}
+
+impl Entries {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// The device's, or what is wrong with the header.
+    pub(crate) fn open(path: &Path, kind: FileKind) -> io::Result<Result<Self, Fault>> {
+        let file = File::open(path)?;
+        let file_bytes = file.metadata()?.len();
+        let mut reader = BufReader::with_capacity(64 * 1024, file);
+        let mut bytes = [0; HEADER_BYTES];
+        if let Err(error) = reader.read_exact(&mut bytes) {
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                return Err(error);
+            }
+            let what = format!("the file is {file_bytes} bytes long, shorter than a header");
+            return Ok(Err(Fault { offset: 0, seq: 0, what, is_torn: true }));
+        }
+        Ok(match Header::decode(&bytes, kind) {
+            Ok(header) => Ok(Self {
+                reader,
+                file_bytes,
+                offset: HEADER_BYTES as u64,
+                head: header.follows,
+                frame: Vec::new(),
+            }),
+            Err(what) => Err(Fault { offset: 0, seq: 0, what, is_torn: false }),
+        })
+    }
+
+    /// The entry that was read last (before the first: what the header says).
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Length of the header and of the entries read so far.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Reads the next entry; None at the end of the file.
+    ///
+    /// # Errors
+    /// What is wrong with it. Reading on after a fault gives more faults.
+    pub(crate) fn next(&mut self) -> Result<Option<Entry<'_>>, Fault> {
+        let rest = self.file_bytes.saturating_sub(self.offset);
+        if rest == 0 {
+            return Ok(None);
+        }
+        if rest < FRAME_HEAD_BYTES as u64 {
+            return Err(self.torn());
+        }
+        self.frame.resize(FRAME_HEAD_BYTES, 0);
+        self.fill(0)?;
+        let payload_bytes = read_u32(&self.frame) as usize;
+        if payload_bytes > limits::RECORD_ENTRY_BYTES_MAX {
+            let what = format!("its length, {payload_bytes}, is larger than an entry can be");
+            return Err(self.bad(what));
+        }
+        let hashed_bytes = FRAME_HEAD_BYTES + payload_bytes;
+        if rest < (hashed_bytes + HASH_BYTES) as u64 {
+            return Err(self.torn());
+        }
+        self.frame.resize(hashed_bytes + HASH_BYTES, 0);
+        self.fill(FRAME_HEAD_BYTES)?;
+        self.check(hashed_bytes)
+    }
+
+    fn check(&mut self, hashed_bytes: usize) -> Result<Option<Entry<'_>>, Fault> {
+        let (hashed, stored) = self.frame.split_at(hashed_bytes);
+        let hash = sha256(hashed);
+        if stored != hash {
+            return Err(self.bad("its hash does not belong to its bytes".to_owned()));
+        }
+        let seq = read_u64(hashed.get(5..13).unwrap_or_default());
+        let mut follows = [0; HASH_BYTES];
+        follows.copy_from_slice(hashed.get(13..FRAME_HEAD_BYTES).unwrap_or(&[0; HASH_BYTES]));
+        if seq != self.head.seq + 1 {
+            let what = format!("number {seq} stands where number {} belongs", self.head.seq + 1);
+            return Err(self.bad(what));
+        }
+        if follows != self.head.hash {
+            return Err(self.bad("it does not follow the entry before it".to_owned()));
+        }
+        let kind_byte = hashed.get(4).copied().unwrap_or(0);
+        let Some(kind) = EntryKind::from_byte(kind_byte) else {
+            return Err(self.bad(format!("its kind, {kind_byte}, is not known")));
+        };
+        let offset = self.offset;
+        self.offset += self.frame.len() as u64;
+        self.head = Head { seq, hash };
+        let payload = self.frame.get(FRAME_HEAD_BYTES..hashed_bytes).unwrap_or_default();
+        Ok(Some(Entry { seq, kind, follows, hash, offset, payload }))
+    }
+
+    fn fill(&mut self, from: usize) -> Result<(), Fault> {
+        let Some(place) = self.frame.get_mut(from..) else { return Ok(()) };
+        match self.reader.read_exact(place) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.torn()),
+            Err(error) => Err(self.bad(format!("it cannot be read: {error}"))),
+        }
+    }
+
+    fn torn(&self) -> Fault {
+        Fault {
+            offset: self.offset,
+            seq: self.head.seq + 1,
+            what: "the file ends in the middle of this entry".to_owned(),
+            is_torn: true,
+        }
+    }
+
+    fn bad(&self, what: String) -> Fault {
+        Fault { offset: self.offset, seq: self.head.seq + 1, what, is_torn: false }
+    }
+}
+
+fn read_u32(bytes: &[u8]) -> u32 {
+    bytes.iter().take(4).fold(0, |number, byte| (number << 8) | u32::from(*byte))
+}
+
+fn read_u64(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+/// Whether a file holds nothing but zeros from `offset` on, as a loss of power leaves it.
+///
+/// # Errors
+/// The device's.
+pub(crate) fn is_zero_from(path: &Path, offset: u64) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let file = File::open(path)?;
+    let mut at = offset;
+    let mut block = [0; 8192];
+    loop {
+        match file.read_at(&mut block, at)? {
+            0 => return Ok(true),
+            count => {
+                if block.iter().take(count).any(|byte| *byte != 0) {
+                    return Ok(false);
+                }
+                at += count as u64;
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One session's chain, shared by the session that writes it and the signer that reads its head.
+//!
+//! The lock is the session's own; nobody holds it across a wait but for the session's own write.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use corral_model::Event;
+use corral_model::event::{EventBody, Origin};
+use corral_model::ids::SessionId;
+use corral_model::limits;
+use serde::Serialize;
+use time::{OffsetDateTime, UtcOffset};
+use tokio::sync::broadcast;
+
+use crate::chain::Chain;
+use crate::format::{EntryKind, Head};
+use crate::sink::Sink;
+
+/// How events of one chain are named and shown to followers.
+#[derive(Clone)]
+pub(crate) struct Voice {
+    pub(crate) gateway: Arc<str>,
+    pub(crate) live: broadcast::Sender<Arc<Event>>,
+}
+
+impl Voice {
+    /// Writes an event's JSON without making an [`Event`] first.
+    pub(crate) fn encode(
+        &self,
+        buffer: &mut Vec<u8>,
+        chain: &str,
+        seq: u64,
+        said: Said<'_>,
+    ) -> io::Result<()> {
+        let event = EventLine {
+            seq,
+            id: EntryName { chain, seq },
+            time: said.at.to_offset(UtcOffset::UTC),
+            gateway: &self.gateway,
+            origin: said.origin,
+            body: said.body,
+        };
+        serde_json::to_writer(buffer, &event).map_err(io::Error::from)
+    }
+
+    /// Shows a written event to the followers, if there are any.
+    pub(crate) fn publish(&self, chain: &str, seq: u64, said: Said<'_>) {
+        if self.live.receiver_count() == 0 {
+            return;
+        }
+        let event = Event {
+            seq,
+            id: EntryName { chain, seq }.to_string(),
+            time: said.at.to_offset(UtcOffset::UTC),
+            gateway: self.gateway.to_string(),
+            origin: said.origin.clone(),
+            body: said.body.clone(),
+        };
+        // The last follower may have left in the meantime: nothing is lost by that.
+        let _ = self.live.send(Arc::new(event));
+    }
+}
+
+/// What an event says, apart from its place.
+#[derive(Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) at: OffsetDateTime,
+    pub(crate) origin: &'a Origin,
+    pub(crate) body: &'a EventBody,
+}
+
+/// [`Event`] by reference; the two have the same JSON (tested).
+#[derive(Serialize)]
+struct EventLine<'a> {
+    seq: u64,
+    id: EntryName<'a>,
+    #[serde(with = "time::serde::rfc3339")]
+    time: OffsetDateTime,
+    gateway: &'a str,
+    #[serde(flatten)]
+    origin: &'a Origin,
+    #[serde(flatten)]
+    body: &'a EventBody,
+}
+
+/// `CHAIN:SEQ`.
+struct EntryName<'a> {
+    chain: &'a str,
+    seq: u64,
+}
+
+impl fmt::Display for EntryName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.chain, self.seq)
+    }
+}
+
+impl Serialize for EntryName<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A session's file and what waits to be written to it.
+pub(crate) struct SessionFile {
+    pub(crate) id: SessionId,
+    pub(crate) day: String,
+    origin: Origin,
+    voice: Voice,
+    writing: Mutex<Writing>,
+}
+
+struct Writing {
+    chain: Chain,
+    /// Entries about what already happened that the device refused, oldest first.
+    notes: VecDeque<Note>,
+    notes_bytes: usize,
+    last_at: OffsetDateTime,
+}
+
+struct Note {
+    at: OffsetDateTime,
+    body: EventBody,
+}
+
+/// What the signer needs of a session.
+pub(crate) struct Stand {
+    pub(crate) head: Head,
+    pub(crate) last_at: OffsetDateTime,
+    pub(crate) sink: Arc<dyn Sink>,
+}
+
+impl SessionFile {
+    pub(crate) fn new(place: SessionPlace, voice: Voice, chain: Chain, at: OffsetDateTime) -> Self {
+        let SessionPlace { id, day, origin } = place;
+        let writing = Writing { chain, notes: VecDeque::new(), notes_bytes: 0, last_at: at };
+        Self { id, day, origin, voice, writing: Mutex::new(writing) }
+    }
+
+    pub(crate) fn stand(&self) -> Stand {
+        let writing = self.lock();
+        Stand {
+            head: writing.chain.head(),
+            last_at: writing.last_at,
+            sink: Arc::clone(writing.chain.sink()),
+        }
+    }
+
+    /// Writes what waits, then this entry.
+    ///
+    /// # Errors
+    /// The device's: the entry is not in the record. `InvalidInput` when it is too long.
+    pub(crate) fn append(&self, at: OffsetDateTime, body: &EventBody) -> io::Result<u64> {
+        let mut writing = self.lock();
+        self.write_notes(&mut writing)?;
+        self.write(&mut writing, at, body)
+    }
+
+    /// Writes this entry, or keeps it.
+    ///
+    /// # Errors
+    /// When it can neither be written nor kept.
+    pub(crate) fn note(&self, at: OffsetDateTime, body: EventBody) -> io::Result<()> {
+        let mut writing = self.lock();
+        let result = match self.write_notes(&mut writing) {
+            Ok(()) => self.write(&mut writing, at, &body).map(|_| ()),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(error),
+            Err(error) => keep(&mut writing, Note { at, body }, error),
+        }
+    }
+
+    /// Writes the session's last entry, or keeps it whatever else is kept: there is no other
+    /// after it.
+    ///
+    /// # Errors
+    /// The device's: the entry waits for [`SessionFile::flush`].
+    pub(crate) fn write_last(&self, at: OffsetDateTime, body: EventBody) -> io::Result<()> {
+        let mut writing = self.lock();
+        let result = match self.write_notes(&mut writing) {
+            Ok(()) => self.write(&mut writing, at, &body).map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            writing.notes.push_back(Note { at, body });
+        }
+        result
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// The device's; what is left waits on.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.write_notes(&mut self.lock())
+    }
+
+    fn write_notes(&self, writing: &mut Writing) -> io::Result<()> {
+        while let Some(note) = writing.notes.pop_front() {
+            if let Err(error) = self.write(writing, note.at, &note.body) {
+                writing.notes.push_front(note);
+                return Err(error);
+            }
+        }
+        writing.notes_bytes = 0;
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        writing: &mut Writing,
+        at: OffsetDateTime,
+        body: &EventBody,
+    ) -> io::Result<u64> {
+        let said = Said { at, origin: &self.origin, body };
+        let seq = writing.chain.append(EntryKind::Event, &mut |buffer, head| {
+            self.voice.encode(buffer, self.id.as_str(), head.seq, said)
+        })?;
+        writing.last_at = at;
+        self.voice.publish(self.id.as_str(), seq, said);
+        Ok(seq)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writing> {
+        // A panic of a writer leaves the chain at its last whole entry.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keep(writing: &mut Writing, note: Note, error: io::Error) -> io::Result<()> {
+    let bytes = writing.chain.last_entry_bytes();
+    let has_room = writing.notes.len() < limits::RECORD_NOTES_MAX
+        && writing.notes_bytes + bytes <= limits::RECORD_NOTES_BYTES_MAX;
+    if !has_room {
+        return Err(error);
+    }
+    writing.notes_bytes += bytes;
+    writing.notes.push_back(note);
+    Ok(())
+}
+
+/// Which session it is, and the day's folder that its file is in.
+pub(crate) struct SessionPlace {
+    pub(crate) id: SessionId,
+    pub(crate) day: String,
+    pub(crate) origin: Origin,
+}
