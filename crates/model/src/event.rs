@@ -82,6 +82,18 @@ pub enum Outcome {
     Hold,
 }
 
+impl Outcome {
+    /// As in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 /// The state of an approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -252,6 +264,24 @@ impl EventBody {
             Self::RowsMasked { .. } => "rows.masked",
             Self::SessionTripped { .. } => "session.tripped",
             Self::RecordCheckpointed { .. } => "record.checkpointed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_events_name_is_what_its_json_says() {
+        let bodies = [
+            EventBody::GatewayStopped {},
+            EventBody::RecordCheckpointed { entries: 1, sessions: 1 },
+            EventBody::PrincipalEnabled { name: "ada".into(), by: "admin".into() },
+        ];
+        for body in bodies {
+            let json = serde_json::to_value(&body).expect("serialises");
+            assert_eq!(json["event"], body.name());
         }
     }
 }

@@ -132,3 +132,14 @@ pub const APPLY_CHANGES_MAX: usize = 10_000;
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// Password checks waiting behind [`PASSWORD_CHECKS_MAX`] running ones; more are refused.
 pub const PASSWORD_CHECKS_WAITING_MAX: usize = 64;
+
+/// One request's body at the API, in bytes: an `apply` of many manifests.
+pub const API_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Until the API's answer begins; streams go on for longer.
+pub const API_TIMEOUT: Duration = Duration::from_secs(60);
+/// Events that one search answers with, and one page of an export.
+pub const EVENTS_PAGE_LEN_MAX: usize = 10_000;
+/// A silent event stream sends a comment this often, so that middle boxes keep it.
+pub const EVENT_STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a follower of the event stream must still be somebody.
+pub const EVENT_STREAM_RECHECK: Duration = Duration::from_secs(2);
