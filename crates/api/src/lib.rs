@@ -27,7 +27,7 @@ pub use policy::{
     DecisionView, PolicyCheckRequest, PolicyCheckResponse, PolicyProblem, PolicyText,
 };
 pub use policy::{RuleView, VerdictNow};
-pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction, ResourceKind};
+pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction};
 pub use run::{EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
 pub use run::{StartRunRequest, StartRunResponse};
 pub use secret::WireSecret;

@@ -1,7 +1,7 @@
 //! Applying, listing and deleting resources.
 
 use corral_model::ids::PolicyVersion;
-use corral_model::resource::Resource;
+use corral_model::resource::{Resource, ResourceKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -36,6 +36,7 @@ pub struct ApplyResponse {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     pub action: ChangeAction,
+    #[schema(value_type = String, example = "Target")]
     pub kind: ResourceKind,
     pub name: String,
     /// The spec without secrets; null when it was not there. A changed secret shows as
@@ -65,60 +66,6 @@ impl ChangeAction {
             Self::Changed => "changed",
             Self::Deleted => "deleted",
             Self::Unchanged => "unchanged",
-        }
-    }
-}
-
-/// The kinds of resources, in manifests and in paths.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
-pub enum ResourceKind {
-    Target,
-    User,
-    Workload,
-    Policy,
-    Limit,
-}
-
-impl ResourceKind {
-    pub const ALL: [Self; 5] =
-        [Self::Target, Self::User, Self::Workload, Self::Policy, Self::Limit];
-
-    /// As in manifests.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Target => "Target",
-            Self::User => "User",
-            Self::Workload => "Workload",
-            Self::Policy => "Policy",
-            Self::Limit => "Limit",
-        }
-    }
-
-    /// As in paths and on the command line.
-    #[must_use]
-    pub fn lower_name(self) -> &'static str {
-        match self {
-            Self::Target => "target",
-            Self::User => "user",
-            Self::Workload => "workload",
-            Self::Policy => "policy",
-            Self::Limit => "limit",
-        }
-    }
-
-    /// Reads a kind as people write it: `Target`, `target`, `targets`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.to_ascii_lowercase().as_str() {
-            "target" | "targets" => Some(Self::Target),
-            "user" | "users" => Some(Self::User),
-            "workload" | "workloads" => Some(Self::Workload),
-            "policy" | "policies" => Some(Self::Policy),
-            "limit" | "limits" => Some(Self::Limit),
-            _ => None,
         }
     }
 }

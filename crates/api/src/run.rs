@@ -38,6 +38,8 @@ pub struct StartRunResponse {
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: OffsetDateTime,
     pub name: String,
+    /// Names from the root run to this one: `ci-job/planner/executor-3`.
+    pub path: String,
     #[schema(value_type = String)]
     pub principal: PrincipalName,
     #[schema(value_type = String)]

@@ -95,7 +95,7 @@ fn a_login_prints_its_token_and_its_end_and_debug_shows_no_token() {
 #[test]
 fn a_started_run_prints_its_id_token_and_end() {
     let text = r#"{"run_id":"r1","token":"crl_x","expires_at":"2026-01-01T12:00:00Z","name":"n",
-        "principal":"p","sponsor":"s","targets":["orders-db"]}"#;
+        "path":"n","principal":"p","sponsor":"s","targets":["orders-db"]}"#;
     let started: StartRunResponse = serde_json::from_str(text).expect("reads");
     assert_eq!(started.run_id.as_str(), "r1");
     assert!(!format!("{started:?}").contains("crl_x"));

@@ -10,6 +10,7 @@ pub mod caller;
 pub mod error;
 pub mod policies;
 pub mod principals;
+pub mod record_key;
 pub mod resources;
 pub mod runs;
 pub mod sessions;

@@ -3,6 +3,7 @@
 //! `up` starts and stops it. `app` is what it can do, as plain functions; `api` is HTTP over
 //! them. Only `protocols` names a protocol.
 
+pub mod api;
 pub mod app;
 pub mod up;
 

@@ -1,0 +1,91 @@
+//! HTTP over [`crate::app`]: routes, and what every request has to pass.
+//!
+//! Handlers hold no logic: they read a request, call one function of the app as the caller that
+//! the token names, and translate the answer. One file for each resource.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use corral_model::limits;
+
+use crate::app::App;
+
+mod about;
+mod approvals;
+mod events;
+mod extract;
+mod failure;
+mod login;
+mod policies;
+mod resources;
+mod runs;
+mod sessions;
+mod users;
+
+pub use failure::Failure;
+
+/// Everything that the `https` listener serves.
+///
+/// # Limits
+/// [`limits::API_BODY_BYTES_MAX`] for a body, [`limits::API_TIMEOUT`] until an answer begins.
+pub fn router(app: Arc<App>) -> Router {
+    let v1 = Router::new()
+        .merge(about::routes())
+        .merge(login::routes())
+        .merge(resources::routes())
+        .merge(policies::routes())
+        .merge(users::routes())
+        .merge(runs::routes())
+        .merge(sessions::routes())
+        .merge(approvals::routes())
+        .merge(events::routes());
+    Router::new()
+        .nest(corral_api::BASE, v1)
+        .merge(about::unversioned_routes())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))
+        .layer(middleware::from_fn(guard))
+        .with_state(app)
+}
+
+/// Bounds the time until an answer begins, keeps answers out of caches, and logs.
+async fn guard(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut response = match tokio::time::timeout(limits::API_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Failure::unavailable("the gateway did not answer in time; try again").into_response()
+        }
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    tracing::debug!(
+        %method,
+        path = path.as_deref().unwrap_or("-"),
+        status = response.status().as_u16(),
+        duration_us = started.elapsed().as_micros(),
+        "request answered"
+    );
+    response
+}
+
+async fn no_such_path() -> Failure {
+    Failure::of_status(
+        StatusCode::NOT_FOUND,
+        "there is nothing at this path; /api/openapi.json lists what there is",
+    )
+}
+
+async fn no_such_method() -> Failure {
+    Failure::of_status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take this method; /api/openapi.json lists what there is",
+    )
+}
