@@ -1,1 +1,30 @@
-//! The only crate with SQL of ours: resources, runs, tokens, approvals, in SQLite.
+//! The only crate with SQL of ours: resources, sealed credentials, runs, tokens, approvals and
+//! sessions, in one SQLite file.
+//!
+//! Decides nothing: it keeps what it is given, all or nothing, and says what was kept. It knows
+//! no protocol, no policy, and no token or password, only digests, hashes and sealed bytes.
+
+mod approvals;
+mod credentials;
+mod error;
+mod meta;
+mod resources;
+mod rows;
+mod runs;
+mod seal;
+mod sessions;
+mod store;
+mod tokens;
+
+pub use approvals::{Approval, ApprovalRequest, ApprovalTerm, Vote, VoteError, VoteVerdict};
+pub use credentials::CredentialPurpose;
+pub use error::StoreError;
+pub use meta::Gateway;
+pub use resources::{
+    Applied, Apply, Change, ChangeEffect, Changed, ConfigChange, Put, SecretChange,
+};
+pub use runs::RunFilter;
+pub use seal::{SealError, SealKey, SealSource};
+pub use sessions::{SessionFilter, SessionRow, SessionTotals};
+pub use store::Store;
+pub use tokens::TokenRow;

@@ -1,0 +1,120 @@
+//! Opens the file, brings it up to date and checks that its seal key is the right one.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use corral_model::limits;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
+
+use crate::error::{Doing, StoreError};
+use crate::seal::{Seal, SealSource};
+
+/// The state of one gateway. Cheap to clone; clones share the connections.
+///
+/// One connection writes, so that writers queue instead of failing; several read. Every write is
+/// synced before it returns.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) write: SqlitePool,
+    pub(crate) read: SqlitePool,
+    pub(crate) seal: Arc<Seal>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Opens the store, makes it (mode 0600) when it is not there, and brings its tables up to
+    /// date. A seal key file is made only together with the store.
+    ///
+    /// # Errors
+    /// [`StoreError::File`], [`StoreError::Database`], [`StoreError::Migration`], and
+    /// [`StoreError::Seal`] when the key is missing, readable by others, or not the store's.
+    ///
+    /// # Limits
+    /// [`limits::STORE_READERS_MAX`] readers; a caller waits [`limits::STORE_WAIT_MAX`] for a
+    /// connection.
+    ///
+    /// # Cancel safety
+    /// A start that was cancelled is completed by the next one.
+    pub async fn open(path: &Path, seal: &SealSource) -> Result<Self, StoreError> {
+        make_private(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(limits::STORE_BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .pragma("trusted_schema", "OFF")
+            .disable_statement_logging();
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(limits::STORE_WAIT_MAX)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await
+            .doing("be opened")?;
+        migrate(&write).await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(limits::STORE_READERS_MAX)
+            .acquire_timeout(limits::STORE_WAIT_MAX)
+            .connect_with(options.read_only(true))
+            .await
+            .doing("be opened for reading")?;
+        let seal = crate::meta::open_seal(&write, seal).await?;
+        Ok(Self { write, read, seal: Arc::new(seal) })
+    }
+
+    /// Waits for what is being written and closes the file.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    /// Begins a change that is kept whole or not at all: dropped, it is undone.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.write.begin_with("BEGIN IMMEDIATE").await.doing("begin a change")
+    }
+}
+
+/// Makes the file before SQLite does, so that it, its log and its index are never readable by
+/// others.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let failed = |doing: &'static str| {
+        move |source: io::Error| StoreError::File { path: path.to_owned(), doing, source }
+    };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::set_permissions(path, Permissions::from_mode(0o600))
+                .map_err(failed("make the store private"))
+        }
+        Err(error) => Err(failed("make the store")(error)),
+    }
+}
+
+async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
+    let migrations = vec![Migration::new(
+        1,
+        "start".into(),
+        MigrationType::Simple,
+        include_str!("../migrations/0001_start.sql").into_sql_str(),
+        false,
+    )];
+    Migrator::with_migrations(migrations)
+        .run(write)
+        .await
+        .map_err(|source| StoreError::Migration { source: Box::new(source) })
+}
