@@ -1,0 +1,237 @@
+"""Masked columns arrive as constants, and nothing else tells of them (CONTRACT section 6)."""
+
+import asyncio
+import json
+
+import psycopg
+import pytest
+
+from harness.shop import SECRETS_OF_CUSTOMERS
+from test_drivers import asyncpg_connect
+
+PROJECTIONS = {
+    "star": "select * from customers order by id",
+    "qualified star": "select c.* from customers c order by c.id",
+    "one column": "select ssn from customers",
+    "an alias": "select ssn as favourite_colour, card_number as n from customers",
+    "a quoted name": 'select "ssn" from "public"."customers"',
+    "a join": "select o.id, c.ssn from orders o join customers c on c.id = o.customer_id",
+    "a left join": "select c.ssn, o.total from customers c left join orders o "
+                   "on o.customer_id = c.id",
+    "a sub-select": "select x from (select ssn as x, id from customers) s where id > 0",
+    "a common table": "with c as (select id, ssn from customers) select ssn from c order by id",
+    "nested common tables": "with a as (select * from customers), b as (select * from a) "
+                            "select ssn, name from b",
+}
+
+# Each would tell something of a masked value, or cannot be shown not to.
+DENIED = {
+    "a predicate": "select id from customers where ssn like '123%'",
+    "a predicate below": "select id from (select id, ssn from customers) s where ssn > '5'",
+    "an order": "select id from customers order by ssn",
+    "an order by position": "select id, ssn from customers order by 2",
+    "a group": "select count(*) from customers group by ssn",
+    "distinct": "select distinct ssn from customers",
+    "a function": "select upper(ssn) from customers",
+    "a concatenation": "select ssn || '' from customers",
+    "a cast": "select ssn::varchar(3) from customers",
+    "a failing cast": "select ssn::int from customers",
+    "a collation": 'select ssn collate "C" from customers',
+    "an aggregate": "select max(ssn) from customers",
+    "a case": "select case when true then ssn end from customers",
+    "a coalesce": "select coalesce(ssn, '') from customers",
+    "a whole row": "select c from customers c",
+    "a row as json": "select to_jsonb(c) from customers c",
+    "a row aggregated": "select json_agg(c) from customers c",
+    "a union": "select ssn from customers union all select 'x'",
+    "a scalar sub-select": "select (select ssn from customers limit 1)",
+    "a lateral values": "select v from customers, lateral (values (ssn)) l(v)",
+    "an array": "select array[ssn] from customers",
+    "a window": "select first_value(ssn) over (order by id) from customers",
+    "a join key": "select 1 from customers a join customers b on a.ssn = b.ssn",
+    "a join using": "select 1 from customers a join customers b using (ssn)",
+    "a natural join": "select 1 from customers a natural join customers b",
+    "an exists": "select exists (select 1 from customers where ssn = '123-45-6789')",
+    "copy a table": "copy customers to stdout",
+    "copy a column": "copy customers (ssn) to stdout",
+    "copy a query": "copy (select ssn from customers) to stdout",
+    "explain": "explain select * from customers where id = 1",
+    "explain analyze": "explain (analyze, verbose) select * from customers",
+    "statistics": "select most_common_vals from pg_stats where tablename = 'customers'",
+    "raw statistics": "select stavalues1 from pg_statistic",
+    "activity": "select query from pg_stat_activity",
+    "xml of a table": "select table_to_xml('customers', true, true, '')",
+    "xml of a query": "select query_to_xml('select * from customers', true, true, '')",
+    "a file": "select pg_read_file('PG_VERSION')",
+    "an anonymous block": "do $$ begin raise notice '%', (select ssn from customers limit 1); "
+                          "end $$",
+    "a function of the database": "select leak()",
+    "a cursor over a predicate": "declare c cursor for select id from customers where ssn = 'x'",
+    "an insert from it": "insert into orders (id, customer_id, total) "
+                         "select 5000, 1, card_number from customers",
+    "an update from it": "update customers set city = ssn",
+    "an update by it": "update customers set city = 'x' where ssn = '123-45-6789'",
+    "a delete by it": "delete from customers where ssn = '123-45-6789'",
+    "returning an expression": "update customers set city = city returning ssn || ''",
+    "prepare": "prepare p as select id from customers where ssn = $1",
+    "a limit from it": "select id from orders limit (select count(*) from customers "
+                       "where ssn > '5')",
+}
+
+
+@pytest.fixture(scope="module")
+def agents(shop):
+    """A token that may read, write and define, but not unmask; and a function that leaks."""
+    with shop.owner(shop.orders) as connection:
+        connection.execute("create function leak() returns text language sql "
+                           "as 'select ssn from customers limit 1'")
+    return shop.run()["token"]
+
+
+def assert_nothing_leaks(data):
+    text = data if isinstance(data, str) else str(data)
+    for secret in SECRETS_OF_CUSTOMERS:
+        assert secret not in text, f"{secret} in {text[:500]}"
+
+
+@pytest.mark.parametrize("statement", PROJECTIONS.values(), ids=PROJECTIONS)
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+@pytest.mark.parametrize("prepare", [False, True], ids=["unnamed", "prepared"])
+def test_a_plain_projection_is_masked(shop, agents, statement, binary, prepare):
+    with shop.connect("orders-db", agents) as connection, shop.owner(shop.orders) as direct:
+        cursor = connection.cursor(binary=binary)
+        through = cursor.execute(statement, prepare=prepare).fetchall()
+        raw = direct.execute(statement).fetchall()
+        assert_nothing_leaks(through)
+        assert len(through) == len(raw)
+        # What is not masked is the same; what is masked is one constant for all rows.
+        for index in range(len(raw[0])):
+            ours, theirs = [r[index] for r in through], [r[index] for r in raw]
+            is_secret = any(str(value) in SECRETS_OF_CUSTOMERS for value in theirs)
+            if is_secret:
+                assert len(set(ours)) == 1, ours
+            else:
+                assert ours == theirs
+
+
+def test_a_masked_value_keeps_its_type(shop, agents):
+    with shop.connect("orders-db", agents) as connection:
+        for binary in (False, True):
+            cursor = connection.cursor(binary=binary)
+            row = cursor.execute("select ssn, card_number from customers where id = 1").fetchone()
+            assert isinstance(row[0], str) and isinstance(row[1], int)
+
+
+def test_asyncpg_gets_masked_values_in_binary(shop, agents):
+    async def act():
+        connection = await asyncpg_connect(shop, agents, "orders-db")
+        try:
+            return await connection.fetch("select * from customers where id = $1", 1)
+        finally:
+            await connection.close()
+
+    (row,) = asyncio.run(act())
+    assert row["name"] == "Ada"
+    assert_nothing_leaks(dict(row))
+
+
+def test_a_server_side_cursor_is_masked(shop, agents):
+    with shop.connect("orders-db", agents) as connection, connection.transaction():
+        with connection.cursor("c") as cursor:
+            cursor.execute("select * from customers order by id")
+            assert_nothing_leaks(cursor.fetchall())
+
+
+def test_rows_of_a_suspended_portal_are_masked(shop, agents):
+    with shop.connect("orders-db", agents) as connection:
+        rows = list(connection.cursor().stream("select * from customers", size=1))
+        assert len(rows) == 3
+        assert_nothing_leaks(rows)
+
+
+@pytest.mark.parametrize("statement", DENIED.values(), ids=DENIED)
+def test_what_could_tell_of_a_masked_value_is_denied(shop, agents, statement):
+    seen = []
+    with shop.connect("orders-db", agents) as connection:
+        connection.add_notice_handler(lambda d: seen.append(d.message_primary))
+        connection.execute("set statement_timeout to '10s'")
+        for attempt in (lambda: connection.execute(statement),
+                        lambda: connection.execute(statement, prepare=True)):
+            with pytest.raises(psycopg.Error) as caught:
+                if statement.startswith("copy"):
+                    with connection.cursor().copy(statement) as copy:
+                        seen.extend(copy)
+                else:
+                    seen.extend(attempt().fetchall())
+            assert caught.value.sqlstate == "42501", caught.value
+            assert "corral:" in str(caught.value)
+        assert_nothing_leaks(seen)
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_prepared_statement_does_not_survive_a_change_of_search_path(shop, agents):
+    with shop.connect("orders-db", agents) as connection:
+        connection.execute("create temp table decoy (ssn text)")
+        connection.execute("insert into decoy values ('harmless')")
+        cursor = connection.cursor()
+        connection.prepare_threshold = 0
+        assert cursor.execute("select ssn from decoy").fetchall() == [("harmless",)]
+
+
+def test_a_temporary_table_does_not_hide_a_classified_one(shop, agents):
+    with shop.connect("orders-db", agents) as connection:
+        try:
+            connection.execute("create temp table customers (id int, ssn text)")
+        except psycopg.errors.InsufficientPrivilege:
+            return
+        assert connection.execute("select ssn from customers").fetchall() == []
+        assert_nothing_leaks(connection.execute("select ssn from public.customers").fetchall())
+
+
+def test_errors_of_a_masked_session_carry_no_values(shop, agents):
+    with shop.connect("orders-db", agents) as connection:
+        for statement in (
+                "insert into customers values (1, 'x', null, '1', 1, null)",
+                "update customers set name = null where id = 1",
+                "insert into orders values (1, 999, 1, now())",
+                "select name::int from customers"):
+            with pytest.raises(psycopg.Error) as caught:
+                connection.execute(statement)
+            diagnostics = caught.value.diag
+            assert_nothing_leaks([str(caught.value), diagnostics.message_detail,
+                                  diagnostics.message_hint, diagnostics.context])
+
+
+def test_who_may_unmask_sees_the_values(shop):
+    with shop.connect("orders-db", shop.login("frances")) as connection:
+        rows = connection.execute("select ssn, card_number from customers order by id").fetchall()
+        assert rows[0] == ("123-45-6789", 4111111111111111)
+        assert connection.execute("select count(*) from customers where ssn like '123%'"
+                                  ).fetchone() == (1,)
+
+
+def test_writing_a_masked_column_by_literal_or_parameter_is_allowed(shop, agents):
+    with shop.connect("orders-db", agents) as connection:
+        connection.execute("update customers set ssn = %s where id = 2", ("987-65-4321",))
+        connection.execute("update customers set ssn = '987-65-4321' where id = 2")
+
+
+def test_the_recording_holds_masked_rows_only(shop, agents):
+    run = shop.run("recorded")
+    with shop.connect("orders-db", run["token"]) as connection:
+        connection.execute("select * from customers").fetchall()
+    replay = shop.gateway.run("replay", run["run_id"])
+    assert "Ada" in replay.stdout
+    assert_nothing_leaks(replay.stdout)
+    for file in (shop.gateway.data / "record").rglob("*"):
+        if file.is_file():
+            assert_nothing_leaks(file.read_bytes().decode(errors="replace"))
+
+
+def test_events_say_which_columns_were_masked(shop, agents):
+    run = shop.run("counted")
+    with shop.connect("orders-db", run["token"]) as connection:
+        connection.execute("select ssn from customers").fetchall()
+    events = shop.gateway.events("--run", run["run_id"], "--event", "rows.masked")
+    assert events and events[0]["rows"] == 3
+    assert "ssn" in json.dumps(events[0]["columns"])

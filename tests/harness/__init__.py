@@ -1,0 +1,1 @@
+"""Starts real databases and real gateways for tests, the demo and the benchmark."""
