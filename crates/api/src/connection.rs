@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use corral_model::ids::TargetName;
+use corral_model::native::NativeClient;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -20,8 +21,22 @@ pub struct GatewayInfo {
     pub version: String,
     /// By protocol, `address:port`, as in ready.json.
     pub listeners: BTreeMap<String, String>,
+    /// What a client of any of a listener's targets is told; one entry for each protocol.
+    pub clients: Vec<ListenerClient>,
     /// The certificate authority of the listeners' certificates, PEM. Public.
     pub ca_pem: String,
+}
+
+/// A listener that is shared by all targets of a protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ListenerClient {
+    pub protocol: String,
+    /// As in [`TargetConnection::host`].
+    pub host: String,
+    pub port: u16,
+    /// As in [`TargetConnection::client`]; the target stays to be chosen.
+    #[schema(value_type = Object)]
+    pub client: NativeClient,
 }
 
 /// `GET /api/v1/targets/{name}/connection`: what a stock client needs beside a token.
@@ -38,6 +53,10 @@ pub struct TargetConnection {
     /// What the client asks for as its database: it names the target. Absent where the listener
     /// belongs to the target.
     pub database: Option<String>,
+    /// The usual client of the protocol, and the variables that lead it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub client: Option<NativeClient>,
     /// The certificate authority of the listener's certificate, PEM. Public.
     pub ca_pem: String,
 }

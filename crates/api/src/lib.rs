@@ -18,7 +18,7 @@ pub mod session;
 pub mod user;
 
 pub use approval::{ApprovalAnswer, ApprovalDecision, ApprovalQuery, ApprovalTerm, ApprovalView};
-pub use connection::{GatewayInfo, ReadyFile, TargetConnection, VersionInfo};
+pub use connection::{GatewayInfo, ListenerClient, ReadyFile, TargetConnection, VersionInfo};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{EventQuery, RecordKey, StreamQuery};
 pub use login::{Identity, IdentityKind, LoginRequest, LoginResponse};

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{SessionId, StatementSeq, TargetName};
+use corral_model::native::{NativeClient, Reach};
 use corral_model::resource::{ColumnName, RecordRows, TargetTlsMode};
 use corral_model::{Secret, Statement};
 
@@ -33,6 +34,12 @@ pub struct ProtocolSpec {
 /// A protocol that the gateway can serve.
 pub trait Protocol: Send + Sync {
     fn spec(&self) -> &ProtocolSpec;
+
+    /// How its usual client is told where to connect; None when there is none.
+    fn native_client(&self, reach: &Reach) -> Option<NativeClient> {
+        let _ = reach;
+        None
+    }
 
     /// The machine for a connection that was just accepted.
     fn accept(&self, start: Start) -> Box<dyn Machine>;

@@ -6,6 +6,7 @@
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod native;
 pub mod principal;
 pub mod resource;
 pub mod run;

@@ -43,6 +43,7 @@ async fn connection(SignedIn(_): SignedIn, State(app): State<Arc<App>>) -> Json<
         name: about.name,
         version: about.version.to_owned(),
         listeners: about.listeners,
+        clients: Vec::new(),
         ca_pem: about.ca_pem,
     })
 }
@@ -59,6 +60,7 @@ async fn target_connection(
         host: facts.host,
         port: facts.port,
         database: facts.database,
+        client: None,
         ca_pem: app.about().ca_pem,
     }))
 }
