@@ -57,6 +57,8 @@ pub const ANALYSIS_CACHE_LEN_MAX: usize = 4_096;
 pub const ANALYSIS_CACHE_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Decisions kept, over all sessions.
 pub const DECISION_CACHE_LEN_MAX: usize = 65_536;
+/// Decisions that one session keeps for itself, without a lock, in front of the shared ones.
+pub const DECISIONS_PER_SESSION_MAX: usize = 64;
 /// Relations, functions and types read from one target's catalogue.
 pub const CATALOGUE_OBJECTS_MAX: usize = 500_000;
 /// How old the catalogue of a target may be before it is read again.
@@ -64,6 +66,10 @@ pub const CATALOGUE_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a held statement waits when the policy's `@expires` says nothing.
 pub const APPROVAL_WAIT: Duration = Duration::from_secs(15 * 60);
+/// Longest wait that a policy's `@expires` may ask for.
+pub const APPROVAL_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Most people that a policy's `@quorum` may ask for.
+pub const APPROVAL_QUORUM_MAX: u32 = 10;
 /// Approvals pending at once on one gateway.
 pub const APPROVALS_PENDING_MAX: usize = 1_000;
 /// A held statement's client is told again after this long, so that middle boxes keep the

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use corral_model::event::Outcome;
-use corral_model::ids::{GroupName, PrincipalName, TargetName};
+use corral_model::ids::{GroupName, PrincipalName, RunId, TargetName};
 use corral_model::resource::ColumnName;
-use corral_model::{Effects, ObjectRole};
+use corral_model::statement::Facts;
+use corral_model::{Effect, Effects, ObjectRef, ObjectRole, Principal};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use time::macros::datetime;
 
+use crate::decision::{Ruling, Verdict};
 use crate::policy::engine::Engine;
+use crate::policy::subject::{Context, RunNode, Subject, TargetFacts};
 
 /// A file of test cases.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -138,14 +142,173 @@ pub struct CaseResult {
 /// Asks every case, in order.
 #[must_use]
 pub fn run_tests(engine: &Engine, cases: &PolicyTests) -> Vec<CaseResult> {
-    let _ = engine;
-    cases
-        .tests
-        .iter()
-        .map(|case| CaseResult {
-            name: case.name.clone(),
-            passed: false,
-            failure: Some(format!("not asked: {}", case.name)),
-        })
-        .collect()
+    let result = |case: &Case| {
+        let failure = check(engine, case).err();
+        CaseResult { name: case.name.clone(), passed: failure.is_none(), failure }
+    };
+    cases.tests.iter().map(result).collect()
+}
+
+/// # Errors
+/// Why the case failed.
+fn check(engine: &Engine, case: &Case) -> Result<(), String> {
+    let subject = subject_of(&case.principal)?;
+    let target = TargetFacts {
+        name: case.target.name.clone(),
+        protocol: case.target.protocol.clone(),
+        labels: case.target.labels.clone(),
+    };
+    let context = context_of(&case.context);
+    let id = "test".to_owned();
+    let ruling = match (&case.statement, case.connect, &case.unmask) {
+        (Some(statement), false, None) => {
+            let facts = facts_of(engine, statement)?;
+            engine.rule(&subject, &target, &facts, &context, id)
+        }
+        (None, true, None) => engine.may_connect(&subject, &target, &context, id),
+        (None, false, Some(column)) => {
+            return check_unmask(engine, case, &subject, &target, column);
+        }
+        _ => return Err("a case asks exactly one of statement, connect and unmask".to_owned()),
+    };
+    compare(case, &ruling)
+}
+
+fn check_unmask(
+    engine: &Engine,
+    case: &Case,
+    subject: &Subject,
+    target: &TargetFacts,
+    column: &ColumnName,
+) -> Result<(), String> {
+    let is_allowed = engine.may_unmask(subject, target, column, &context_of(&case.context));
+    match (case.expect, is_allowed) {
+        (Outcome::Allow, true) | (Outcome::Deny, false) => Ok(()),
+        (Outcome::Allow, false) => Err("expected allow, but the column stays masked".to_owned()),
+        (Outcome::Deny, true) => Err("expected deny, but the column may be read".to_owned()),
+        (Outcome::Hold, _) => Err("unmask is never held; expect allow or deny".to_owned()),
+    }
+}
+
+fn compare(case: &Case, ruling: &Ruling) -> Result<(), String> {
+    let (outcome, said, groups) = match &ruling.verdict {
+        Verdict::Allow => (Outcome::Allow, "allow".to_owned(), Vec::new()),
+        Verdict::Deny(denial) => {
+            (Outcome::Deny, format!("deny: {}", denial.client_text), Vec::new())
+        }
+        Verdict::Hold(terms) => {
+            let groups: Vec<String> = terms.iter().map(|term| term.group.clone()).collect();
+            (Outcome::Hold, format!("hold for {}", groups.join(", ")), groups)
+        }
+    };
+    if outcome != case.expect {
+        let expected = match case.expect {
+            Outcome::Allow => "allow",
+            Outcome::Deny => "deny",
+            Outcome::Hold => "hold",
+        };
+        return Err(format!("expected {expected}, got {said} (rules: {})", shown(&ruling.rules)));
+    }
+    differs("rules", case.rules.as_ref(), &ruling.rules)?;
+    differs("groups", case.groups.as_ref(), &groups)
+}
+
+fn differs(what: &str, expected: Option<&Vec<String>>, got: &[String]) -> Result<(), String> {
+    let Some(expected) = expected else { return Ok(()) };
+    let sorted = |names: &[String]| -> Vec<String> {
+        let mut names = names.to_vec();
+        names.sort();
+        names.dedup();
+        names
+    };
+    let (expected, got) = (sorted(expected), sorted(got));
+    if expected == got {
+        return Ok(());
+    }
+    Err(format!("expected the {what} {}, got {}", shown(&expected), shown(&got)))
+}
+
+fn shown(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn subject_of(principal: &CasePrincipal) -> Result<Subject, String> {
+    let who = match (&principal.user, &principal.workload) {
+        (Some(user), None) => Principal::user(user.clone()),
+        (None, Some(workload)) => Principal::workload(workload.clone()),
+        _ => return Err("a principal is exactly one of user and workload".to_owned()),
+    };
+    let mut runs = Vec::new();
+    for (index, name) in principal.runs.iter().enumerate() {
+        let id = RunId::new(format!("run-{}", index + 1)).map_err(|error| error.to_string())?;
+        runs.push(RunNode { id, name: name.clone() });
+    }
+    Ok(Subject { principal: who, groups: principal.groups.clone(), runs })
+}
+
+fn context_of(context: &CaseContext) -> Context {
+    Context {
+        in_transaction: context.in_transaction,
+        time: context.time.unwrap_or(datetime!(2026-01-01 0:00 UTC)),
+        tls: context.tls,
+        source_ip: context.source_ip,
+    }
+}
+
+fn facts_of(engine: &Engine, statement: &CaseStatement) -> Result<Facts, String> {
+    let mut facts = Facts {
+        effects: statement.effects,
+        functions: statement.functions.clone(),
+        statement_count: statement.statement_count,
+        ..Facts::default()
+    };
+    for name in &statement.verbs {
+        let Some(verb) = engine.actions().verb(name) else {
+            return Err(format!("there is no verb '{name}'"));
+        };
+        facts.effects.extend(verb.effect.map_or(Effects::NONE, Effects::of));
+        facts.verbs.push(verb);
+    }
+    for object in &statement.objects {
+        facts.objects.extend(objects_of(object, facts.effects)?);
+    }
+    facts.verbs.sort();
+    facts.verbs.dedup();
+    facts.objects.sort();
+    facts.objects.dedup();
+    facts.functions.sort();
+    facts.functions.dedup();
+    Ok(facts)
+}
+
+/// An object without a role has the roles that the statement's effects can give it.
+fn objects_of(object: &CaseObject, effects: Effects) -> Result<Vec<ObjectRef>, String> {
+    let (name, kind, role) = match object {
+        CaseObject::Name(name) => (name, "table", None),
+        CaseObject::Full { name, role, kind } => (name, kind.as_str(), Some(*role)),
+    };
+    let Some((schema, table)) = name.split_once('.') else {
+        return Err(format!("'{name}' is not an object; write schema.name"));
+    };
+    let roles: Vec<ObjectRole> = match role {
+        Some(role) => vec![role],
+        None => effects.iter().filter_map(role_of).collect(),
+    };
+    let make = |role: ObjectRole| ObjectRef {
+        schema: schema.to_owned(),
+        name: table.to_owned(),
+        kind: kind.to_owned(),
+        role,
+    };
+    let roles = if roles.is_empty() { vec![ObjectRole::Read] } else { roles };
+    Ok(roles.into_iter().map(make).collect())
+}
+
+fn role_of(effect: Effect) -> Option<ObjectRole> {
+    match effect {
+        Effect::Read => Some(ObjectRole::Read),
+        Effect::Write => Some(ObjectRole::Write),
+        Effect::Define => Some(ObjectRole::Define),
+        Effect::Administer | Effect::Shell | Effect::Unknown => None,
+    }
 }

@@ -1,20 +1,37 @@
-//! The compiled policies of one configuration, and the question that they answer.
+//! The compiled policies of one configuration, and the questions that they answer.
 
-use corral_model::event::Outcome;
-use corral_model::ids::PolicyVersion;
+use std::collections::BTreeMap;
+
+use cedar_policy::{AuthorizationError, Authorizer, PolicyId};
+use corral_model::ids::{PolicyVersion, ResourceName};
 use corral_model::resource::{ColumnName, TargetSpec};
-use corral_model::statement::Facts;
-use serde::Serialize;
+use corral_model::statement::{Facts, Obstacle};
 
 use crate::decision::{Denial, DenialKind, Ruling, Verdict};
-use crate::policy::problem::PolicyProblem;
+use crate::policy::actions::{Actions, CONNECT, UNMASK};
+use crate::policy::fields::Fields;
+use crate::policy::index::{Bucket, Index, Sets};
+use crate::policy::problem::{PolicyProblem, Severity};
+use crate::policy::question::{Node, Parts, Question};
+use crate::policy::requirement::{self, Need, Requirement, Resource};
+use crate::policy::rules::{self, Checks, Rule};
+use crate::policy::schema::{self, Types};
 use crate::policy::subject::{Context, PolicySource, ProtocolVerbs, Subject, TargetFacts};
+use crate::policy::verdict::{Answer, Collector, Judged};
+use crate::policy::wording;
 
 /// The compiled policies of one configuration. Immutable; shared as an `Arc`.
 #[derive(Debug)]
 pub struct Engine {
     version: PolicyVersion,
+    actions: Actions,
+    types: Types,
+    rules: BTreeMap<PolicyId, Rule>,
+    index: Index,
+    /// Fields of `context` that some rule reads.
+    fields: Fields,
     warnings: Vec<PolicyProblem>,
+    authorizer: Authorizer,
 }
 
 impl Engine {
@@ -29,8 +46,36 @@ impl Engine {
         protocols: &[ProtocolVerbs],
         targets: &[TargetSpec],
     ) -> Result<Self, Vec<PolicyProblem>> {
-        let _ = (sources, protocols, targets);
-        Ok(Self { version, warnings: Vec::new() })
+        Self::compile_for(version, sources, protocols, Some(targets))
+    }
+
+    fn compile_for(
+        version: PolicyVersion,
+        sources: &[PolicySource],
+        protocols: &[ProtocolVerbs],
+        targets: Option<&[TargetSpec]>,
+    ) -> Result<Self, Vec<PolicyProblem>> {
+        let actions = Actions::of(protocols).map_err(|error| own_fault(error.to_string()))?;
+        let types = Types::new().map_err(own_fault)?;
+        let schema = schema::compile(&actions).map_err(own_fault)?;
+        let checks = Checks { actions: &actions, types: &types, schema: &schema, targets };
+        let compiled = rules::compile(sources, &checks);
+        if compiled.problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(compiled.problems);
+        }
+        let index = Index::of(&compiled.rules, &actions).map_err(own_fault)?;
+        let mut fields = Fields::default();
+        compiled.rules.values().for_each(|rule| fields.add(rule.fields));
+        Ok(Self {
+            version,
+            actions,
+            types,
+            rules: compiled.rules,
+            index,
+            fields,
+            warnings: compiled.problems,
+            authorizer: Authorizer::new(),
+        })
     }
 
     #[must_use]
@@ -56,8 +101,7 @@ impl Engine {
         context: &Context,
         decision_id: String,
     ) -> Ruling {
-        let _ = (subject, target, facts, context);
-        self.refuse(decision_id)
+        self.stamp(&self.judge(subject, target, facts, context), decision_id)
     }
 
     /// Whether a session may be opened. A connection cannot wait: what would be held is denied.
@@ -69,11 +113,22 @@ impl Engine {
         context: &Context,
         decision_id: String,
     ) -> Ruling {
-        let _ = (subject, target, context);
-        self.refuse(decision_id)
+        let needed = [requirement::on_target(CONNECT, Need::Permit)];
+        let facts = Facts::default();
+        let asked = Asked { subject, target, facts: &facts, context };
+        let mut judged = self.judge_all(&asked, &needed);
+        if let Verdict::Hold(terms) = &judged.verdict {
+            let reasons: Vec<&str> = terms.iter().map(|term| term.reason.as_str()).collect();
+            let text = format!("{} A connection cannot wait for an approval.", reasons.join(" "));
+            let mut denial = Denial::new(DenialKind::Forbidden, text);
+            denial.rules.clone_from(&judged.rules);
+            judged.verdict = Verdict::Deny(denial);
+        }
+        self.stamp(&judged, decision_id)
     }
 
-    /// Whether a masked column may be read raw.
+    /// Whether a masked column may be read raw. Asked when a session opens and when policy
+    /// changes, so a rule on `unmask` should not depend on the time or on one statement.
     #[must_use]
     pub fn may_unmask(
         &self,
@@ -82,74 +137,189 @@ impl Engine {
         column: &ColumnName,
         context: &Context,
     ) -> bool {
-        let _ = (subject, target, column, context);
-        false
+        let resource =
+            Resource::Column { schema: &column.schema, table: &column.table, name: &column.column };
+        let needed = [Requirement { action: UNMASK, resource, need: Need::Permit }];
+        let facts = Facts::default();
+        let asked = Asked { subject, target, facts: &facts, context };
+        self.judge_all(&asked, &needed).verdict == Verdict::Allow
     }
 
-    /// Every rule that applies to a statement, for each node of the chain.
-    #[must_use]
-    pub fn explain(
+    /// The fields that make equal statements of equal subjects differ.
+    pub(crate) fn fields(&self) -> Fields {
+        self.fields
+    }
+
+    pub(crate) fn actions(&self) -> &Actions {
+        &self.actions
+    }
+
+    pub(crate) fn stamp(&self, judged: &Judged, decision_id: String) -> Ruling {
+        let mut verdict = judged.verdict.clone();
+        if let Verdict::Deny(denial) = &mut verdict {
+            denial.decision_id = Some(decision_id.clone());
+        }
+        Ruling { decision_id, verdict, rules: judged.rules.clone(), policy_version: self.version }
+    }
+
+    pub(crate) fn judge(
         &self,
         subject: &Subject,
         target: &TargetFacts,
         facts: &Facts,
         context: &Context,
-    ) -> Explanation {
-        let _ = (subject, target, facts, context);
-        Explanation { outcome: Outcome::Deny, text: String::new(), steps: Vec::new() }
-    }
-
-    fn refuse(&self, decision_id: String) -> Ruling {
-        let mut denial = Denial::new(DenialKind::Forbidden, "no policy permits this");
-        denial.decision_id = Some(decision_id.clone());
-        Ruling {
-            decision_id,
-            verdict: Verdict::Deny(denial),
-            rules: Vec::new(),
-            policy_version: self.version,
+    ) -> Judged {
+        if let Some(obstacle) = &facts.obstacle {
+            return obstructed(obstacle);
         }
+        let needed = self.needed(target, facts);
+        self.judge_all(&Asked { subject, target, facts, context }, &needed)
+    }
+
+    /// What a statement needs; for each object only where some rule tells objects apart.
+    pub(crate) fn needed<'a>(
+        &self,
+        target: &TargetFacts,
+        facts: &'a Facts,
+    ) -> Vec<Requirement<'a>> {
+        let is_per_object = |action: &str| {
+            self.index.bucket(action, target.name.as_str()).is_some_and(|bucket| bucket.at_objects)
+        };
+        requirement::of(facts, &self.actions, &is_per_object)
+    }
+
+    fn judge_all(&self, asked: &Asked<'_>, needed: &[Requirement<'_>]) -> Judged {
+        let mut collector = Collector::default();
+        let mut is_of_the_moment = false;
+        let question = match self.question(asked, needed) {
+            Ok(question) => question,
+            Err(internal) => {
+                collector.error(internal);
+                return collector.judge(true);
+            }
+        };
+        for requirement in needed {
+            let bucket = self.bucket(asked.target, requirement);
+            is_of_the_moment |= bucket.is_some_and(|bucket| bucket.fields.time);
+            let tells_runs = bucket.is_some_and(|bucket| bucket.at_principal);
+            let nodes = if tells_runs { question.nodes.len() } else { 1 };
+            for node in question.nodes.iter().take(nodes) {
+                match self.ask(&question, node, requirement, asked) {
+                    Ok(answer) => collector.add(
+                        &answer,
+                        requirement.need == Need::Permit,
+                        || wording::not_permitted(&self.actions, requirement, asked.facts),
+                        || wording::forbidden(requirement, asked.facts),
+                    ),
+                    Err(internal) => collector.error(internal),
+                }
+            }
+        }
+        collector.judge(is_of_the_moment)
+    }
+
+    /// # Errors
+    /// Cedar's own words; the caller denies.
+    pub(crate) fn question<'a>(
+        &'a self,
+        asked: &Asked<'a>,
+        needed: &'a [Requirement<'a>],
+    ) -> Result<Question<'a>, String> {
+        let parts = Parts {
+            subject: asked.subject,
+            target: asked.target,
+            facts: asked.facts,
+            context: asked.context,
+            requirements: needed,
+            fields: self.fields,
+        };
+        Question::new(&self.types, &self.actions, &parts)
+    }
+
+    fn bucket(&self, target: &TargetFacts, requirement: &Requirement<'_>) -> Option<&Bucket> {
+        self.index.bucket(requirement.action, target.name.as_str())
+    }
+
+    /// The rules that apply to one node, action and resource.
+    ///
+    /// # Errors
+    /// Cedar's own words; the caller denies.
+    pub(crate) fn ask(
+        &self,
+        question: &Question<'_>,
+        node: &Node,
+        requirement: &Requirement<'_>,
+        asked: &Asked<'_>,
+    ) -> Result<Answer<'_>, String> {
+        let mut answer = Answer::default();
+        let Some(bucket) = self.bucket(asked.target, requirement) else { return Ok(answer) };
+        let request = question.request(node, requirement)?;
+        let mut errors: Vec<AuthorizationError> = Vec::new();
+        let mut evaluate = |sets: &Sets| -> Vec<PolicyId> {
+            let mut matching = Vec::new();
+            for set in sets.for_groups(&asked.subject.groups) {
+                let response = self.authorizer.is_authorized(&request, set, question.entities());
+                matching.extend(response.diagnostics().reason().cloned());
+                errors.extend(response.diagnostics().errors().cloned());
+            }
+            matching.sort();
+            matching
+        };
+        let permits = evaluate(&bucket.permits);
+        let forbids = evaluate(&bucket.forbids);
+        answer.permits = permits.iter().filter_map(|id| self.rules.get(id)).collect();
+        answer.forbids = forbids.iter().filter_map(|id| self.rules.get(id)).collect();
+        answer.errors = errors
+            .iter()
+            .map(|error| match error {
+                AuthorizationError::PolicyEvaluationError(inner) => {
+                    (self.rules.get(inner.policy_id()), error.to_string())
+                }
+            })
+            .collect();
+        Ok(answer)
     }
 }
 
-/// Why a statement was decided as it was, for `corral policy explain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Explanation {
-    pub outcome: Outcome,
-    /// What the client reads; empty when it is allowed.
-    pub text: String,
-    /// What was asked, one question for each node of the chain, action and resource.
-    pub steps: Vec<ExplainedStep>,
+/// One subject, target, statement and context.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) target: &'a TargetFacts,
+    pub(crate) facts: &'a Facts,
+    pub(crate) context: &'a Context,
 }
 
-/// One question to the policies and the rules that apply to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ExplainedStep {
-    /// `run executor-3`, `user ada@example.com`.
-    pub node: String,
-    pub action: String,
-    pub resource: String,
-    pub outcome: Outcome,
-    pub rules: Vec<ExplainedRule>,
+fn obstructed(obstacle: &Obstacle) -> Judged {
+    let kind = if obstacle.is_size { DenialKind::TooLarge } else { DenialKind::Forbidden };
+    let mut denial = Denial::new(kind, obstacle.text.clone());
+    denial.rules = vec![obstacle.rule.to_owned()];
+    denial.position = obstacle.position;
+    let rules = denial.rules.clone();
+    Judged { verdict: Verdict::Deny(denial), rules, is_of_the_moment: false }
 }
 
-/// A rule that applies to a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ExplainedRule {
-    pub rule: String,
-    /// The source that it is in, and its line there.
-    pub source: String,
-    pub line: u32,
-    /// `permit`, `forbid`, `approval` or `error`.
-    pub effect: String,
-    /// The rule's `@reason`, or the error.
-    pub reason: Option<String>,
+/// A problem that no policy's author can mend.
+fn own_fault(text: String) -> Vec<PolicyProblem> {
+    // The name below is a constant that `ResourceName` allows.
+    let source = ResourceName::new("schema").into_iter();
+    source
+        .map(|source| PolicyProblem {
+            source,
+            line: 1,
+            column: 1,
+            severity: Severity::Error,
+            text: text.clone(),
+            help: None,
+        })
+        .collect()
 }
 
 /// Checks policies offline: syntax, schema, annotations. Without targets, so that targets that do
 /// not exist are not found. Sorted by source and place; empty when all is well.
 #[must_use]
 pub fn check_sources(sources: &[PolicySource], protocols: &[ProtocolVerbs]) -> Vec<PolicyProblem> {
-    match Engine::compile(PolicyVersion::default(), sources, protocols, &[]) {
+    match Engine::compile_for(PolicyVersion::default(), sources, protocols, None) {
         Ok(engine) => engine.warnings,
         Err(problems) => problems,
     }

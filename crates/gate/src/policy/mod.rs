@@ -6,14 +6,29 @@
 //! [`crate::Ruling`]. Everything that it needs is an argument: this module has no clock, no files
 //! and no store, and may not know any protocol beyond the table of its verbs.
 
+mod actions;
 mod cache;
 mod cases;
 mod engine;
+mod explain;
+mod fields;
+mod index;
 mod problem;
+mod question;
+mod requirement;
+mod rules;
+mod schema;
 mod subject;
+mod verdict;
+mod wording;
 
 pub use cache::{DecisionCache, SessionDecisions};
-pub use cases::{CaseResult, PolicyTests, run_tests};
-pub use engine::{Engine, ExplainedRule, ExplainedStep, Explanation, check_sources};
+pub use cases::{
+    Case, CaseContext, CaseObject, CasePrincipal, CaseResult, CaseStatement, CaseTarget,
+    PolicyTests, run_tests,
+};
+pub use engine::{Engine, check_sources};
+pub use explain::{ExplainedRule, ExplainedStep, Explanation};
 pub use problem::{PolicyProblem, Severity};
+pub use schema::schema_text;
 pub use subject::{Context, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts};
