@@ -118,3 +118,30 @@ async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
         .await
         .map_err(|source| StoreError::Migration { source: Box::new(source) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::SealKey;
+
+    #[tokio::test]
+    async fn every_connection_is_safe_against_a_crash() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let seal = SealSource::Key(SealKey::from_bytes([1; 32]));
+        let store = Store::open(&directory.path().join("corral.db"), &seal).await.expect("opens");
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+            .fetch_one(&store.write)
+            .await
+            .expect("answers");
+        assert_eq!(mode, "wal");
+        for (pragma, expect) in
+            [("PRAGMA synchronous", 2), ("PRAGMA foreign_keys", 1), ("PRAGMA trusted_schema", 0)]
+        {
+            let found: i64 =
+                sqlx::query_scalar(pragma).fetch_one(&store.write).await.expect("answers");
+            assert_eq!(found, expect, "{pragma}");
+        }
+        let written = sqlx::query("DELETE FROM meta").execute(&store.read).await;
+        assert!(written.is_err(), "readers cannot write");
+    }
+}

@@ -1,0 +1,231 @@
+//! Runs, tokens and sessions.
+
+mod support;
+
+use corral_model::event::CloseReason;
+use corral_model::ids::{PrincipalName, RunId, SessionId, TargetName};
+use corral_model::principal::Principal;
+use corral_model::run::{Run, RunEnd, RunState};
+use corral_model::token::{TokenDigest, TokenPurpose};
+use corral_store::{
+    RunFilter, SessionFilter, SessionRow, SessionTotals, Store, StoreError, TokenRow,
+};
+use support::{Place, at};
+
+fn id(text: &str) -> RunId {
+    RunId::new(text).expect("an id")
+}
+
+fn person(text: &str) -> PrincipalName {
+    PrincipalName::new(text).expect("a name")
+}
+
+fn run(text: &str, parent: Option<&str>, depth: u32) -> Run {
+    Run {
+        id: id(text),
+        parent: parent.map(id),
+        principal: Principal::workload(person("nightly")),
+        sponsor: person("ada"),
+        name: format!("run {text}"),
+        purpose: (depth == 0).then(|| "why".to_owned()),
+        targets: vec![TargetName::new("orders-db").expect("a name")],
+        depth,
+        started_by: parent.is_none().then(|| person("root")),
+        started_at: at(i64::from(depth)),
+        expires_at: at(900),
+        state: RunState::Active,
+    }
+}
+
+fn token(run: &str, byte: u8) -> TokenRow {
+    TokenRow {
+        digest: TokenDigest([byte; 32]),
+        purpose: TokenPurpose::Run(id(run)),
+        created_at: at(0),
+        expires_at: Some(at(900)),
+        revoked_at: None,
+    }
+}
+
+async fn store_with_tree(place: &Place) -> Store {
+    let store = place.open().await;
+    store.insert_run(&run("root", None, 0), &token("root", 1)).await.expect("kept");
+    store.insert_run(&run("child", Some("root"), 1), &token("child", 2)).await.expect("kept");
+    store
+}
+
+#[tokio::test]
+async fn a_run_reads_back_as_it_was_kept() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    assert_eq!(store.run(&id("root")).await.expect("reads"), Some(run("root", None, 0)));
+    assert_eq!(store.run(&id("nobody")).await.expect("reads"), None);
+    let found = store.token(&TokenDigest([2; 32])).await.expect("reads").expect("a token");
+    assert_eq!(found, token("child", 2));
+    assert!(found.is_live(at(899)) && !found.is_live(at(900)));
+}
+
+#[tokio::test]
+async fn active_runs_come_back_parents_first_after_a_restart() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    store.insert_run(&run("done", None, 0), &token("done", 3)).await.expect("kept");
+    store.end_runs(&[(id("done"), RunEnd::Done)], at(5)).await.expect("ends");
+    store.close().await;
+    let active = place.open().await.active_runs().await.expect("reads");
+    assert_eq!(active, [run("root", None, 0), run("child", Some("root"), 1)]);
+}
+
+#[tokio::test]
+async fn a_tree_ends_once_and_with_its_tokens() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    let ends = [(id("root"), RunEnd::Killed), (id("child"), RunEnd::ParentEnded)];
+    let ended = store.end_runs(&ends, at(7)).await.expect("ends");
+    assert_eq!(ended, [id("root"), id("child")]);
+    assert_eq!(store.end_runs(&ends, at(8)).await.expect("ends"), []);
+    let child = store.run(&id("child")).await.expect("reads").expect("a run");
+    assert_eq!(child.state, RunState::Ended { reason: RunEnd::ParentEnded, at: at(7) });
+    for byte in [1, 2] {
+        let found = store.token(&TokenDigest([byte; 32])).await.expect("reads").expect("a token");
+        assert_eq!(found.revoked_at, Some(at(7)));
+        assert!(!found.is_live(at(7)));
+    }
+    assert!(!store.renew_run(&id("root"), at(9999)).await.expect("refused"));
+}
+
+#[tokio::test]
+async fn nothing_starts_below_a_run_that_ended() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    store.end_runs(&[(id("root"), RunEnd::Done)], at(1)).await.expect("ends");
+    let late = store.insert_run(&run("late", Some("root"), 1), &token("late", 9)).await;
+    assert!(matches!(late, Err(StoreError::ParentEnded)));
+    let orphan = store.insert_run(&run("orphan", Some("nobody"), 1), &token("orphan", 9)).await;
+    assert!(matches!(orphan, Err(StoreError::ParentEnded)));
+    assert_eq!(store.token(&TokenDigest([9; 32])).await.expect("reads"), None);
+}
+
+#[tokio::test]
+async fn a_run_without_its_token_is_not_kept() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    let taken = store.insert_run(&run("other", None, 0), &token("other", 1)).await;
+    assert!(matches!(taken, Err(StoreError::Database { .. })));
+    assert_eq!(store.run(&id("other")).await.expect("reads"), None);
+}
+
+#[tokio::test]
+async fn renewing_moves_the_run_and_its_token() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    assert!(store.renew_run(&id("child"), at(5000)).await.expect("renews"));
+    assert_eq!(store.run(&id("child")).await.expect("reads").expect("a run").expires_at, at(5000));
+    let found = store.token(&TokenDigest([2; 32])).await.expect("reads").expect("a token");
+    assert_eq!(found.expires_at, Some(at(5000)));
+}
+
+#[tokio::test]
+async fn runs_are_found_by_what_they_are() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    store.end_runs(&[(id("child"), RunEnd::Done)], at(3)).await.expect("ends");
+    let check = async |filter: RunFilter, expect: &[&str]| {
+        let found = store.runs(&filter).await.expect("reads");
+        let found: Vec<&str> = found.iter().map(|run| run.id.as_str()).collect();
+        assert_eq!(found, expect, "{filter:?}");
+    };
+    check(RunFilter::default(), &["child", "root"]).await;
+    check(RunFilter { limit: Some(1), ..RunFilter::default() }, &["child"]).await;
+    check(RunFilter { is_active: Some(true), ..RunFilter::default() }, &["root"]).await;
+    check(RunFilter { is_active: Some(false), ..RunFilter::default() }, &["child"]).await;
+    check(RunFilter { parent: Some(id("root")), ..RunFilter::default() }, &["child"]).await;
+    check(RunFilter { sponsor: Some(person("bob")), ..RunFilter::default() }, &[]).await;
+    let principal = Some(person("nightly"));
+    check(RunFilter { principal, ..RunFilter::default() }, &["child", "root"]).await;
+}
+
+#[tokio::test]
+async fn tokens_end_one_by_one_by_purpose_and_by_time() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    let ada = TokenPurpose::Login(Principal::user(person("ada")));
+    let row = |byte: u8, purpose: &TokenPurpose, expires: Option<i64>| TokenRow {
+        digest: TokenDigest([byte; 32]),
+        purpose: purpose.clone(),
+        created_at: at(0),
+        expires_at: expires.map(at),
+        revoked_at: None,
+    };
+    let rows = [
+        row(10, &TokenPurpose::Admin, None),
+        row(11, &ada, Some(60)),
+        row(12, &ada, Some(60)),
+        row(13, &TokenPurpose::Login(Principal::workload(person("ada"))), Some(60)),
+    ];
+    for row in &rows {
+        store.insert_token(row).await.expect("kept");
+        assert_eq!(store.token(&row.digest).await.expect("reads").as_ref(), Some(row));
+    }
+    assert!(store.insert_token(&rows[0]).await.is_err(), "a digest is kept once");
+    assert!(store.revoke_token(&rows[1].digest, at(1)).await.expect("ends"));
+    assert!(!store.revoke_token(&rows[1].digest, at(2)).await.expect("had ended"));
+    assert_eq!(store.revoke_tokens(&ada, at(3)).await.expect("ends"), 1);
+    assert_eq!(store.revoke_tokens(&TokenPurpose::Run(id("root")), at(3)).await.expect("ends"), 1);
+    assert_eq!(store.delete_dead_tokens(at(59)).await.expect("forgets"), 3);
+    assert_eq!(store.delete_dead_tokens(at(60)).await.expect("forgets"), 1);
+    assert!(store.token(&rows[0].digest).await.expect("reads").is_some(), "without an expiry");
+}
+
+fn session(text: &str, seconds: i64) -> SessionRow {
+    SessionRow {
+        id: SessionId::new(text).expect("an id"),
+        run: Some(id("root")),
+        run_path: Some("ci/planner".into()),
+        principal: Principal::workload(person("nightly")),
+        sponsor: person("ada"),
+        target: TargetName::new("orders-db").expect("a name"),
+        protocol: "postgres".into(),
+        client_address: "127.0.0.1:5000".into(),
+        is_tls: true,
+        claims: vec![("application_name".into(), "psql".into())],
+        opened_at: at(seconds),
+        closed: None,
+        totals: SessionTotals::default(),
+    }
+}
+
+#[tokio::test]
+async fn sessions_open_close_and_are_found() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    for (text, seconds) in [("s1", 1), ("s2", 2), ("s3", 3)] {
+        store.insert_session(&session(text, seconds)).await.expect("kept");
+    }
+    let totals =
+        SessionTotals { statements: 1, rows: 2, bytes_to_client: 3, bytes_to_target: u64::MAX };
+    let first = SessionId::new("s1").expect("an id");
+    assert!(store.close_session(&first, CloseReason::Killed, at(9), totals).await.expect("closes"));
+    let twice = store.close_session(&first, CloseReason::Client, at(10), totals).await;
+    assert!(!twice.expect("stays as it was"));
+    let found = store.session(&first).await.expect("reads").expect("a session");
+    assert_eq!(found.closed, Some((CloseReason::Killed, at(9))));
+    assert_eq!(found.totals.rows, 2);
+    let still = store.session(&SessionId::new("s2").expect("an id")).await.expect("reads");
+    assert_eq!(still, Some(session("s2", 2)));
+    let check = async |filter: SessionFilter, expect: &[&str]| {
+        let found = store.sessions(&filter).await.expect("reads");
+        let found: Vec<&str> = found.iter().map(|session| session.id.as_str()).collect();
+        assert_eq!(found, expect, "{filter:?}");
+    };
+    check(SessionFilter::default(), &["s3", "s2", "s1"]).await;
+    check(SessionFilter { is_open: Some(true), ..SessionFilter::default() }, &["s3", "s2"]).await;
+    check(SessionFilter { is_open: Some(false), ..SessionFilter::default() }, &["s1"]).await;
+    check(SessionFilter { run: Some(id("child")), ..SessionFilter::default() }, &[]).await;
+    store.close().await;
+    let store = place.open().await;
+    let mut lost = store.close_lost_sessions(at(20)).await.expect("closes");
+    lost.sort();
+    assert_eq!(lost.iter().map(SessionId::as_str).collect::<Vec<_>>(), ["s2", "s3"]);
+    assert_eq!(store.close_lost_sessions(at(21)).await.expect("none"), []);
+}
