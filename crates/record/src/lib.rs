@@ -5,6 +5,7 @@
 //! [`mod@format`] and in `docs/record.md`. This crate may know `model` and `gate` only: no
 //! protocol, no store, no API. Time comes from the callers; no order depends on it.
 
+mod bundle;
 mod chain;
 mod error;
 mod follow;
@@ -12,20 +13,28 @@ pub mod format;
 mod key;
 mod layout;
 mod link;
+mod read;
 mod recorder;
 mod recover;
+pub mod render;
 mod scan;
+mod search;
 mod session;
 mod sink;
 mod sync;
 mod tap;
 mod text;
+mod verify;
 
+pub use bundle::{Bundled, bundle};
 pub use error::RecordError;
 pub use follow::{Followed, Follower};
 pub use key::{KeyError, PublicKey};
+pub use read::{Events, ReadError, Reader};
 pub use recorder::Recorder;
 pub use recover::Recovery;
+pub use search::{Filter, Found, Order};
 pub use sink::{Disk, FileDisk, Sink};
 pub use tap::{SessionTap, Totals};
 pub use text::{event_text, sha256_hex};
+pub use verify::{BadEntry, Verified, VerifyError, verify};

@@ -56,6 +56,10 @@ pub(crate) struct SessionHead {
 pub(crate) struct Checkpoint {
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) time: OffsetDateTime,
+    /// The gateway's name.
+    pub(crate) gateway: String,
+    /// The name of its chain.
+    pub(crate) chain: String,
     /// Whether every open session stands here (the first entry of a segment), or those only that
     /// changed since the checkpoint before.
     pub(crate) full: bool,

@@ -15,7 +15,7 @@ use corral_model::event::{CloseReason, EventBody, Origin};
 use corral_model::ids::SessionId;
 use corral_model::limits;
 use corral_model::resource::Durability;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::broadcast;
 
 use crate::chain::{Chain, FirstEntry};
@@ -65,6 +65,13 @@ struct State {
     /// Entries since the last checkpoint.
     unsigned_entries: u64,
     last_at: OffsetDateTime,
+}
+
+/// Which sessions a checkpoint names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Span {
+    Changed,
+    AllOpen,
 }
 
 struct OpenSession {
@@ -286,7 +293,7 @@ impl Inner {
         .map_err(RecordError::Append)?;
 
         let link = OpenedLink {
-            time: at,
+            time: at.to_offset(UtcOffset::UTC),
             session: session.clone(),
             day: day.clone(),
             hash: first.head.hash,
@@ -412,7 +419,7 @@ impl Inner {
     ) -> Result<u64, RecordError> {
         let sessions: Vec<SessionHead> = changed.iter().map(Changed::to_head).collect();
         let heads = sessions.len() as u64;
-        let checkpoint = Checkpoint { time: at, full: false, sessions };
+        let checkpoint = self.checkpoint_of(at, Span::Changed, sessions);
         state
             .append(at, EntryKind::Checkpoint, &mut |buffer, at| {
                 encode_checkpoint(buffer, &checkpoint, at, &self.key)
@@ -433,7 +440,7 @@ impl Inner {
         let header = Header { kind: FileKind::Gateway, follows: state.chain.head() };
         let sessions = state.heads_with(changed);
         let heads = sessions.len() as u64;
-        let checkpoint = Checkpoint { time: at, full: true, sessions };
+        let checkpoint = self.checkpoint_of(at, Span::AllOpen, sessions);
         let first = FirstEntry::encode(header, EntryKind::Checkpoint, &mut |buffer, at| {
             encode_checkpoint(buffer, &checkpoint, at, &self.key)
         })
@@ -451,6 +458,21 @@ impl Inner {
                 let _ = std::fs::remove_file(&path);
                 Err(RecordError::Io { doing: "write", path, source })
             }
+        }
+    }
+
+    fn checkpoint_of(
+        &self,
+        at: OffsetDateTime,
+        span: Span,
+        sessions: Vec<SessionHead>,
+    ) -> Checkpoint {
+        Checkpoint {
+            time: at.to_offset(UtcOffset::UTC),
+            gateway: self.voice.gateway.to_string(),
+            chain: self.chain_name.clone(),
+            full: span == Span::AllOpen,
+            sessions,
         }
     }
 
@@ -513,7 +535,7 @@ impl State {
             None => open.signed,
         };
         let link = ClosedLink {
-            time,
+            time: time.to_offset(UtcOffset::UTC),
             session: session.clone(),
             reason,
             entries: head.seq,

@@ -255,15 +255,14 @@ impl Recoverer<'_> {
             return Ok(None);
         }
         let bytes = match fault {
+            // The crash came with the first entry: an empty file says so.
+            _ if head.seq == 0 => return self.empty(path, open, &Fault::start_is_torn()),
             Some(fault) => match self.cut(path, &fault)? {
                 Some(bytes) => bytes,
                 None => return Ok(None),
             },
             None => entries.offset(),
         };
-        if head.seq == 0 {
-            return Ok(Some(Head { seq: 0, hash: open.signed.hash }));
-        }
         if tally.is_closed {
             return Ok(Some(head));
         }
@@ -271,7 +270,7 @@ impl Recoverer<'_> {
         self.write_lost(session, Chain::resume(sink, head, bytes), &tally).map(Some)
     }
 
-    /// A file whose header is torn: the crash came while it was made.
+    /// A file without a whole entry: the crash came while it was made.
     fn empty(
         &mut self,
         path: &Path,

@@ -1,7 +1,7 @@
 //! Reading a file of the record entry by entry, and naming the first byte that is wrong.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use corral_model::limits;
@@ -22,13 +22,20 @@ pub(crate) struct Fault {
     pub(crate) is_torn: bool,
 }
 
+impl Fault {
+    /// Nothing whole is in the file.
+    pub(crate) fn start_is_torn() -> Self {
+        let what = "the file holds no whole entry".to_owned();
+        Self { offset: 0, seq: 0, what, is_torn: true }
+    }
+}
+
 /// One entry whose hash is right and which follows the entry before.
 pub(crate) struct Entry<'a> {
     pub(crate) seq: u64,
     pub(crate) kind: EntryKind,
     pub(crate) follows: Hash,
     pub(crate) hash: Hash,
-    pub(crate) offset: u64,
     pub(crate) payload: &'a [u8],
 }
 
@@ -80,6 +87,20 @@ impl Entries {
         self.offset
     }
 
+    /// Whether the file ends in the middle of the next entry. That entry is read in vain then.
+    pub(crate) fn is_torn_here(&mut self) -> bool {
+        let rest = self.file_bytes.saturating_sub(self.offset);
+        let Ok(head) = self.reader.fill_buf() else { return false };
+        if rest == 0 {
+            return false;
+        }
+        if rest < FRAME_HEAD_BYTES as u64 || head.len() < 4 {
+            return true;
+        }
+        let payload_bytes = u64::from(read_u32(head));
+        rest < payload_bytes + (FRAME_HEAD_BYTES + HASH_BYTES) as u64
+    }
+
     /// Reads the next entry; None at the end of the file.
     ///
     /// # Errors
@@ -128,11 +149,10 @@ impl Entries {
         let Some(kind) = EntryKind::from_byte(kind_byte) else {
             return Err(self.bad(format!("its kind, {kind_byte}, is not known")));
         };
-        let offset = self.offset;
         self.offset += self.frame.len() as u64;
         self.head = Head { seq, hash };
         let payload = self.frame.get(FRAME_HEAD_BYTES..hashed_bytes).unwrap_or_default();
-        Ok(Some(Entry { seq, kind, follows, hash, offset, payload }))
+        Ok(Some(Entry { seq, kind, follows, hash, payload }))
     }
 
     fn fill(&mut self, from: usize) -> Result<(), Fault> {
