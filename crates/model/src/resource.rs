@@ -319,7 +319,7 @@ pub struct LimitSpec {
 }
 
 /// Whom a limit is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitSubject {
     Group(GroupName),
@@ -327,6 +327,47 @@ pub enum LimitSubject {
     Workload(PrincipalName),
     /// Everybody; written `any` or `{any: true}`.
     Any(bool),
+}
+
+impl<'de> Deserialize<'de> for LimitSubject {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LimitSubjectVisitor)
+    }
+}
+
+struct LimitSubjectVisitor;
+
+impl<'de> serde::de::Visitor<'de> for LimitSubjectVisitor {
+    type Value = LimitSubject;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("{group: NAME}, {user: NAME}, {workload: NAME} or any")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<LimitSubject, E> {
+        match text {
+            "any" => Ok(LimitSubject::Any(true)),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+        }
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<LimitSubject, A::Error> {
+        use serde::de::Error;
+        const KEYS: &[&str] = &["group", "user", "workload", "any"];
+        let key: Option<String> = map.next_key()?;
+        let subject = match key.as_deref() {
+            Some("group") => LimitSubject::Group(map.next_value()?),
+            Some("user") => LimitSubject::User(map.next_value()?),
+            Some("workload") => LimitSubject::Workload(map.next_value()?),
+            Some("any") => LimitSubject::Any(map.next_value()?),
+            Some(other) => return Err(A::Error::unknown_field(other, KEYS)),
+            None => return Err(A::Error::custom("this subject names nobody")),
+        };
+        match map.next_key::<serde::de::IgnoredAny>()? {
+            None => Ok(subject),
+            Some(_) => Err(A::Error::custom("a subject is one of group, user, workload and any")),
+        }
+    }
 }
 
 /// Which targets a limit is for.

@@ -53,7 +53,7 @@ run: {ttl_max: 1h, children_max: 50, depth_max: 4, sessions_max: 20, statements_
 ---
 kind: Limit
 name: everybody
-subject: {any: true}
+subject: any
 sessions_max: 100
 ---
 # nothing here
@@ -124,6 +124,14 @@ fn faults_are_named_with_line_and_column() {
         (format!("{limit}run: {{bytes_max: 1 parsec}}\n"), 4, 18, "not a size"),
         (format!("{limit}run:\n  ttl_max: 1ms\n"), 5, 12, "shorter than a second"),
         (format!("{limit}run: {{ttl: 1h}}\n"), 4, 7, "unknown field `ttl`"),
+        ("kind: Limit\nname: l\nsubject: all\n".into(), 3, 1, "{group: NAME}"),
+        ("kind: Limit\nname: l\nsubject: {grup: a}\n".into(), 3, 11, "unknown field `grup`"),
+        (
+            "kind: Limit\nname: l\nsubject: {group: a, user: b}\n".into(),
+            3,
+            10,
+            "a subject is one of",
+        ),
         (format!("{target}address: db\n"), 4, 10, "no port"),
         (format!("{target}address: db:1\nlisten: db:1\n"), 5, 9, "not an IP address"),
         (
