@@ -169,23 +169,34 @@ def test_what_could_tell_of_a_masked_value_is_denied(shop, agents, statement):
         assert connection.execute("select 1").fetchone() == (1,)
 
 
-def test_a_prepared_statement_does_not_survive_a_change_of_search_path(shop, agents):
-    with shop.connect("orders-db", agents) as connection:
-        connection.execute("create temp table decoy (ssn text)")
-        connection.execute("insert into decoy values ('harmless')")
-        cursor = connection.cursor()
-        connection.prepare_threshold = 0
-        assert cursor.execute("select ssn from decoy").fetchall() == [("harmless",)]
-
-
-def test_a_temporary_table_does_not_hide_a_classified_one(shop, agents):
-    with shop.connect("orders-db", agents) as connection:
+def test_a_temporary_table_does_not_hide_a_classified_one(own_shop):
+    own_shop.gateway.run("delete", "policy", "holds")
+    with own_shop.connect("orders-db") as connection:
         try:
             connection.execute("create temp table customers (id int, ssn text)")
+            connection.execute("insert into customers values (1, 'harmless')")
+            shown = connection.execute("select ssn from customers").fetchall()
+            assert len(shown) == 1
+        except psycopg.errors.InsufficientPrivilege as error:
+            assert "corral:" in str(error)
+        assert_nothing_leaks(connection.execute("select ssn from public.customers").fetchall())
+
+
+def test_a_prepared_statement_follows_a_change_of_search_path(own_shop):
+    own_shop.gateway.run("delete", "policy", "holds")
+    with own_shop.owner(own_shop.orders) as direct:
+        direct.execute("create schema decoy; create table decoy.customers (id int, ssn text); "
+                       "insert into decoy.customers values (1, 'harmless')")
+    token = own_shop.run()["token"]
+    with own_shop.connect("orders-db", token, options="-c search_path=decoy,public") as connection:
+        connection.prepare_threshold = 0
+        statement = "select ssn from customers where id = 1"
+        assert connection.execute(statement).fetchall() == [("harmless",)]
+        try:
+            connection.execute("set search_path to public")
         except psycopg.errors.InsufficientPrivilege:
             return
-        assert connection.execute("select ssn from customers").fetchall() == []
-        assert_nothing_leaks(connection.execute("select ssn from public.customers").fetchall())
+        assert_nothing_leaks(connection.execute(statement).fetchall())
 
 
 def test_errors_of_a_masked_session_carry_no_values(shop, agents):

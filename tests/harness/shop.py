@@ -37,14 +37,21 @@ cedar: |
           action in [Corral::Action::"connect", Corral::Action::"read", Corral::Action::"write",
                      Corral::Action::"define"],
           resource in Corral::Target::"orders-db");
-  @id("schema-changes") @approval("dba") @reason("Schema changes need a DBA's approval.")
-  forbid (principal, action in Corral::Action::"define",
-          resource in Corral::Target::"orders-db");
   permit (principal in Corral::Group::"fraud",
           action in [Corral::Action::"connect", Corral::Action::"read", Corral::Action::"unmask"],
           resource in Corral::Target::"orders-db");
   permit (principal in Corral::Group::"agents", action,
           resource in Corral::Target::"plain-db");
+"""
+
+# Apart from the rest, so that a test can do without it.
+HOLD = """
+kind: Policy
+name: holds
+cedar: |
+  @id("schema-changes") @approval("dba") @reason("Schema changes need a DBA's approval.")
+  forbid (principal, action in Corral::Action::"define",
+          resource in Corral::Target::"orders-db");
 """
 
 PEOPLE = """
@@ -116,7 +123,7 @@ class Shop:
         fields = {"port": self.server.port, "username": self.username, "rows": rows}
         orders = TARGET.format(name="orders-db", database=self.orders, **fields) + CLASSIFY
         plain = TARGET.format(name="plain-db", database=self.plain, **fields)
-        return "---".join([orders, plain, PEOPLE, POLICY]) + "---\n"
+        return "---".join([orders, plain, PEOPLE, POLICY, HOLD]) + "---\n"
 
     def _create_databases(self):
         password = self.env["TARGET_PASSWORD"]

@@ -1,0 +1,351 @@
+#!/usr/bin/env python3
+"""The founding story, played with a real PostgreSQL, psql and real agent processes.
+
+Every step prints what happens and what Corral did about it, and checks that it did. The demo
+exits non-zero when a step does not happen, and leaves nothing running unless --keep is given.
+"""
+
+import argparse
+import os
+import pathlib
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from harness.gateway import CommandFailed, Gateway, binary  # noqa: E402
+from harness.postgres import RealPostgres  # noqa: E402
+from harness.waiting import DeadlinePassed, wait_until  # noqa: E402
+
+CUSTOMERS_SECRETS = ("123-45-6789", "987-65-4321", "555-44-3333", "222-33-4444",
+                     "4111111111111111", "5500005555555559", "340000000000009",
+                     "6011000000000004")
+SESSIONS_MAX = 8
+WATCHERS = 3
+LINES_SHOWN = 40
+
+COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def paint(code, text):
+    return f"\033[{code}m{text}\033[0m" if COLOURS else text
+
+
+def heading(number, text):
+    print(f"\n{paint('1;36', f'━━ {number}. {text} ')}{paint('36', '━' * max(3, 74 - len(text)))}")
+
+
+def tell(text):
+    print(text)
+
+
+def command(text):
+    print(paint("1", f"  $ {text}"))
+
+
+def show(text, lines=LINES_SHOWN):
+    all_lines = text.rstrip().splitlines()
+    for line in all_lines[:lines]:
+        print(paint("90", "  │ ") + line)
+    if len(all_lines) > lines:
+        print(paint("90", f"  │ … {len(all_lines) - lines} more lines"))
+
+
+class StepFailed(Exception):
+    """Something that the story promises did not happen."""
+
+
+def check(condition, what):
+    if not condition:
+        raise StepFailed(what)
+    print(f"  {paint('32', '✔')} {what}")
+
+
+class Demo:
+    def __init__(self):
+        self.out = pathlib.Path(tempfile.mkdtemp(prefix="corral-demo-"))
+        self.secrets = {name: secrets.token_urlsafe(16) for name in (
+            "DEMO_DATABASE_PASSWORD", "DEMO_ADA_PASSWORD", "DEMO_GRACE_PASSWORD",
+            "DEMO_SAM_PASSWORD", "DEMO_NIGHTLY_SECRET", "DEMO_CONTRACTOR_SECRET")}
+        self.server = None
+        self.gateway = None
+        self.planner = None
+
+    # -- the stage
+
+    def set_up(self):
+        heading(0, "A database, and a gateway in front of it")
+        self.server = RealPostgres()
+        password = self.secrets["DEMO_DATABASE_PASSWORD"]
+        self.server.execute(f"create role svc_agents login password '{password}'")
+        self.server.execute("create database orders owner svc_agents")
+        with self.server.connect("orders") as connection:
+            connection.execute("set role svc_agents")
+            connection.execute((HERE / "schema.sql").read_text())
+        self.gateway = Gateway()
+        manifest = (HERE / "shop.yaml").read_text().replace("@PORT@", str(self.server.port))
+        (self.out / "shop.yaml").write_text(manifest)
+        shutil.copy(HERE / "shop.cedar", self.out)
+        command("corral apply -f shop.yaml")
+        env = self.gateway.client_env() | self.secrets
+        show(self.gateway.run("apply", "-f", self.out / "shop.yaml", env=env).stdout)
+        tell(f"  PostgreSQL on 127.0.0.1:{self.server.port}, "
+             f"Corral on {self.gateway.ready['listeners']['postgres']}. "
+             "Agents know only the second.")
+
+    def corral(self, *arguments, token=None, expect=0, lines=LINES_SHOWN):
+        """Runs a command in front of everybody."""
+        command("corral " + " ".join(map(str, arguments)))
+        result = self.gateway.run(*arguments, token=token, expect=expect)
+        show(result.stdout + result.stderr, lines)
+        return result
+
+    # -- agents
+
+    def job_env(self, workload_token):
+        env = self.gateway.client_env(workload_token)
+        env["PATH"] = f"{binary().parent}:{env['PATH']}"
+        env["DEMO_OUT"] = str(self.out)
+        return env
+
+    def start_job(self, token):
+        words = ["corral", "run", "--name", "planner", "--target", "orders-db",
+                 "--purpose", "nightly report", "--", sys.executable, HERE / "planner.py"]
+        command("corral run --name planner --target orders-db -- planner.py")
+        return subprocess.Popen(
+            [binary(), *words[1:]], env=self.job_env(token), text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def plan(self, name, task):
+        """The planner's next idea."""
+        self.planner.stdin.write(f"{name} {task}\n")
+        self.planner.stdin.flush()
+
+    def output(self, name):
+        file = self.out / f"{name}.out"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def is_done(self, name):
+        return (self.out / f"{name}.done").exists()
+
+    def finish(self, name, deadline_s=20):
+        """What an executor printed and its exit code, when it has ended."""
+        wait_until(lambda: self.is_done(name), f"{name} has ended", deadline_s)
+        return self.output(name), int((self.out / f"{name}.done").read_text())
+
+    def sessions(self):
+        found = self.gateway.json("sessions", "list")
+        return [session for session in found if session.get("state", "open") == "open"]
+
+    def tree(self):
+        return self.gateway.json("runs", "tree")
+
+    # -- the story
+
+    def play(self):
+        self.set_up()
+        self.step_1_offboarded()
+        self.step_2_executors()
+        self.step_3_masked()
+        self.step_4_evasion()
+        self.step_5_approval()
+        self.step_6_too_many()
+        self.step_7_offboarding()
+        self.step_8_account()
+
+    def step_1_offboarded(self):
+        heading(1, "A contractor has left; his CI job still has its secret")
+        token = self.gateway.login_workload("contractor-job",
+                                            self.secrets["DEMO_CONTRACTOR_SECRET"])
+        self.corral("users", "disable", "sam@contractor.example")
+        job = self.start_job(token)
+        output, _ = job.communicate(timeout=20)
+        show(output)
+        check(job.returncode == 3, "the job's root run is refused: its sponsor is disabled")
+        check(not any("contractor" in run["principal"] for run in self.tree()),
+              "no run of the contractor exists, and no planner was started")
+
+    def step_2_executors(self):
+        heading(2, "An active sponsor's job starts a planner, which starts executors")
+        token = self.gateway.login_workload("nightly-report", self.secrets["DEMO_NIGHTLY_SECRET"])
+        self.planner = self.start_job(token)
+        for number in range(1, WATCHERS + 1):
+            self.plan(f"executor-{number}", "watch")
+        try:
+            wait_until(lambda: len(self.sessions()) == WATCHERS, "the executors are connected", 20)
+        except DeadlinePassed:
+            show("".join(self.output(f"executor-{n}") for n in range(1, WATCHERS + 1)))
+            raise
+        self.corral("sessions", "list")
+        accounts = self.server.execute("select usename, count(*) from pg_stat_activity "
+                                       "where datname = 'orders' and query ~ 'pg_sleep.300' "
+                                       "and pid <> pg_backend_pid() group by 1")
+        check(accounts == [("svc_agents", WATCHERS)],
+              f"the database sees one account {WATCHERS} times: svc_agents")
+        (root,) = [run for run in self.tree() if run["state"] == "active"]
+        names = sorted(child["name"] for child in root["children"])
+        check(names == [f"executor-{n}" for n in range(1, WATCHERS + 1)],
+              f"Corral sees {', '.join(names)} below {root['name']}, for {root['sponsor']}")
+        self.root = root["run_id"]
+
+    def step_3_masked(self):
+        heading(3, "An executor reads the customers")
+        self.plan("reader", "read")
+        output, code = self.finish("reader")
+        show(output)
+        check(code == 0 and "Ada Osei" in output and "4 rows" in output, "it reads the rows")
+        check(not any(secret in output for secret in CUSTOMERS_SECRETS),
+              "SSN and card number arrive masked")
+
+    def step_4_evasion(self):
+        heading(4, "One tries to read around the mask")
+        self.plan("curious", "evade")
+        output, code = self.finish("curious")
+        show(output)
+        check(code != 0 and "42501" in output and "corral:" in output,
+              "a predicate on a masked column is denied, with the reason")
+        check("Ada Osei" not in output, "and it learns nothing")
+
+    def step_5_approval(self):
+        heading(5, "One changes a table")
+        self.plan("migrator", "alter")
+        waiting = wait_until(
+            lambda: [a for a in self.gateway.json("approvals", "list")
+                     if a["state"] == "pending"], "the statement waits for approval", 20)
+        check(not self.has_note() and not self.is_done("migrator"),
+              "the statement is held: psql waits, the table is as it was")
+        self.corral("approvals", "list")
+        grace = self.gateway.login("grace@shop.example", self.secrets["DEMO_GRACE_PASSWORD"])
+        self.corral("approvals", "approve", waiting[0]["id"], "--reason", "reviewed, additive",
+                    token=grace)
+        output, code = self.finish("migrator")
+        show(output)
+        check(code == 0 and "ALTER TABLE" in output, "grace approves, and psql goes on")
+        check(waiting[0]["statement"] == "alter table orders add column note text"
+              and self.has_note(), "exactly the approved text ran")
+        done = [event for event in self.gateway.events("--event", "statement.completed")
+                if event.get("tag") == "ALTER TABLE"]
+        check(len(done) == 1, "it ran once")
+
+    def has_note(self):
+        return bool(self.server.execute(
+            "select 1 from pg_attribute where attrelid = 'orders'::regclass and attname = 'note' "
+            "and not attisdropped", "orders"))
+
+    def step_6_too_many(self):
+        heading(6, "One opens too many sessions")
+        self.plan("hoarder", "hoard")
+        wait_until(lambda: "sessions open" in self.output("hoarder"), "the hoarder is done", 30)
+        show(self.output("hoarder"))
+        may = SESSIONS_MAX - WATCHERS
+        check(f"{may} sessions open" in self.output("hoarder")
+              and "corral:" in self.output("hoarder"),
+              f"{may} more are let in, the next is refused")
+        check(len(self.sessions()) == SESSIONS_MAX,
+              f"exactly {SESSIONS_MAX} sessions are open: the limit of the job")
+
+    def step_7_offboarding(self):
+        heading(7, "The sponsor leaves")
+        started = time.monotonic()
+        self.corral("users", "disable", "ada@shop.example")
+        wait_until(lambda: not self.sessions(), "every session has ended", 10)
+        busy = ("select 1 from pg_stat_activity where datname = 'orders' and state = 'active' "
+                "and usename = 'svc_agents'")
+        wait_until(lambda: not self.server.execute(busy), "the database is idle", 10)
+        seconds = time.monotonic() - started
+        for number in range(1, WATCHERS + 1):
+            self.finish(f"executor-{number}")
+        output, code = self.finish("executor-1")
+        show(output)
+        check(code != 0 and "57P01" in output, "the executors' psql is told why it ends")
+        check(True, f"{SESSIONS_MAX} sessions and what they ran at the database ended "
+                    f"in {seconds:.1f} s")
+
+        def states(runs):
+            return [state for run in runs for state in (run["state"], *states(run["children"]))]
+
+        check("active" not in states(self.tree()), "every run of the tree has ended")
+        self.finish("hoarder")
+        self.plan("latecomer", "read")
+        output, code = self.finish("latecomer")
+        show(output)
+        check(code == 3, "the planner still lives, and can start nothing more")
+        self.planner.stdin.close()
+        self.planner.wait(20)
+
+    def step_8_account(self):
+        heading(8, "What happened, from the record")
+        tree = self.corral("runs", "tree").stdout
+        check(all(name in tree for name in ("planner", "executor-1", "curious", "hoarder")),
+              "the tree names everybody")
+        replay = self.corral("replay", self.root).stdout
+        check("where ssn like" in replay and "alter table" in replay,
+              "the replay holds what was tried and what was done")
+        check(not any(secret in replay for secret in CUSTOMERS_SECRETS),
+              "and no value that was masked")
+        data = self.gateway.data
+        result = self.corral("audit", "verify", data / "record", "--key", data / "record.pub")
+        check(result.stdout.startswith("ok:"), "the record verifies, with its public key alone")
+
+    # -- the end
+
+    def keep(self):
+        """Leaves everything up, and says how to reach it."""
+        self.gateway.run("users", "enable", "ada@shop.example")
+        host, port = self.gateway.address()
+        data = self.gateway.data
+        print(f"""
+Still running. Try, with `corral` from {binary().parent}:
+
+  corral --data {data} runs tree
+  corral --data {data} run --for nightly-report --name me --target orders-db -- psql
+  corral --data {data} audit tail
+
+PostgreSQL behind it: 127.0.0.1:{self.server.port}; Corral's listener: {host}:{port}
+To end: kill {self.gateway.pid} {self.server.process.pid}
+        rm -r {self.gateway.folder} {self.server.folder} {self.out}""")
+
+    def tear_down(self):
+        if self.planner and self.planner.poll() is None:
+            # The planner and its executors are one process group.
+            os.killpg(self.planner.pid, 9)
+            self.planner.wait()
+        if self.gateway:
+            self.gateway.close()
+        if self.server:
+            self.server.stop()
+        shutil.rmtree(self.out, ignore_errors=True)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--keep", action="store_true", help="leave everything running")
+    options = arguments.parse_args()
+    started = time.monotonic()
+    demo = Demo()
+    is_kept = False
+    try:
+        demo.play()
+        print(f"\n{paint('1;32', 'Every step happened')}, "
+              f"in {time.monotonic() - started:.0f} seconds.")
+        if options.keep:
+            demo.keep()
+            is_kept = True
+        return 0
+    except (StepFailed, CommandFailed, DeadlinePassed) as failure:
+        print(f"\n{paint('1;31', 'This did not happen')}: {failure}", file=sys.stderr)
+        if demo.gateway:
+            print("The gateway's last words:\n" + demo.gateway.log()[-2000:], file=sys.stderr)
+        return 1
+    finally:
+        if not is_kept:
+            demo.tear_down()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
