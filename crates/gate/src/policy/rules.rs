@@ -215,6 +215,10 @@ fn validate(
     for error in result.validation_errors() {
         problems.extend(place.detailed(Severity::Error, &without_id(&DetailedError::from(error))));
     }
+    if !problems.is_empty() {
+        // Warnings beside errors mostly follow from them.
+        return problems;
+    }
     for warning in result.validation_warnings() {
         let detailed = without_id(&DetailedError::from(warning));
         problems.extend(place.detailed(Severity::Warning, &detailed));
@@ -222,9 +226,18 @@ fn validate(
     problems
 }
 
-/// Cedar starts with "for policy `shop#1`, ", which the place says already.
+/// Cedar starts with "for policy `shop#1`, ", which the place says already, and repeats what is
+/// wrong with `context` for every action.
 fn without_id(error: &DetailedError) -> DetailedError {
     let mut error = error.clone();
+    let action = " for Corral::Action::\"";
+    if let Some((before, (_, after))) = error
+        .message
+        .split_once(action)
+        .and_then(|(before, rest)| rest.split_once('"').map(|split| (before, split)))
+    {
+        error.message = format!("{before}{after}");
+    }
     if let Some((_, rest)) =
         error.message.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, "))
     {
