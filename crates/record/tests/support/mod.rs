@@ -19,23 +19,23 @@ use corral_record::{
 };
 use time::{Duration, OffsetDateTime};
 
-pub fn start() -> OffsetDateTime {
+pub(crate) fn start() -> OffsetDateTime {
     time::macros::datetime!(2026-11-23 12:00:00 UTC)
 }
 
-pub fn at(seconds: i64) -> OffsetDateTime {
+pub(crate) fn at(seconds: i64) -> OffsetDateTime {
     start() + Duration::seconds(seconds)
 }
 
-pub fn session_id(text: &str) -> SessionId {
+pub(crate) fn session_id(text: &str) -> SessionId {
     SessionId::new(text).expect("an id")
 }
 
-pub fn run_id(text: &str) -> RunId {
+pub(crate) fn run_id(text: &str) -> RunId {
     RunId::new(text).expect("an id")
 }
 
-pub fn origin(person: &str, run: &str, target: &str) -> Origin {
+pub(crate) fn origin(person: &str, run: &str, target: &str) -> Origin {
     Origin {
         principal: Some(person.to_owned()),
         sponsor: Some("ada@example.com".to_owned()),
@@ -46,7 +46,7 @@ pub fn origin(person: &str, run: &str, target: &str) -> Origin {
     }
 }
 
-pub fn opened() -> EventBody {
+pub(crate) fn opened() -> EventBody {
     EventBody::SessionOpened {
         protocol: "postgres".to_owned(),
         client_address: "127.0.0.1:5123".to_owned(),
@@ -55,7 +55,7 @@ pub fn opened() -> EventBody {
     }
 }
 
-pub fn decided(seq: u64, text: &str) -> EventBody {
+pub(crate) fn decided(seq: u64, text: &str) -> EventBody {
     EventBody::StatementDecided {
         decision: format!("d{seq}"),
         statement: event_text(text),
@@ -79,7 +79,7 @@ pub fn decided(seq: u64, text: &str) -> EventBody {
     }
 }
 
-pub fn completed(seq: u64) -> EventBody {
+pub(crate) fn completed(seq: u64) -> EventBody {
     EventBody::StatementCompleted {
         decision: format!("d{seq}"),
         seq_in_session: StatementSeq(seq),
@@ -91,7 +91,7 @@ pub fn completed(seq: u64) -> EventBody {
     }
 }
 
-pub fn changed(what: &str) -> EventBody {
+pub(crate) fn changed(what: &str) -> EventBody {
     EventBody::ConfigChanged {
         by: "admin".to_owned(),
         version: PolicyVersion(2),
@@ -99,32 +99,32 @@ pub fn changed(what: &str) -> EventBody {
     }
 }
 
-pub fn open(dir: &Path) -> (Recorder, corral_record::Recovery) {
+pub(crate) fn open(dir: &Path) -> (Recorder, corral_record::Recovery) {
     Recorder::open(dir, "gw-1", start()).expect("the record opens")
 }
 
-pub fn begin(recorder: &Recorder, id: &str) -> SessionTap {
+pub(crate) fn begin(recorder: &Recorder, id: &str) -> SessionTap {
     begin_as(recorder, id, origin("ci", "run-1", "orders-db"))
 }
 
-pub fn begin_as(recorder: &Recorder, id: &str, origin: Origin) -> SessionTap {
+pub(crate) fn begin_as(recorder: &Recorder, id: &str, origin: Origin) -> SessionTap {
     recorder
         .session(at(0), session_id(id), origin, Durability::Written, &opened())
         .expect("the session begins")
 }
 
-pub fn say(tap: &mut SessionTap, seq: u64) -> Result<u64, TapError> {
+pub(crate) fn say(tap: &mut SessionTap, seq: u64) -> Result<u64, TapError> {
     let text = format!("SELECT {seq} FROM orders");
     tap.append(at(i64::try_from(seq).expect("small")), decided(seq, &text))
         .map(|receipt| receipt.entry_seq())
 }
 
-pub fn close(tap: &mut SessionTap) {
+pub(crate) fn close(tap: &mut SessionTap) {
     tap.close(at(60), CloseReason::Client, Totals::default()).expect("the session ends");
 }
 
 /// Two sessions of three statements each, a change of the configuration, cleanly stopped.
-pub fn make_record(dir: &Path) {
+pub(crate) fn make_record(dir: &Path) {
     let (recorder, _) = open(dir);
     let mut first = begin(&recorder, "s1");
     let mut second = begin(&recorder, "s2");
@@ -139,23 +139,23 @@ pub fn make_record(dir: &Path) {
     recorder.stop().expect("stopped");
 }
 
-pub fn key(dir: &Path) -> PublicKey {
+pub(crate) fn key(dir: &Path) -> PublicKey {
     PublicKey::read(&dir.join("record.pub")).expect("the public key")
 }
 
-pub fn check(dir: &Path) -> Result<Verified, VerifyError> {
+pub(crate) fn check(dir: &Path) -> Result<Verified, VerifyError> {
     verify(&dir.join("record"), &key(dir))
 }
 
-pub fn session_path(dir: &Path, id: &str) -> std::path::PathBuf {
+pub(crate) fn session_path(dir: &Path, id: &str) -> std::path::PathBuf {
     dir.join("record/sessions/2026-11-23").join(format!("{id}.rec"))
 }
 
-pub fn segment_path(dir: &Path) -> std::path::PathBuf {
+pub(crate) fn segment_path(dir: &Path) -> std::path::PathBuf {
     dir.join("record/gateway/000001.rec")
 }
 
-pub fn events_of(dir: &Path, id: &str) -> Vec<Event> {
+pub(crate) fn events_of(dir: &Path, id: &str) -> Vec<Event> {
     Reader::new(dir.join("record"))
         .replay_session(&session_id(id))
         .expect("it can be read")
@@ -163,7 +163,7 @@ pub fn events_of(dir: &Path, id: &str) -> Vec<Event> {
 }
 
 /// Numbers of the statements that are in a recording.
-pub fn statements_of(events: &[Event]) -> Vec<u64> {
+pub(crate) fn statements_of(events: &[Event]) -> Vec<u64> {
     events
         .iter()
         .filter_map(|event| match &event.body {
@@ -174,7 +174,7 @@ pub fn statements_of(events: &[Event]) -> Vec<u64> {
 }
 
 /// Offsets and lengths of the entries in a file of the record.
-pub fn entries_in(bytes: &[u8]) -> Vec<(usize, usize)> {
+pub(crate) fn entries_in(bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut entries = Vec::new();
     let mut offset = 56;
     while offset < bytes.len() {
@@ -186,7 +186,7 @@ pub fn entries_in(bytes: &[u8]) -> Vec<(usize, usize)> {
     entries
 }
 
-pub fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
@@ -201,7 +201,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
 
 /// What goes wrong at one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing is written.
     Refused,
     /// Half of the bytes are written, then the device is full.
@@ -214,7 +214,7 @@ pub enum Fault {
 
 /// A disk whose Nth call fails, or that is full.
 #[derive(Clone, Default)]
-pub struct FaultyDisk {
+pub(crate) struct FaultyDisk {
     shared: Arc<Shared>,
 }
 
@@ -227,15 +227,15 @@ struct Shared {
 }
 
 impl FaultyDisk {
-    pub fn fail_at(&self, call: u64, fault: Fault) {
+    pub(crate) fn fail_at(&self, call: u64, fault: Fault) {
         *self.shared.plan.lock().expect("not poisoned") = Some((call, fault));
     }
 
-    pub fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
-    pub fn set_full(&self, is_full: bool) {
+    pub(crate) fn set_full(&self, is_full: bool) {
         self.shared.is_full.store(is_full, Ordering::SeqCst);
     }
 }
