@@ -39,7 +39,7 @@ MODES = ("simple", "extended", "prepared")
 READY = b"Z\0\0\0\5I"
 RECEIVE_BYTES = 1 << 20
 BULK_ROLE = "bulk"
-PASSWORD = "the benchmark's password"
+PASSWORD = "a password of the benchmark"
 SERVER_SETTINGS = {"shared_buffers": "512MB", "max_connections": "500", "max_wal_size": "4GB",
                    "autovacuum": "off", "jit": "off"}
 # Nine columns, about 226 bytes a row; two of them are classified in the masked target.

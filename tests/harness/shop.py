@@ -109,7 +109,7 @@ class Shop:
         self.env = {"ADA_PASSWORD": "ada's password", "GRACE_PASSWORD": "grace's password",
                     "FRANCES_PASSWORD": "frances's password", "NOBODY_PASSWORD": "nobody's",
                     "NIGHTLY_SECRET": "the nightly job's secret",
-                    "TARGET_PASSWORD": "the service account's password"}
+                    "TARGET_PASSWORD": "the password of a service account"}
         self._create_databases()
         self.gateway = Gateway()
         try:
