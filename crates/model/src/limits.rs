@@ -53,6 +53,14 @@ pub const ANALYSIS_THREADS: usize = 2;
 pub const ANALYSIS_QUEUE_LEN_MAX: usize = 1_024;
 /// Analysed statements kept, over all sessions of one target.
 pub const ANALYSIS_CACHE_LEN_MAX: usize = 4_096;
+/// Analysed statements that one session keeps at hand, in front of those of its target.
+pub const SESSION_ANALYSES_MAX: usize = 512;
+/// Targets (with account and database) whose catalogues are kept at once.
+pub const SHARED_TARGETS_MAX: usize = 1_024;
+/// Answers to the gateway's own questions to a target (its catalogue), in bytes.
+pub const CATALOGUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Rows of a result in one event, with `record: {rows: full}`.
+pub const EVENT_ROWS_MAX: usize = 256;
 /// Texts longer than this are analysed each time and not kept, in bytes.
 pub const ANALYSIS_CACHE_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Decisions kept, over all sessions.
