@@ -51,9 +51,13 @@ pub enum StatementKind {
     /// BEGIN, START TRANSACTION.
     Begin,
     /// COMMIT, END.
-    Commit { is_chained: bool },
+    Commit {
+        is_chained: bool,
+    },
     /// ROLLBACK, ABORT.
-    Rollback { is_chained: bool },
+    Rollback {
+        is_chained: bool,
+    },
     Savepoint,
     ReleaseSavepoint,
     RollbackToSavepoint,
@@ -68,17 +72,29 @@ pub enum StatementKind {
     /// COPY … TO STDOUT.
     CopyOut,
     /// SQL PREPARE.
-    Prepare { name: String },
+    Prepare {
+        name: String,
+    },
     /// SQL EXECUTE: whether rows come depends on the prepared statement.
-    Execute { name: String },
+    Execute {
+        name: String,
+    },
     /// SQL DEALLOCATE; None is ALL.
-    Deallocate { name: Option<String> },
+    Deallocate {
+        name: Option<String>,
+    },
     /// DECLARE CURSOR: the cursor is a portal of that name too.
-    DeclareCursor { name: String },
+    DeclareCursor {
+        name: String,
+    },
     /// CLOSE; None is ALL.
-    CloseCursor { name: Option<String> },
+    CloseCursor {
+        name: Option<String>,
+    },
     /// SET, RESET of this setting; None is RESET ALL.
-    Set { name: Option<String> },
+    Set {
+        name: Option<String>,
+    },
     /// DISCARD ALL drops prepared statements, temporary tables, cursors and settings.
     DiscardAll,
     /// Not parsed, or not on the list: anything may come back.

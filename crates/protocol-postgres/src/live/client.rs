@@ -1,0 +1,179 @@
+//! What the client sends: one message after the other, each only when the one before is decided.
+
+use corral_gate::Harmless;
+use corral_model::event::CloseReason;
+use corral_model::limits;
+
+use super::Live;
+use super::pending::{Pending, Sender};
+use super::task::{Step, Task, What};
+use crate::codec::client::{decode_empty, decode_query};
+use crate::codec::target::put_flush;
+use crate::codec::{CodecError, Head, head};
+use crate::deny::Refusal;
+use crate::link::{Ending, Link};
+
+impl Live {
+    /// Looks at the client's messages until one has to wait, or none is whole.
+    pub(super) fn pump_client(&mut self, link: &mut Link) -> Result<(), Ending> {
+        while matches!(self.step, Step::Ready) && !self.copy.is_awaited {
+            if self.queue.len() >= limits::PIPELINE_DEPTH_MAX {
+                self.flush_full_queue(link);
+                return Ok(());
+            }
+            if link.buffers.target_out.len() >= limits::WRITE_BUFFER_BYTES_HIGH {
+                return Ok(());
+            }
+            let bytes = &link.buffers.client_in;
+            let Some(head) = head(bytes).map_err(Ending::client_fault)? else { return Ok(()) };
+            if head.frame_len > limits::CLIENT_MESSAGE_BYTES_MAX {
+                return Err(Ending::with(
+                    CloseReason::Protocol,
+                    "54000",
+                    format!(
+                        "a message of {} bytes is larger than the limit of {} bytes",
+                        head.frame_len,
+                        limits::CLIENT_MESSAGE_BYTES_MAX
+                    ),
+                ));
+            }
+            if bytes.len() < head.frame_len {
+                return Ok(());
+            }
+            self.read_message(head, link)?;
+        }
+        Ok(())
+    }
+
+    /// The target keeps answers back until it is asked for them: a client that waits for none
+    /// would otherwise wait for ever.
+    fn flush_full_queue(&mut self, link: &mut Link) {
+        if self.transaction.is_pipeline_open && !self.has_flushed {
+            link.tell_target(Harmless::Control, put_flush);
+            self.has_flushed = true;
+        }
+    }
+
+    fn read_message(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        if head.tag == b'X' {
+            return Err(Ending::quiet(CloseReason::Client));
+        }
+        if self.copy.is_active {
+            return self.read_copy_message(head, link);
+        }
+        if self.is_skipping && head.tag != b'S' {
+            return if is_known(head.tag) {
+                self.drop_front(head.frame_len, link);
+                Ok(())
+            } else {
+                Err(unknown(head.tag))
+            };
+        }
+        match head.tag {
+            b'Q' => self.read_query(head, link),
+            b'P' => self.read_parse(head, link),
+            b'B' => self.read_bind(head, link),
+            b'D' => self.read_describe(head, link),
+            b'E' => self.read_execute(head, link),
+            b'C' => self.read_close(head, link),
+            b'S' => self.read_sync(head, link),
+            b'H' => {
+                decode_empty(front(link, head)).map_err(Ending::client_fault)?;
+                self.forward_front(head, link);
+                Ok(())
+            }
+            b'F' => {
+                let refusal = Refusal::own("0A000", "function calls are not supported; use SELECT");
+                self.refuse_query(refusal, head.frame_len, link);
+                Ok(())
+            }
+            // What is left of a COPY that the target has given up.
+            b'd' | b'c' | b'f' => {
+                self.drop_front(head.frame_len, link);
+                Ok(())
+            }
+            tag => Err(unknown(tag)),
+        }
+    }
+
+    fn read_query(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        let text = decode_query(front(link, head)).map_err(Ending::client_fault)?;
+        match readable(text) {
+            Ok(text) => {
+                let text = self.texts.share(text);
+                let task = Task::new(What::Query, text, head.frame_len);
+                self.resolve(Box::new(task), link)
+            }
+            Err(refusal) => {
+                self.refuse_query(refusal, head.frame_len, link);
+                Ok(())
+            }
+        }
+    }
+
+    fn read_sync(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        decode_empty(front(link, head)).map_err(Ending::client_fault)?;
+        self.forward_front(head, link);
+        self.is_skipping = false;
+        let is_in_block = self.transaction.is_in_block();
+        let epoch = self.transaction.next_epoch();
+        self.queue.push_back(Pending::Sync { sender: Sender::Client, epoch });
+        if !is_in_block {
+            self.keeper.transaction_may_end();
+        }
+        Ok(())
+    }
+
+    /// Takes the message at the front away without sending it.
+    pub(super) fn drop_front(&mut self, frame_len: usize, link: &mut Link) {
+        let _ = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
+    }
+
+    /// Sends a message that carries no statement as it is.
+    pub(super) fn forward_front(&mut self, head: Head, link: &mut Link) {
+        self.send_front(Harmless::Control, head.frame_len, link);
+    }
+
+    /// Sends the message at the front as it is, without a permit.
+    pub(super) fn send_front(&mut self, why: Harmless, frame_len: usize, link: &mut Link) {
+        let frame_len = frame_len.min(link.buffers.client_in.len());
+        let frame = link.buffers.client_in.split_to(frame_len);
+        link.buffers.target_out.push_harmless(why, &frame);
+    }
+}
+
+/// The whole message at the front.
+pub(super) fn front(link: &Link, head: Head) -> &[u8] {
+    link.buffers.client_in.get(..head.frame_len).unwrap_or_default()
+}
+
+/// A statement's text, if it may be looked at.
+pub(super) fn readable(text: &[u8]) -> Result<&str, Refusal> {
+    if text.len() > limits::STATEMENT_BYTES_MAX {
+        return Err(Refusal::own(
+            "54000",
+            format_args!(
+                "a statement of {} bytes is larger than the limit of {} bytes",
+                text.len(),
+                limits::STATEMENT_BYTES_MAX
+            ),
+        ));
+    }
+    std::str::from_utf8(text).map_err(|error| {
+        Refusal::own(
+            "22021",
+            format_args!("the statement is not UTF-8 at byte {}", error.valid_up_to() + 1),
+        )
+    })
+}
+
+fn is_known(tag: u8) -> bool {
+    matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'F' | b'd' | b'c' | b'f')
+}
+
+fn unknown(tag: u8) -> Ending {
+    Ending::client_fault(format_args!(
+        "message type 0x{tag:02X} is not known ({})",
+        CodecError::Value
+    ))
+}

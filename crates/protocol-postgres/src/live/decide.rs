@@ -1,0 +1,707 @@
+//! One message's way from its text to a permit: names, analysis, check or decision, and for what
+//! people approved a second look.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use corral_gate::decision::Hold as Held;
+use corral_gate::machine::Work;
+use corral_gate::{Decision, Denial, DenialKind, Harmless, Output, Permit};
+use corral_model::event::EventBody;
+use corral_model::ids::StatementSeq;
+use corral_model::limits;
+use corral_model::resource::RecordRows;
+use corral_model::statement::Statement;
+
+use super::Live;
+use super::extended::no_portal;
+use super::names::{Need, ReadNames};
+use super::pending::{Pending, Running, Sender};
+use super::questions::failed_transaction;
+use super::rowlog::RowLog;
+use super::scope::Scope;
+use super::task::{Analysed, Approved, Hold, Step, Task, What};
+use crate::analysis::catalogue::CatalogueError;
+use crate::analysis::{Analysis, Names, StatementKind, analyse};
+use crate::codec::client::Named;
+use crate::codec::server::{
+    Report, Severity, put_authentication_ok, put_key_data, put_parameter_status, put_ready,
+    put_report,
+};
+use crate::codec::target::put_describe_portal;
+use crate::deny::Refusal;
+use crate::link::{Ending, Link};
+use crate::shared::AnalysisKey;
+use crate::target_login::unavailable;
+
+/// What an analysis thread gives back.
+pub(super) enum Done {
+    /// Told without names, to see whether they are needed.
+    Sorted(Box<Analysis>),
+    /// Told with the session's names.
+    Analysed(Box<Analysis>),
+    Names(Result<Box<ReadNames>, CatalogueError>),
+}
+
+impl Live {
+    /// Brings a task as far as it goes without waiting.
+    pub(super) fn resolve(&mut self, mut task: Box<Task>, link: &mut Link) -> Result<(), Ending> {
+        if let What::Open = task.what {
+            return match self.keeper.need(true, link.now) {
+                Need::Nothing => {
+                    self.finish_open(link);
+                    Ok(())
+                }
+                need => {
+                    self.ask_names(need, task, link);
+                    Ok(())
+                }
+            };
+        }
+        if let (What::Execute { portal }, false) = (&task.what, task.was_held) {
+            let bound = self.store.portal(portal).map(|portal| portal.analysed.clone());
+            return self.resolve_bound(task, bound, link);
+        }
+        let needs_names = task.needs_names.or_else(|| self.texts.needs_names(&task.text));
+        if needs_names != Some(false) {
+            if self.transaction.is_failed() {
+                if needs_names == Some(true) {
+                    self.give_up(&task, failed_transaction(), link);
+                    return Ok(());
+                }
+                self.analyse(task, None, link);
+                return Ok(());
+            }
+            let need = self.keeper.need(self.transaction.is_idle(), link.now);
+            if need != Need::Nothing {
+                match needs_names {
+                    Some(_) => self.ask_names(need, task, link),
+                    None => self.analyse(task, None, link),
+                }
+                return Ok(());
+            }
+        }
+        let found = self.texts.find(&task.text, self.keeper.version(), self.scope.version);
+        if let Some(analysed) = found {
+            task.analysed = Some(analysed.clone());
+            return self.proceed(task, link);
+        }
+        let key = self.analysis_key(&task.text, needs_names != Some(false), &self.scope);
+        if let Some(analysis) = self.keeper.shared.analysis(&key) {
+            return self.analysed(task, analysis, link);
+        }
+        let names = self.keeper.names().cloned();
+        self.analyse(task, names, link);
+        Ok(())
+    }
+
+    /// An Execute: its names are those of the moment at which it was bound.
+    fn resolve_bound(
+        &mut self,
+        mut task: Box<Task>,
+        bound: Option<Analysed>,
+        link: &mut Link,
+    ) -> Result<(), Ending> {
+        let Some(bound) = bound else {
+            self.refuse(&task, Refusal::as_postgres("34000", "portal does not exist"), link);
+            return Ok(());
+        };
+        if bound.scope_version == self.scope.version {
+            task.analysed = Some(bound);
+            return self.proceed(task, link);
+        }
+        let names = bound.names.clone();
+        task.needs_names = Some(bound.analysis.needs_names);
+        task.analysed = Some(bound);
+        self.analyse_with(task, names, link);
+        Ok(())
+    }
+
+    fn analysis_key(&self, text: &Arc<str>, needs_names: bool, scope: &Scope) -> AnalysisKey {
+        AnalysisKey {
+            text: text.clone(),
+            names: if needs_names { self.keeper.digest().clone() } else { Arc::from("") },
+            scope: scope.digest.clone(),
+        }
+    }
+
+    /// Sends a text to an analysis thread; without names, only to see whether it needs them.
+    fn analyse(&mut self, mut task: Box<Task>, names: Option<Arc<Names>>, link: &mut Link) {
+        if names.is_some() {
+            self.analyse_with(task, names, link);
+            return;
+        }
+        let text = task.text.clone();
+        let scope = self.scope.clone();
+        task.scope = Some(scope.clone());
+        let work = Work(Box::new(move || {
+            let analysis = Box::new(analyse(&text, None, &scope.mask));
+            let done: Box<dyn Any + Send> = Box::new(Done::Sorted(analysis));
+            done
+        }));
+        link.ask(Output::Work(work));
+        self.step = Step::ExpectWork(task);
+    }
+
+    fn analyse_with(&mut self, mut task: Box<Task>, names: Option<Arc<Names>>, link: &mut Link) {
+        let text = task.text.clone();
+        let scope = self.scope.clone();
+        task.scope = Some(scope.clone());
+        let work = Work(Box::new(move || {
+            let analysis = Box::new(analyse(&text, names.as_deref(), &scope.mask));
+            let done: Box<dyn Any + Send> = Box::new(Done::Analysed(analysis));
+            done
+        }));
+        link.ask(Output::Work(work));
+        self.step = Step::ExpectWork(task);
+    }
+
+    /// An analysis thread is done.
+    pub(super) fn worked(
+        &mut self,
+        done: Box<dyn Any + Send>,
+        link: &mut Link,
+    ) -> Result<(), Ending> {
+        let task = match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::ExpectWork(task) => task,
+            other => {
+                self.step = other;
+                return Ok(());
+            }
+        };
+        let Ok(done) = done.downcast::<Done>() else {
+            let refusal = Refusal::own("58000", "the statement could not be analysed");
+            self.give_up(&task, refusal, link);
+            return Ok(());
+        };
+        match *done {
+            Done::Names(read) => self.names_read(task, read, link),
+            Done::Sorted(analysis) => self.sorted(task, *analysis, link),
+            Done::Analysed(analysis) => self.analysed(task, Arc::from(analysis), link),
+        }
+    }
+
+    pub(super) fn names_read(
+        &mut self,
+        task: Box<Task>,
+        read: Result<Box<ReadNames>, CatalogueError>,
+        link: &mut Link,
+    ) -> Result<(), Ending> {
+        let learned = read.and_then(|read| self.keeper.learn(*read, link.now));
+        if learned.is_err() {
+            self.keeper.distrust();
+            return self.names_failed(&task, link);
+        }
+        if self.skip_if_failed(&task, link) {
+            return Ok(());
+        }
+        self.resolve(task, link)
+    }
+
+    /// Known without names.
+    fn sorted(
+        &mut self,
+        mut task: Box<Task>,
+        analysis: Analysis,
+        link: &mut Link,
+    ) -> Result<(), Ending> {
+        task.needs_names = Some(analysis.needs_names);
+        if analysis.needs_names {
+            self.texts.keep(&task.text, true, None);
+            if self.skip_if_failed(&task, link) {
+                return Ok(());
+            }
+            return self.resolve(task, link);
+        }
+        self.analysed(task, Arc::new(analysis), link)
+    }
+
+    fn analysed(
+        &mut self,
+        mut task: Box<Task>,
+        analysis: Arc<Analysis>,
+        link: &mut Link,
+    ) -> Result<(), Ending> {
+        let is_bound = matches!(task.what, What::Execute { .. }) && !task.was_held;
+        let scope = task.scope.take().unwrap_or_else(|| self.scope.clone());
+        let analysed = match (&task.analysed, is_bound) {
+            (Some(bound), true) => {
+                Analysed { analysis, scope_version: scope.version, ..bound.clone() }
+            }
+            (None | Some(_), _) => self.keep_analysis(&task.text, analysis, &scope),
+        };
+        task.analysed = Some(analysed);
+        if self.skip_if_failed(&task, link) {
+            return Ok(());
+        }
+        self.proceed(task, link)
+    }
+
+    /// Keeps an analysis under the session's present names, for itself and for others.
+    fn keep_analysis(
+        &mut self,
+        text: &Arc<str>,
+        analysis: Arc<Analysis>,
+        scope: &Scope,
+    ) -> Analysed {
+        let needs_names = analysis.needs_names;
+        let key = self.analysis_key(text, needs_names, scope);
+        let analysed = Analysed {
+            names: if needs_names { self.keeper.names().cloned() } else { None },
+            state_digest: key.names.clone(),
+            names_version: self.keeper.version(),
+            scope_version: scope.version,
+            analysis: analysis.clone(),
+        };
+        self.texts.keep(text, needs_names, Some(analysed.clone()));
+        if text.len() <= limits::ANALYSIS_CACHE_TEXT_BYTES_MAX {
+            self.keeper.shared.keep_analysis(key, analysis);
+        }
+        analysed
+    }
+
+    /// What the text does is known.
+    fn proceed(&mut self, mut task: Box<Task>, link: &mut Link) -> Result<(), Ending> {
+        let Some(analysed) = task.analysed.clone() else { return Ok(()) };
+        if analysed.scope_version != self.scope.version {
+            // Masks changed while it was analysed.
+            task.analysed = None;
+            return self.resolve(task, link);
+        }
+        if let Some(approved) = task.approved.take() {
+            self.run_approved(task, *approved, &analysed, link);
+            return Ok(());
+        }
+        match std::mem::replace(&mut task.what, What::Query) {
+            What::Open => {}
+            What::Parse { name, types } => {
+                let seq = StatementSeq(self.seq + 1);
+                let statement = self.statement(seq, &task, &analysed, Vec::new());
+                task.what = What::Parse { name, types };
+                self.step = Step::ExpectCheck(task);
+                link.ask(Output::Check(Box::new(statement)));
+            }
+            What::Bind { portal, statement, parameters } => {
+                self.forward_bind(portal, &statement, parameters, &task, analysed, link);
+            }
+            What::Query => {
+                let statement = self.next_statement(&mut task, &analysed, Vec::new());
+                self.step = Step::ExpectDecision(task);
+                link.ask(Output::Decide(Box::new(statement)));
+            }
+            What::Execute { portal } => {
+                let bound = self.store.portal(&portal);
+                let parameters = bound.map(|bound| bound.parameters.clone()).unwrap_or_default();
+                task.what = What::Execute { portal };
+                let statement = self.next_statement(&mut task, &analysed, parameters);
+                self.step = Step::ExpectDecision(task);
+                link.ask(Output::Decide(Box::new(statement)));
+            }
+        }
+        Ok(())
+    }
+
+    fn next_statement(
+        &mut self,
+        task: &mut Task,
+        analysed: &Analysed,
+        parameters: Vec<corral_model::statement::Parameter>,
+    ) -> Statement {
+        self.seq += 1;
+        task.seq = StatementSeq(self.seq);
+        self.statement(task.seq, task, analysed, parameters)
+    }
+
+    fn statement(
+        &self,
+        seq: StatementSeq,
+        task: &Task,
+        analysed: &Analysed,
+        parameters: Vec<corral_model::statement::Parameter>,
+    ) -> Statement {
+        Statement {
+            seq,
+            text: task.text.clone(),
+            facts: analysed.analysis.facts.clone(),
+            parameters,
+            in_transaction: self.transaction.is_in_transaction(),
+            state_digest: analysed.state_digest.to_string(),
+        }
+    }
+
+    /// Answers a Check.
+    pub(super) fn checked(&mut self, denial: Option<Denial>, link: &mut Link) {
+        let mut task = match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::ExpectCheck(task) => task,
+            other => {
+                self.step = other;
+                return;
+            }
+        };
+        if denial.is_some() {
+            // The denial is in the record under the number that was shown.
+            self.seq += 1;
+        }
+        if self.skip_if_failed(&task, link) {
+            return;
+        }
+        match (denial, std::mem::replace(&mut task.what, What::Query), task.analysed.take()) {
+            (None, What::Parse { name, types }, Some(analysed)) => {
+                self.forward_parse(name, types, &task, analysed, link);
+            }
+            (Some(denial), _, _) => {
+                let refusal = Refusal::of(&denial, &task.text);
+                self.refuse_extended(refusal, task.frame_len, link);
+            }
+            (None, _, _) => {
+                let refusal = Refusal::own("58000", "the statement could not be checked");
+                self.refuse_extended(refusal, task.frame_len, link);
+            }
+        }
+    }
+
+    /// Answers a Decide: at once, or after people decided.
+    pub(super) fn decided(&mut self, decision: Decision, link: &mut Link) -> Result<(), Ending> {
+        let (task, was_held) = match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::ExpectDecision(task) => (task, false),
+            Step::Held(hold) => (hold.task, true),
+            other => {
+                self.step = other;
+                return Ok(());
+            }
+        };
+        match decision {
+            Decision::Deny(denial) => {
+                if !self.skip_if_failed(&task, link) {
+                    let refusal = Refusal::of(&denial, &task.text);
+                    self.refuse(&task, refusal, link);
+                }
+                Ok(())
+            }
+            Decision::Hold(held) => {
+                self.hold(task, held, link);
+                Ok(())
+            }
+            Decision::Allow(permit) => self.allowed(task, permit, was_held, link),
+        }
+    }
+
+    fn allowed(
+        &mut self,
+        mut task: Box<Task>,
+        permit: Permit,
+        was_held: bool,
+        link: &mut Link,
+    ) -> Result<(), Ending> {
+        let Some(analysed) = task.analysed.clone() else { return Ok(()) };
+        if self.is_skipping && !matches!(task.what, What::Open) {
+            unused(&permit, "25P02", link);
+            self.skip(&task, link);
+            return Ok(());
+        }
+        if !was_held && analysed.scope_version == self.scope.version {
+            self.forward(*task, permit, &analysed, link);
+            return Ok(());
+        }
+        // Time has passed, or masks have changed: look again at everything.
+        let approved = Approved {
+            permit,
+            facts: analysed.analysis.facts.clone(),
+            state_digest: analysed.state_digest,
+        };
+        task.approved = Some(Box::new(approved));
+        task.was_held = true;
+        task.analysed = None;
+        self.keeper.distrust();
+        self.resolve(task, link)
+    }
+
+    /// The second look: it must be what was approved.
+    fn run_approved(
+        &mut self,
+        task: Box<Task>,
+        approved: Approved,
+        analysed: &Analysed,
+        link: &mut Link,
+    ) {
+        let is_same = analysed.analysis.facts == approved.facts
+            && analysed.state_digest == approved.state_digest;
+        if is_same {
+            self.forward(*task, approved.permit, analysed, link);
+            return;
+        }
+        unused(&approved.permit, "42501", link);
+        let mut denial = Denial::new(
+            DenialKind::ApprovalDenied,
+            "the database's objects, the session's settings or its masks changed while the statement waited; send it again",
+        );
+        denial.decision_id = Some(approved.permit.decision_id().to_owned());
+        let refusal = Refusal::of(&denial, &task.text);
+        self.refuse(&task, refusal, link);
+    }
+
+    /// Refuses without a decision, or after one that cannot be kept.
+    pub(super) fn give_up(&mut self, task: &Task, refusal: Refusal, link: &mut Link) {
+        if let Some(approved) = &task.approved {
+            unused(&approved.permit, refusal.code, link);
+        }
+        if self.is_skipping && task.is_message() {
+            self.skip(task, link);
+        } else {
+            self.refuse(task, refusal, link);
+        }
+    }
+
+    /// Whether the pipeline has failed meanwhile, so that the message is skipped.
+    fn skip_if_failed(&mut self, task: &Task, link: &mut Link) -> bool {
+        if !self.is_task_skipped() || !task.is_message() {
+            return false;
+        }
+        if let Some(approved) = &task.approved {
+            unused(&approved.permit, "25P02", link);
+        }
+        self.skip(task, link);
+        true
+    }
+
+    /// Sends a permitted statement.
+    fn forward(&mut self, task: Task, permit: Permit, analysed: &Analysed, link: &mut Link) {
+        let running = Box::new(Running {
+            log: RowLog::new(self.admission.record_rows, permit.seq()),
+            permit,
+            analysis: analysed.analysis.clone(),
+            scope: self.scope.clone(),
+            started: link.now,
+            rows: 0,
+            masked_rows: 0,
+            bytes: 0,
+            tag: None,
+            plan: None,
+        });
+        match task.what {
+            What::Query => self.forward_query(running, task.frame_len, link),
+            What::Execute { portal } => {
+                if self.store.portal(&portal).is_some() {
+                    self.forward_execute(portal, running, task.frame_len, link);
+                } else {
+                    unused(&running.permit, "34000", link);
+                    self.refuse_extended(no_portal(&portal), task.frame_len, link);
+                }
+            }
+            What::Open | What::Parse { .. } | What::Bind { .. } => {}
+        }
+    }
+
+    fn forward_query(&mut self, running: Box<Running>, frame_len: usize, link: &mut Link) {
+        let frame = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
+        link.buffers.target_out.push(&running.permit, &frame);
+        let analysis = running.analysis.clone();
+        let is_in_block = self.transaction.is_in_block();
+        self.sent(&analysis, link);
+        let epoch = self.transaction.next_epoch();
+        self.queue.push_back(Pending::Query { running: Some(running), stand_in: None, epoch });
+        if !is_in_block {
+            self.keeper.transaction_may_end();
+        }
+    }
+
+    /// Sends an Execute, with a Describe in front where the rows' layout has to be known.
+    pub(super) fn forward_execute(
+        &mut self,
+        portal: String,
+        mut running: Box<Running>,
+        frame_len: usize,
+        link: &mut Link,
+    ) {
+        running.plan = None;
+        let is_recorded = match self.admission.record_rows {
+            RecordRows::None | RecordRows::Count => false,
+            RecordRows::Sample | RecordRows::Full => true,
+        };
+        let needs_layout =
+            running.scope.is_masked() || running.analysis.mask.is_some() || is_recorded;
+        let is_described = match self.queue.back() {
+            Some(Pending::DescribePortal { portal: described, .. }) => *described == portal,
+            _ => false,
+        };
+        if needs_layout && !is_described {
+            link.tell_target(Harmless::Control, |out| put_describe_portal(out, &portal));
+            let describe =
+                Pending::DescribePortal { sender: Sender::Gateway, portal: portal.clone() };
+            self.queue.push_back(describe);
+        }
+        let frame = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
+        link.buffers.target_out.push(&running.permit, &frame);
+        let analysis = running.analysis.clone();
+        self.open_pipeline();
+        self.sent(&analysis, link);
+        self.queue.push_back(Pending::Execute { portal, running });
+    }
+
+    /// A permitted text was sent: what it may change is not trusted any more.
+    fn sent(&mut self, analysis: &Analysis, link: &mut Link) {
+        self.keeper.change(analysis.session_change, self.transaction.epoch() + 1);
+        for kind in &analysis.kinds {
+            match kind {
+                StatementKind::Begin => self.transaction.begin_sent(),
+                StatementKind::Commit { .. }
+                | StatementKind::Rollback { .. }
+                | StatementKind::RollbackToSavepoint
+                | StatementKind::ReleaseSavepoint
+                | StatementKind::TwoPhase => {
+                    self.transaction.control_sent();
+                    self.keeper.transaction_may_end();
+                }
+                StatementKind::CopyIn => self.copy.is_awaited = true,
+                StatementKind::Prepare { name } => self.forget(Named::Statement, Some(name), link),
+                StatementKind::Deallocate { name } => {
+                    self.forget(Named::Statement, name.as_deref(), link);
+                }
+                StatementKind::DeclareCursor { name } => {
+                    self.forget(Named::Portal, Some(name), link);
+                }
+                StatementKind::CloseCursor { name } => {
+                    self.forget(Named::Portal, name.as_deref(), link);
+                }
+                StatementKind::DiscardAll => {
+                    self.forget(Named::Statement, None, link);
+                    self.forget(Named::Portal, None, link);
+                }
+                StatementKind::Unknown => self.transaction.control_sent(),
+                StatementKind::Savepoint
+                | StatementKind::Rows
+                | StatementKind::NoRows
+                | StatementKind::CopyOut
+                | StatementKind::Execute { .. }
+                | StatementKind::Set { .. } => {}
+            }
+        }
+    }
+
+    fn forget(&mut self, named: Named, name: Option<&str>, link: &mut Link) {
+        for running in self.store.forget(named, name) {
+            super::finish(&running, "00000", link);
+        }
+    }
+
+    /// People have to decide: the client is told, and its next messages wait.
+    fn hold(&mut self, task: Box<Task>, held: Held, link: &mut Link) {
+        if self.is_skipping {
+            link.ask(Output::Withdraw(held.seq));
+            self.skip(&task, link);
+            return;
+        }
+        let mut notice = held.notice;
+        if !notice.starts_with("corral:") {
+            notice.insert_str(0, "corral: ");
+        }
+        if self.transaction.is_in_transaction() {
+            notice.push_str(
+                "; it waits inside a transaction, whose locks are held until it is decided",
+            );
+        }
+        let hold = Hold { task, seq: held.seq, notice, next_notice: link.now };
+        self.step = Step::Held(Box::new(hold));
+        self.repeat_notice(link);
+    }
+
+    /// Tells a waiting client that it still waits.
+    pub(super) fn repeat_notice(&mut self, link: &mut Link) {
+        let Step::Held(hold) = &mut self.step else { return };
+        if hold.next_notice > link.now {
+            return;
+        }
+        hold.next_notice = link.now + limits::APPROVAL_NOTICE_INTERVAL;
+        // A client that reads nothing is told nothing more.
+        let is_full = link.buffers.client_out.len() >= limits::WRITE_BUFFER_BYTES_HIGH;
+        if link.client_owed > 0 || is_full {
+            return;
+        }
+        let report = Report {
+            severity: Severity::Notice,
+            code: "00000",
+            message: &hold.notice,
+            position: None,
+        };
+        put_report(&mut link.buffers.client_out, &report);
+    }
+
+    /// Another connection asked to cancel what this one runs.
+    pub(super) fn cancel_asked(&mut self, link: &mut Link) {
+        match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::Held(hold) => {
+                link.ask(Output::Withdraw(hold.seq));
+                let refusal =
+                    Refusal::as_postgres("57014", "canceling statement due to user request");
+                self.refuse(&hold.task, refusal, link);
+            }
+            step => {
+                self.step = step;
+                if !self.queue.is_empty() {
+                    self.cancel_target(link);
+                }
+            }
+        }
+    }
+
+    /// A pipeline failed in front of the message in work.
+    pub(super) fn pipeline_failed(&mut self, link: &mut Link) {
+        self.is_skipping = true;
+        self.copy.is_awaited = false;
+        match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::Held(hold) => {
+                link.ask(Output::Withdraw(hold.seq));
+                self.skip(&hold.task, link);
+            }
+            Step::ExpectNames(task) => {
+                self.keeper.failed();
+                if let Some(approved) = &task.approved {
+                    unused(&approved.permit, "25P02", link);
+                }
+                self.skip(&task, link);
+            }
+            // Their answers come, and find the pipeline failed.
+            step => self.step = step,
+        }
+    }
+
+    /// Names are known: the client is told that its session is open.
+    fn finish_open(&mut self, link: &mut Link) {
+        let out = &mut link.buffers.client_out;
+        put_authentication_ok(out);
+        for (name, value) in &self.facts.parameters {
+            put_parameter_status(out, name, value);
+        }
+        let secret = &self.admission.cancel_secret;
+        let short = secret.first_chunk::<8>().map_or(secret.as_slice(), <[u8; 8]>::as_slice);
+        let key = if self.minor >= 2 { secret.as_slice() } else { short };
+        put_key_data(out, key);
+        put_ready(out, b'I');
+        self.is_open = true;
+        self.step = Step::Ready;
+        link.ask(Output::SessionOpened);
+    }
+
+    /// Whether the client was told that its session is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Why the session's opening failed, when the target gave up during it.
+    pub(super) fn opening_failed(&self) -> Option<Ending> {
+        (!self.is_open).then(|| unavailable("its catalogue cannot be read"))
+    }
+}
+
+/// A permit that will not be used: the record says so.
+fn unused(permit: &Permit, code: &str, link: &mut Link) {
+    link.ask(Output::Record(Box::new(EventBody::StatementCompleted {
+        decision: permit.decision_id().to_owned(),
+        seq_in_session: permit.seq(),
+        code: code.to_owned(),
+        tag: None,
+        rows: 0,
+        bytes: 0,
+        duration_us: 0,
+    })));
+}

@@ -1,0 +1,249 @@
+//! Messages of the extended protocol: Parse, Bind, Describe, Execute, Close.
+
+use corral_gate::Harmless;
+use corral_model::limits;
+use corral_model::statement::Parameter;
+
+use super::Live;
+use super::client::{front, readable};
+use super::pending::{Pending, Sender};
+use super::store::{Portal, Prepared};
+use super::task::{Analysed, Task, What};
+use crate::codec::Head;
+use crate::codec::client::{Named, decode_bind, decode_execute, decode_named, decode_parse};
+use crate::codec::target::RESERVED;
+use crate::deny::Refusal;
+use crate::digest::{digest, hex};
+use crate::link::{Ending, Link};
+
+impl Live {
+    pub(super) fn read_parse(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        let parse = decode_parse(front(link, head)).map_err(Ending::client_fault)?;
+        let refusal = self.name_refusal(Named::Statement, parse.name);
+        match (refusal, readable(parse.text)) {
+            (None, Ok(text)) => {
+                let text = self.texts.share(text);
+                let what = What::Parse { name: parse.name.to_owned(), types: parse.types };
+                self.resolve(Box::new(Task::new(what, text, head.frame_len)), link)
+            }
+            (Some(refusal), _) | (None, Err(refusal)) => {
+                self.refuse_extended(refusal, head.frame_len, link);
+                Ok(())
+            }
+        }
+    }
+
+    fn name_refusal(&self, named: Named, name: &str) -> Option<Refusal> {
+        if name.starts_with(RESERVED) {
+            return Some(Refusal::own(
+                "42602",
+                format_args!("names that begin with \"{RESERVED}\" are the gateway's own"),
+            ));
+        }
+        if !self.store.has_room(named, name) {
+            return Some(Refusal::own(
+                "54000",
+                format_args!(
+                    "more than {} prepared statements or portals are open",
+                    limits::PREPARED_PER_SESSION_MAX
+                ),
+            ));
+        }
+        None
+    }
+
+    /// The Parse was checked: it is sent.
+    pub(super) fn forward_parse(
+        &mut self,
+        name: String,
+        types: Vec<u32>,
+        task: &Task,
+        analysed: Analysed,
+        link: &mut Link,
+    ) {
+        let prepared = Prepared { text: task.text.clone(), analysed, types };
+        let undo = self.store.prepare(name, prepared);
+        self.queue.push_back(Pending::Parse { sender: Sender::Client, undo: Some(Box::new(undo)) });
+        self.open_pipeline();
+        self.send_front(Harmless::Preparation, task.frame_len, link);
+    }
+
+    /// A message of the extended protocol is sent.
+    pub(super) fn open_pipeline(&mut self) {
+        self.transaction.is_pipeline_open = true;
+        self.has_flushed = false;
+    }
+
+    pub(super) fn read_bind(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        let bind = decode_bind(front(link, head)).map_err(Ending::client_fault)?;
+        if let Some(refusal) = self.name_refusal(Named::Portal, bind.portal) {
+            self.refuse_extended(refusal, head.frame_len, link);
+            return Ok(());
+        }
+        let Some(prepared) = self.store.statement(bind.statement) else {
+            let refusal = no_statement(bind.statement);
+            self.refuse_extended(refusal, head.frame_len, link);
+            return Ok(());
+        };
+        let types = prepared.types.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let values = bind.values.iter().zip(types);
+        let parameters = values
+            .map(|((value, is_binary), type_oid)| parameter(*value, *is_binary, type_oid))
+            .collect();
+        let what = What::Bind {
+            portal: bind.portal.to_owned(),
+            statement: bind.statement.to_owned(),
+            parameters,
+        };
+        let task = Task::new(what, prepared.text.clone(), head.frame_len);
+        self.resolve(Box::new(task), link)
+    }
+
+    /// What the Bind's text does is known: it is sent, unless its names mean something else than
+    /// when it was prepared. The target may still go by the old meaning.
+    pub(super) fn forward_bind(
+        &mut self,
+        portal: String,
+        statement: &str,
+        parameters: Vec<Parameter>,
+        task: &Task,
+        analysed: Analysed,
+        link: &mut Link,
+    ) {
+        let Some(prepared) = self.store.statement(statement) else {
+            self.refuse_extended(no_statement(statement), task.frame_len, link);
+            return;
+        };
+        if !means_the_same(&prepared.analysed, &analysed) {
+            let refusal = Refusal::own(
+                "0A000",
+                "names in this statement mean something else than when it was prepared; prepare it again",
+            );
+            self.refuse_extended(refusal, task.frame_len, link);
+            return;
+        }
+        let epoch = self.transaction.epoch();
+        let text = task.text.clone();
+        let bound = Portal { text, analysed, parameters, suspended: None, epoch };
+        let undo = self.store.bind(portal, bound);
+        self.queue.push_back(Pending::Bind { sender: Sender::Client, undo: Some(Box::new(undo)) });
+        self.open_pipeline();
+        self.send_front(Harmless::Preparation, task.frame_len, link);
+    }
+
+    pub(super) fn read_describe(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        let (named, name) = decode_named(front(link, head)).map_err(Ending::client_fault)?;
+        let pending = match named {
+            Named::Statement if self.store.statement(name).is_some() => Pending::DescribeStatement,
+            Named::Portal if self.store.portal(name).is_some() => {
+                Pending::DescribePortal { sender: Sender::Client, portal: name.to_owned() }
+            }
+            Named::Statement => {
+                self.refuse_extended(no_statement(name), head.frame_len, link);
+                return Ok(());
+            }
+            Named::Portal => {
+                self.refuse_extended(no_portal(name), head.frame_len, link);
+                return Ok(());
+            }
+        };
+        self.queue.push_back(pending);
+        self.open_pipeline();
+        self.forward_front(head, link);
+        Ok(())
+    }
+
+    pub(super) fn read_execute(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        let execute = decode_execute(front(link, head)).map_err(Ending::client_fault)?;
+        let name = execute.portal.to_owned();
+        let scope_version = self.scope.version;
+        let Some(portal) = self.store.portal_mut(&name) else {
+            self.refuse_extended(no_portal(&name), head.frame_len, link);
+            return Ok(());
+        };
+        if portal.analysed.scope_version == scope_version
+            && let Some(running) = portal.suspended.take()
+        {
+            self.forward_execute(name, running, head.frame_len, link);
+            return Ok(());
+        }
+        let text = portal.text.clone();
+        let task = Task::new(What::Execute { portal: name }, text, head.frame_len);
+        self.resolve(Box::new(task), link)
+    }
+
+    pub(super) fn read_close(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        let (named, name) = decode_named(front(link, head)).map_err(Ending::client_fault)?;
+        if let Some(refusal) = self.close_refusal(name) {
+            self.refuse_extended(refusal, head.frame_len, link);
+            return Ok(());
+        }
+        let undo = self.store.close(named, name);
+        self.queue.push_back(Pending::Close {
+            sender: Sender::Client,
+            undo: Some(Box::new(undo)),
+            is_last_of_question: false,
+        });
+        self.open_pipeline();
+        self.forward_front(head, link);
+        Ok(())
+    }
+
+    fn close_refusal(&self, name: &str) -> Option<Refusal> {
+        name.starts_with(RESERVED).then(|| {
+            Refusal::own(
+                "42602",
+                format_args!("names that begin with \"{RESERVED}\" are the gateway's own"),
+            )
+        })
+    }
+}
+
+fn no_statement(name: &str) -> Refusal {
+    let message = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!("prepared statement \"{name}\" does not exist")
+    };
+    Refusal::as_postgres("26000", message)
+}
+
+pub(super) fn no_portal(name: &str) -> Refusal {
+    Refusal::as_postgres("34000", format!("portal \"{name}\" does not exist"))
+}
+
+/// Whether two analyses of one text found the same. The mask scope may differ between them: what
+/// only it decides is left out then.
+fn means_the_same(then: &Analysed, now: &Analysed) -> bool {
+    let (old, new) = (&then.analysis, &now.analysis);
+    if std::sync::Arc::ptr_eq(old, new) {
+        return true;
+    }
+    if then.scope_version == now.scope_version {
+        return old.facts == new.facts && old.mask == new.mask;
+    }
+    old.facts.objects == new.facts.objects
+        && old.facts.functions == new.facts.functions
+        && old.facts.verbs == new.facts.verbs
+        && old.facts.effects == new.facts.effects
+}
+
+/// A bound value as an approver and the record see it. Long ones are named by digest, so that
+/// they are still bound exactly.
+fn parameter(value: Option<&[u8]>, is_binary: bool, type_oid: Option<u32>) -> Parameter {
+    let value = value.map(|bytes| {
+        let is_long = bytes.len() > limits::EVENT_TEXT_BYTES_MAX;
+        match std::str::from_utf8(bytes) {
+            _ if is_long => {
+                format!("sha256:{} ({} bytes)", digest([hex(bytes).as_str()]), bytes.len())
+            }
+            Ok(text) if !is_binary => text.to_owned(),
+            Ok(_) | Err(_) => format!("\\x{}", hex(bytes)),
+        }
+    });
+    Parameter {
+        value,
+        format: if is_binary { "binary" } else { "text" }.to_owned(),
+        type_name: type_oid.filter(|oid| *oid != 0).map(|oid| oid.to_string()),
+    }
+}

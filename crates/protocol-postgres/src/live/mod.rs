@@ -1,0 +1,297 @@
+//! A session after login: statements are decided, answers are matched, rows are masked.
+//!
+//! [`client`] reads what the client sends, [`task`] and [`decide`] carry one message through
+//! analysis and decision, [`pending`] holds what the target has to answer, [`target`] reads the
+//! answers. It must not know how a connection came to be.
+
+mod client;
+mod copy;
+mod decide;
+mod extended;
+mod messages;
+mod names;
+mod pending;
+mod questions;
+mod refuse;
+mod results;
+mod rowlog;
+mod rows;
+mod scope;
+mod store;
+mod target;
+mod task;
+mod texts;
+mod transaction;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corral_gate::machine::Wants;
+use corral_gate::{Admission, Harmless, Input, Output};
+use corral_model::event::{CloseReason, EventBody};
+use corral_model::limits;
+
+use self::copy::CopyIn;
+use self::names::Keeper;
+use self::pending::{Pending, Running};
+use self::rows::Origins;
+use self::scope::Scope;
+use self::store::Store;
+use self::task::{Step, Task, What};
+use self::texts::Texts;
+use self::transaction::Transaction;
+use crate::codec::answers::Field;
+use crate::codec::target::{cancel_request, put_terminate};
+use crate::deny::sqlstate;
+use crate::link::{Ending, Link};
+use crate::shared::Shared;
+use crate::target_login::TargetFacts;
+
+/// What is known about results: the layout of the one at the front of the queue, and where masked
+/// columns live.
+#[derive(Debug, Default)]
+struct Layouts {
+    current: Option<Vec<Field>>,
+    origins: Option<Origins>,
+    /// Versions of names and scope for which `origins` holds.
+    origins_of: (u64, u64),
+}
+
+/// A session that is logged in at its target.
+#[derive(Debug)]
+pub(crate) struct Live {
+    admission: Box<Admission>,
+    minor: u16,
+    facts: TargetFacts,
+    is_open: bool,
+    queue: VecDeque<Pending>,
+    step: Step,
+    /// An error in a pipeline: the client's messages are skipped up to its Sync.
+    is_skipping: bool,
+    /// A Flush was sent because the queue is full.
+    has_flushed: bool,
+    is_client_gone: bool,
+    copy: CopyIn,
+    store: Store,
+    texts: Texts,
+    keeper: Keeper,
+    scope: Arc<Scope>,
+    transaction: Transaction,
+    layouts: Layouts,
+    seq: u64,
+}
+
+impl Live {
+    /// Starts a session: the names are asked for before the client hears that it is ready.
+    pub(crate) fn open(
+        admission: Box<Admission>,
+        minor: u16,
+        facts: TargetFacts,
+        shared: &Shared,
+        link: &mut Link,
+    ) -> Result<Self, Ending> {
+        let shared = shared.target(&admission, link.now);
+        let scope = Scope::new(admission.classified.clone(), admission.masked.clone(), 1);
+        let mut live = Self {
+            admission,
+            minor,
+            facts,
+            is_open: false,
+            queue: VecDeque::new(),
+            step: Step::Ready,
+            is_skipping: false,
+            has_flushed: false,
+            is_client_gone: false,
+            copy: CopyIn::default(),
+            store: Store::default(),
+            texts: Texts::default(),
+            keeper: Keeper::new(shared),
+            scope: Arc::new(scope),
+            transaction: Transaction::new(),
+            layouts: Layouts::default(),
+            seq: 0,
+        };
+        let task = Task::new(What::Open, Arc::from(""), 0);
+        live.resolve(Box::new(task), link)?;
+        Ok(live)
+    }
+
+    /// One input after login. An error ends the session.
+    pub(crate) fn handle(&mut self, input: Input, link: &mut Link) -> Result<(), Ending> {
+        match input {
+            Input::ClientReadable | Input::TargetReadable => {}
+            Input::ClientClosed => self.is_client_gone = true,
+            Input::TargetClosed => {
+                self.pump_target(link)?;
+                return Err(Ending::with(
+                    CloseReason::Target,
+                    "08006",
+                    "the target closed its connection",
+                ));
+            }
+            Input::Worked(done) => self.worked(done, link)?,
+            Input::Checked(denial) => self.checked(denial, link),
+            Input::Decided(decision) => self.decided(decision, link)?,
+            Input::CancelAsked => self.cancel_asked(link),
+            Input::MaskChanged(masked) => self.mask_changed(masked),
+            Input::DeadlinePassed => self.repeat_notice(link),
+            Input::End { reason, denial } => {
+                return Err(Ending {
+                    reason,
+                    code: Some(sqlstate(denial.kind)),
+                    text: denial.sentence(),
+                });
+            }
+            Input::ClientTlsStarted
+            | Input::Admitted(_)
+            | Input::Refused(_)
+            | Input::TargetConnected
+            | Input::TargetTlsStarted { .. } => {}
+        }
+        self.pump_target(link)?;
+        self.pump_client(link)?;
+        // A refusal that needed no target, or a question's end, may have made room.
+        self.end_if_gone()
+    }
+
+    /// A client that will send no more, and has nothing left to be read, ends its session: what
+    /// still runs would be answered to nobody.
+    fn end_if_gone(&self) -> Result<(), Ending> {
+        let is_waiting = match self.step {
+            Step::Ready | Step::Held(_) => false,
+            Step::ExpectNames(_)
+            | Step::ExpectWork(_)
+            | Step::ExpectCheck(_)
+            | Step::ExpectDecision(_) => true,
+        };
+        if self.is_client_gone && !is_waiting {
+            return Err(Ending::quiet(CloseReason::Client));
+        }
+        Ok(())
+    }
+
+    fn mask_changed(&mut self, masked: Arc<[corral_model::resource::ColumnName]>) {
+        if *masked == *self.scope.mask.masked {
+            return;
+        }
+        let classified = self.scope.mask.classified.clone();
+        self.scope = Arc::new(Scope::new(classified, masked, self.scope.version + 1));
+    }
+
+    /// What is left to do when the session ends, for whatever reason.
+    pub(crate) fn close(&mut self, ending: &Ending, link: &mut Link) {
+        if let Step::Held(hold) = std::mem::replace(&mut self.step, Step::Ready) {
+            link.ask(Output::Withdraw(hold.seq));
+        }
+        let code = ending.code.unwrap_or("08006");
+        let queue = std::mem::take(&mut self.queue);
+        let is_busy = !queue.is_empty();
+        for pending in queue {
+            if let Pending::Execute { running, .. } = pending {
+                finish(&running, code, link);
+            } else if let Pending::Query { running: Some(running), .. } = pending {
+                finish(&running, code, link);
+            }
+        }
+        for running in self.store.drain_unfinished() {
+            finish(&running, "00000", link);
+        }
+        let is_ours = !matches!(ending.reason, CloseReason::Client | CloseReason::Target);
+        if is_busy && is_ours {
+            self.cancel_target(link);
+        }
+        link.tell_target(Harmless::Control, put_terminate);
+    }
+
+    fn cancel_target(&self, link: &mut Link) {
+        if let Some((process, key)) = &self.facts.key {
+            link.ask(Output::CancelTarget(cancel_request(*process, key)));
+        }
+    }
+
+    pub(crate) fn wants(&self, link: &Link) -> Wants {
+        let client = match self.step {
+            Step::Ready => {
+                self.queue.len() < limits::PIPELINE_DEPTH_MAX
+                    && link.buffers.target_out.len() < limits::WRITE_BUFFER_BYTES_HIGH
+                    && (!self.copy.is_awaited || self.has_little_unread(link))
+            }
+            // So that a lost client is seen.
+            Step::Held(_) => self.has_little_unread(link),
+            Step::ExpectNames(_)
+            | Step::ExpectWork(_)
+            | Step::ExpectCheck(_)
+            | Step::ExpectDecision(_) => false,
+        };
+        Wants {
+            client: client && !self.is_client_gone,
+            target: link.buffers.client_out.len() < limits::WRITE_BUFFER_BYTES_HIGH,
+        }
+    }
+
+    /// Whether what waits behind the message in work is little enough to read on.
+    fn has_little_unread(&self, link: &Link) -> bool {
+        let frame_len = match &self.step {
+            Step::Held(hold) => hold.task.frame_len,
+            Step::Ready
+            | Step::ExpectNames(_)
+            | Step::ExpectWork(_)
+            | Step::ExpectCheck(_)
+            | Step::ExpectDecision(_) => 0,
+        };
+        link.buffers.client_in.len() < frame_len + limits::WRITE_BUFFER_BYTES_HIGH
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        match &self.step {
+            Step::Held(hold) => Some(hold.next_notice),
+            Step::Ready
+            | Step::ExpectNames(_)
+            | Step::ExpectWork(_)
+            | Step::ExpectCheck(_)
+            | Step::ExpectDecision(_) => None,
+        }
+    }
+
+    /// Whether the message in work would be skipped by the target.
+    fn is_task_skipped(&self) -> bool {
+        self.is_skipping
+    }
+}
+
+/// Records how a statement ended.
+fn finish(running: &Running, code: &str, link: &mut Link) {
+    let duration: Duration = link.now.saturating_duration_since(running.started);
+    if running.masked_rows > 0 {
+        let columns = running.analysis.mask.iter().flat_map(|mask| &mask.masked);
+        let columns = columns
+            .map(|column| {
+                let name = &column.name;
+                format!("{}.{}.{}", name.schema, name.table, name.column)
+            })
+            .collect();
+        link.ask(Output::Record(Box::new(EventBody::RowsMasked {
+            seq_in_session: running.permit.seq(),
+            columns,
+            rows: running.masked_rows,
+        })));
+    }
+    link.ask(Output::Record(Box::new(EventBody::StatementCompleted {
+        decision: running.permit.decision_id().to_owned(),
+        seq_in_session: running.permit.seq(),
+        code: code.to_owned(),
+        tag: running.tag.clone(),
+        rows: running.rows,
+        bytes: running.bytes,
+        duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+    })));
+}
+
+/// Records what is left of a statement's rows, and how it ended.
+fn finish_with_rows(running: &mut Running, code: &str, link: &mut Link) {
+    if let Some(event) = running.log.as_mut().and_then(|log| log.take()) {
+        link.ask(Output::Record(Box::new(event)));
+    }
+    finish(running, code, link);
+}

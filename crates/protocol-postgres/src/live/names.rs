@@ -1,0 +1,326 @@
+//! What names mean in this session: which catalogue it uses, and when it has to ask again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use corral_model::limits;
+
+use crate::analysis::catalogue::{CatalogueError, Row};
+use crate::analysis::{Catalogue, Names, SessionChange, SessionNames};
+use crate::digest::digest;
+use crate::shared::{Claim, SharedTarget};
+
+use super::pending::Question;
+
+/// What has to be asked of the target before names can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Nothing,
+    Probe,
+    /// The catalogue, too.
+    Catalogue,
+}
+
+/// Rows of the gateway's questions.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// None: the catalogue was not asked for.
+    pub(crate) catalogue: Option<Vec<Row>>,
+    pub(crate) probe: Vec<Row>,
+    bytes: usize,
+    /// Whether and as which generation the catalogue may be shared.
+    pub(crate) share_as: Option<u64>,
+    pub(crate) has_failed: bool,
+}
+
+impl Rows {
+    /// What the rows mean. Takes long for a large catalogue.
+    pub(crate) fn read(self) -> Result<ReadNames, CatalogueError> {
+        if self.has_failed {
+            return Err(CatalogueError::Incomplete("its rows"));
+        }
+        let catalogue = match &self.catalogue {
+            Some(rows) => Some(Catalogue::from_rows(rows)?),
+            None => None,
+        };
+        let session = SessionNames::from_rows(&self.probe)?;
+        Ok(ReadNames { catalogue, session, share_as: self.share_as })
+    }
+}
+
+/// What was read.
+pub(crate) struct ReadNames {
+    catalogue: Option<Catalogue>,
+    session: SessionNames,
+    share_as: Option<u64>,
+}
+
+/// The names of one session.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) shared: Arc<SharedTarget>,
+    names: Option<Arc<Names>>,
+    /// Grows when they mean something else.
+    version: u64,
+    digest: Arc<str>,
+    generation: u64,
+    /// The catalogue holds what this session's transaction changed.
+    is_private: bool,
+    is_probe_dirty: bool,
+    is_catalogue_dirty: bool,
+    /// Since the transaction began, up to the Sync of this number.
+    changed: SessionChange,
+    change_epoch: u64,
+    /// Of the questions that are on their way.
+    pub(crate) rows: Rows,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<SharedTarget>) -> Self {
+        Self {
+            shared,
+            names: None,
+            version: 0,
+            digest: Arc::from(""),
+            generation: 0,
+            is_private: false,
+            is_probe_dirty: true,
+            is_catalogue_dirty: false,
+            changed: SessionChange::default(),
+            change_epoch: 0,
+            rows: Rows::default(),
+        }
+    }
+
+    pub(crate) fn names(&self) -> Option<&Arc<Names>> {
+        self.names.as_ref()
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn digest(&self) -> &Arc<str> {
+        &self.digest
+    }
+
+    /// What to ask now. `is_idle`: outside any transaction, so that what is read may be shared.
+    pub(crate) fn need(&mut self, is_idle: bool, now: Instant) -> Need {
+        self.rows.share_as = None;
+        let has_own_changes = self.changed.catalogue;
+        if self.is_catalogue_dirty && has_own_changes {
+            return Need::Catalogue;
+        }
+        if self.is_private && !self.is_catalogue_dirty {
+            return if self.is_probe_dirty { Need::Probe } else { Need::Nothing };
+        }
+        if self.is_catalogue_dirty || !self.shared.is_current(self.generation, now) {
+            match self.shared.claim(now) {
+                Claim::Have(catalogue, generation) => self.adopt(&catalogue, generation),
+                Claim::Read(generation) => {
+                    self.rows.share_as = is_idle.then_some(generation);
+                    return Need::Catalogue;
+                }
+            }
+        }
+        if self.names.is_none() || self.is_probe_dirty { Need::Probe } else { Need::Nothing }
+    }
+
+    fn adopt(&mut self, catalogue: &Arc<Catalogue>, generation: u64) {
+        self.generation = generation;
+        self.is_private = false;
+        self.is_catalogue_dirty = false;
+        match &self.names {
+            Some(names) if Arc::ptr_eq(&names.catalogue, catalogue) => {}
+            Some(names) => {
+                let names = Names { catalogue: catalogue.clone(), session: names.session.clone() };
+                self.set(names);
+            }
+            None => {}
+        }
+    }
+
+    fn set(&mut self, names: Names) {
+        let digest = digest([names.catalogue.version(), names.session.version()]);
+        if digest != self.digest || self.names.is_none() {
+            self.version += 1;
+            self.digest = digest;
+        }
+        self.names = Some(Arc::new(names));
+    }
+
+    /// The questions are being sent.
+    pub(crate) fn asking(&mut self, need: Need) {
+        let share_as = self.rows.share_as;
+        self.rows = Rows::default();
+        if need == Need::Catalogue {
+            self.rows.catalogue = Some(Vec::new());
+            self.rows.share_as = share_as;
+            self.is_catalogue_dirty = false;
+        }
+        self.is_probe_dirty = false;
+    }
+
+    /// One row of an answer.
+    pub(crate) fn add_row(&mut self, question: Question, row: Row, frame_len: usize) {
+        self.rows.bytes += frame_len;
+        if self.rows.bytes > limits::CATALOGUE_BYTES_MAX {
+            self.rows.has_failed = true;
+            return;
+        }
+        match (question, &mut self.rows.catalogue) {
+            (Question::Catalogue, Some(rows)) => rows.push(row),
+            (Question::Catalogue, None) => {}
+            (Question::Probe, _) => self.rows.probe.push(row),
+        }
+    }
+
+    /// The target did not answer, or not with what names can be told from.
+    pub(crate) fn failed(&mut self) {
+        self.is_probe_dirty = true;
+        if self.rows.catalogue.is_some() {
+            self.is_catalogue_dirty = true;
+        }
+        self.rows = Rows::default();
+    }
+
+    /// Takes over what was read.
+    pub(crate) fn learn(&mut self, read: ReadNames, now: Instant) -> Result<(), CatalogueError> {
+        let catalogue = match (read.catalogue, read.share_as) {
+            (Some(catalogue), Some(generation)) => {
+                let (catalogue, generation) = self.shared.publish(catalogue, generation, now);
+                self.generation = generation;
+                self.is_private = false;
+                catalogue
+            }
+            (Some(catalogue), None) => {
+                self.is_private = true;
+                Arc::new(catalogue)
+            }
+            (None, _) => match (&self.names, self.shared.claim(now)) {
+                (Some(names), _) => names.catalogue.clone(),
+                (None, Claim::Have(catalogue, generation)) => {
+                    self.generation = generation;
+                    catalogue
+                }
+                (None, Claim::Read(_)) => {
+                    self.is_probe_dirty = true;
+                    return Err(CatalogueError::Incomplete("the catalogue"));
+                }
+            },
+        };
+        self.set(Names { catalogue, session: read.session });
+        Ok(())
+    }
+
+    /// Everything is to be asked again before the next statement.
+    pub(crate) fn distrust(&mut self) {
+        self.is_probe_dirty = true;
+        self.is_catalogue_dirty = true;
+    }
+
+    /// A reported setting changed.
+    pub(crate) fn distrust_session(&mut self) {
+        self.is_probe_dirty = true;
+    }
+
+    /// A statement was sent that changes names, before the Sync of this number.
+    pub(crate) fn change(&mut self, change: SessionChange, epoch: u64) {
+        if !change.names && !change.catalogue {
+            return;
+        }
+        self.is_probe_dirty = true;
+        self.is_catalogue_dirty |= change.catalogue;
+        self.changed.names |= change.names;
+        self.changed.catalogue |= change.catalogue;
+        self.change_epoch = epoch;
+    }
+
+    /// Something was sent that may take back what the transaction changed.
+    pub(crate) fn transaction_may_end(&mut self) {
+        self.is_probe_dirty |= self.changed.names || self.changed.catalogue;
+        self.is_catalogue_dirty |= self.changed.catalogue;
+    }
+
+    /// The target said that it is outside any transaction, after the Sync of this number.
+    pub(crate) fn transaction_ended(&mut self, epoch: u64) {
+        if self.is_private {
+            self.is_catalogue_dirty = true;
+        }
+        if self.change_epoch > epoch || self.changed == SessionChange::default() {
+            return;
+        }
+        self.transaction_may_end();
+        if self.changed.catalogue {
+            self.shared.invalidate();
+        }
+        self.changed = SessionChange::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DDL: SessionChange = SessionChange { names: false, catalogue: true };
+    const PATH: SessionChange = SessionChange { names: true, catalogue: false };
+
+    fn keeper(now: Instant) -> Keeper {
+        let admission = corral_gate::Admission {
+            session: corral_model::ids::SessionId::new("s").expect("an id"),
+            target: corral_model::ids::TargetName::new("t").expect("a name"),
+            target_revision: 1,
+            username: "u".into(),
+            password: None,
+            database: None,
+            tls: corral_model::resource::TargetTlsMode::Disable,
+            classified: Arc::from([]),
+            masked: Arc::from([]),
+            record_rows: corral_model::resource::RecordRows::None,
+            cancel_secret: [0; 32],
+        };
+        Keeper::new(crate::shared::Shared::default().target(&admission, now))
+    }
+
+    fn learn(keeper: &mut Keeper, is_idle: bool, now: Instant) -> Need {
+        let need = keeper.need(is_idle, now);
+        keeper.asking(need);
+        let read = ReadNames {
+            catalogue: (need == Need::Catalogue).then(Catalogue::default),
+            session: SessionNames::default(),
+            share_as: keeper.rows.share_as,
+        };
+        keeper.learn(read, now).expect("names");
+        need
+    }
+
+    #[test]
+    fn names_are_asked_for_again_after_what_changes_them() {
+        let now = Instant::now();
+        let mut keeper = keeper(now);
+        assert_eq!(learn(&mut keeper, true, now), Need::Catalogue);
+        assert_eq!(keeper.need(true, now), Need::Nothing);
+
+        keeper.change(PATH, 2);
+        assert_eq!(learn(&mut keeper, false, now), Need::Probe);
+        assert_eq!(keeper.need(false, now), Need::Nothing);
+        keeper.transaction_ended(2);
+        assert_eq!(learn(&mut keeper, true, now), Need::Probe);
+
+        keeper.change(DDL, 3);
+        assert_eq!(learn(&mut keeper, false, now), Need::Catalogue);
+        assert_eq!(keeper.need(false, now), Need::Nothing);
+        keeper.transaction_ended(3);
+        assert_eq!(learn(&mut keeper, true, now), Need::Catalogue);
+        assert_eq!(keeper.need(true, now), Need::Nothing);
+    }
+
+    #[test]
+    fn an_old_catalogue_is_read_again() {
+        let now = Instant::now();
+        let mut keeper = keeper(now);
+        learn(&mut keeper, true, now);
+        let later = now + limits::CATALOGUE_AGE_MAX * 2;
+        assert_eq!(keeper.need(true, later), Need::Catalogue);
+    }
+}

@@ -1,0 +1,145 @@
+//! What was sent to the target and is not answered: one entry for each message with an answer, in
+//! order. Answers are matched against the front; nothing else tells whom they are for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use corral_gate::Permit;
+
+use super::rowlog::RowLog;
+use super::rows::RowPlan;
+use super::scope::Scope;
+use super::store::Undo;
+use crate::analysis::Analysis;
+use crate::deny::Refusal;
+
+/// On whose behalf a message was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Client,
+    /// The gateway, within the client's conversation: the client sees no answer, but errors.
+    Gateway,
+    /// The gateway's questions about names.
+    Question,
+}
+
+/// Which of the gateway's questions an Execute is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    Catalogue,
+    Probe,
+}
+
+/// A permitted statement that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) permit: Permit,
+    pub(crate) analysis: Arc<Analysis>,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) started: Instant,
+    pub(crate) rows: u64,
+    pub(crate) masked_rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) tag: Option<String>,
+    /// None until the result's first row.
+    pub(crate) plan: Option<RowPlan>,
+    pub(crate) log: Option<Box<RowLog>>,
+}
+
+/// One message that the target has to answer.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    Parse {
+        sender: Sender,
+        undo: Option<Box<Undo>>,
+    },
+    /// A Parse that must fail, in a refused message's place.
+    Refused(Box<Refusal>),
+    Bind {
+        sender: Sender,
+        undo: Option<Box<Undo>>,
+    },
+    Close {
+        sender: Sender,
+        undo: Option<Box<Undo>>,
+        is_last_of_question: bool,
+    },
+    DescribeStatement,
+    DescribePortal {
+        sender: Sender,
+        portal: String,
+    },
+    Execute {
+        portal: String,
+        running: Box<Running>,
+    },
+    Ask(Question),
+    Sync {
+        sender: Sender,
+        epoch: u64,
+    },
+    Query {
+        running: Option<Box<Running>>,
+        stand_in: Option<Box<Refusal>>,
+        epoch: u64,
+    },
+}
+
+impl Pending {
+    pub(crate) fn is_sync(&self) -> bool {
+        matches!(self, Self::Sync { .. })
+    }
+
+    pub(crate) fn running(&self) -> Option<&Running> {
+        match self {
+            Self::Execute { running, .. } => Some(running),
+            Self::Query { running, .. } => running.as_deref(),
+            Self::Parse { .. }
+            | Self::Refused(_)
+            | Self::Bind { .. }
+            | Self::Close { .. }
+            | Self::DescribeStatement
+            | Self::DescribePortal { .. }
+            | Self::Ask(_)
+            | Self::Sync { .. } => None,
+        }
+    }
+
+    pub(crate) fn running_mut(&mut self) -> Option<&mut Running> {
+        match self {
+            Self::Execute { running, .. } => Some(running),
+            Self::Query { running, .. } => running.as_deref_mut(),
+            Self::Parse { .. }
+            | Self::Refused(_)
+            | Self::Bind { .. }
+            | Self::Close { .. }
+            | Self::DescribeStatement
+            | Self::DescribePortal { .. }
+            | Self::Ask(_)
+            | Self::Sync { .. } => None,
+        }
+    }
+
+    /// Whether it belongs to the gateway's questions about names.
+    pub(crate) fn is_question(&self) -> bool {
+        match self {
+            Self::Ask(_) => true,
+            Self::Parse { sender, .. }
+            | Self::Bind { sender, .. }
+            | Self::Close { sender, .. }
+            | Self::DescribePortal { sender, .. }
+            | Self::Sync { sender, .. } => *sender == Sender::Question,
+            Self::Refused(_)
+            | Self::DescribeStatement
+            | Self::Execute { .. }
+            | Self::Query { .. } => false,
+        }
+    }
+}
+
+/// Takes what an error makes the target skip: everything up to the next Sync, which stays.
+pub(crate) fn take_skipped(queue: &mut VecDeque<Pending>) -> Vec<Pending> {
+    let count = queue.iter().position(Pending::is_sync).unwrap_or(queue.len());
+    queue.drain(..count).collect()
+}

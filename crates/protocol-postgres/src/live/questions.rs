@@ -1,0 +1,107 @@
+//! The gateway's own questions to the target, in the client's conversation: what the catalogue
+//! holds, and what names mean in this session.
+
+use std::any::Any;
+
+use corral_gate::machine::Work;
+use corral_gate::{Harmless, Output};
+
+use super::Live;
+use super::decide::Done;
+use super::names::Need;
+use super::pending::{Pending, Question, Sender};
+use super::task::{Step, Task, What};
+use crate::analysis::catalogue::{LOAD_SQL, PROBE_SQL};
+use crate::codec::target::{put_flush, put_question, put_sync};
+use crate::deny::Refusal;
+use crate::link::{Ending, Link};
+use crate::target_login::unavailable;
+
+impl Live {
+    /// Asks, and lets the task wait for the answers.
+    pub(super) fn ask_names(&mut self, need: Need, task: Box<Task>, link: &mut Link) {
+        self.keeper.asking(need);
+        let is_in_pipeline = self.transaction.is_pipeline_open;
+        if need == Need::Catalogue {
+            self.send_question(Question::Catalogue, LOAD_SQL, link);
+        }
+        self.send_question(Question::Probe, PROBE_SQL, link);
+        if is_in_pipeline {
+            if let Some(Pending::Close { is_last_of_question, .. }) = self.queue.back_mut() {
+                *is_last_of_question = true;
+            }
+            link.tell_target(Harmless::Probe, put_flush);
+        } else {
+            link.tell_target(Harmless::Probe, put_sync);
+            let epoch = self.transaction.next_epoch();
+            self.queue.push_back(Pending::Sync { sender: Sender::Question, epoch });
+        }
+        self.step = Step::ExpectNames(task);
+    }
+
+    fn send_question(&mut self, question: Question, text: &str, link: &mut Link) {
+        let sender = Sender::Question;
+        let close = || Pending::Close { sender, undo: None, is_last_of_question: false };
+        link.tell_target(Harmless::Probe, |out| put_question(out, text));
+        self.queue.extend([
+            close(),
+            Pending::Parse { sender, undo: None },
+            Pending::Bind { sender, undo: None },
+            Pending::Ask(question),
+            close(),
+            close(),
+        ]);
+    }
+
+    /// The last answer has come.
+    pub(super) fn questions_answered(&mut self, link: &mut Link) -> Result<(), Ending> {
+        let task = match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::ExpectNames(task) => task,
+            other => {
+                self.step = other;
+                return Ok(());
+            }
+        };
+        if self.keeper.rows.has_failed {
+            self.keeper.failed();
+            return self.names_failed(&task, link);
+        }
+        let rows = std::mem::take(&mut self.keeper.rows);
+        if rows.catalogue.is_some() {
+            let work = Work(Box::new(move || {
+                let done: Box<dyn Any + Send> = Box::new(Done::Names(rows.read().map(Box::new)));
+                done
+            }));
+            link.ask(Output::Work(work));
+            self.step = Step::ExpectWork(task);
+            return Ok(());
+        }
+        let read = rows.read().map(Box::new);
+        self.names_read(task, read, link)
+    }
+
+    /// Names cannot be told: the statement that needed them is refused.
+    pub(super) fn names_failed(&mut self, task: &Task, link: &mut Link) -> Result<(), Ending> {
+        if matches!(task.what, What::Open) {
+            return Err(unavailable("its catalogue cannot be read"));
+        }
+        let refusal = if self.transaction.is_failed() {
+            failed_transaction()
+        } else {
+            Refusal::own(
+                "08006",
+                "what names mean at the target cannot be told: its catalogue cannot be read",
+            )
+        };
+        self.give_up(task, refusal, link);
+        Ok(())
+    }
+}
+
+/// As PostgreSQL says it.
+pub(super) fn failed_transaction() -> Refusal {
+    Refusal::as_postgres(
+        "25P02",
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}

@@ -1,0 +1,165 @@
+//! Prepared statements and portals, as the target has them.
+//!
+//! Entries are made when a message is sent, and unmade when the target skipped or refused it. A
+//! name that stands here and not at the target only leads to the target's own error; a name that
+//! stands at the target and not here is refused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use corral_model::limits;
+use corral_model::statement::Parameter;
+
+use super::pending::Running;
+use super::task::Analysed;
+use crate::codec::client::Named;
+
+/// A statement that was checked and prepared.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) text: Arc<str>,
+    /// As it was when the target resolved its names.
+    pub(crate) analysed: Analysed,
+    /// OIDs that the client gave.
+    pub(crate) types: Vec<u32>,
+}
+
+/// A statement with its values.
+#[derive(Debug)]
+pub(crate) struct Portal {
+    pub(crate) text: Arc<str>,
+    /// Under the names of the moment at which it was bound: the target keeps those.
+    pub(crate) analysed: Analysed,
+    pub(crate) parameters: Vec<Parameter>,
+    /// Executed with a row limit, and not at its end: goes on under the same permit.
+    pub(crate) suspended: Option<Box<Running>>,
+    /// Number of the last Sync or Query before it was bound.
+    pub(crate) epoch: u64,
+}
+
+/// How to take back what a message did here.
+#[derive(Debug)]
+pub(crate) enum Undo {
+    Statement(String, Option<Arc<Prepared>>),
+    Portal(String, Option<Box<Portal>>),
+}
+
+/// Both kinds of names.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    statements: HashMap<String, Arc<Prepared>>,
+    portals: HashMap<String, Box<Portal>>,
+}
+
+impl Store {
+    pub(crate) fn statement(&self, name: &str) -> Option<&Arc<Prepared>> {
+        self.statements.get(name)
+    }
+
+    pub(crate) fn portal(&self, name: &str) -> Option<&Portal> {
+        self.portals.get(name).map(AsRef::as_ref)
+    }
+
+    pub(crate) fn portal_mut(&mut self, name: &str) -> Option<&mut Portal> {
+        self.portals.get_mut(name).map(AsMut::as_mut)
+    }
+
+    /// Whether another name may be added.
+    pub(crate) fn has_room(&self, named: Named, name: &str) -> bool {
+        match named {
+            Named::Statement => {
+                self.statements.len() < limits::PREPARED_PER_SESSION_MAX
+                    || self.statements.contains_key(name)
+            }
+            Named::Portal => {
+                self.portals.len() < limits::PREPARED_PER_SESSION_MAX
+                    || self.portals.contains_key(name)
+            }
+        }
+    }
+
+    pub(crate) fn prepare(&mut self, name: String, prepared: Prepared) -> Undo {
+        let old = self.statements.insert(name.clone(), Arc::new(prepared));
+        Undo::Statement(name, old)
+    }
+
+    pub(crate) fn bind(&mut self, name: String, portal: Portal) -> Undo {
+        let old = self.portals.insert(name.clone(), Box::new(portal));
+        Undo::Portal(name, old)
+    }
+
+    /// The client closes a name. Closing a statement closes its portals at the target, which
+    /// then answers for itself.
+    pub(crate) fn close(&mut self, named: Named, name: &str) -> Undo {
+        match named {
+            Named::Statement => Undo::Statement(name.to_owned(), self.statements.remove(name)),
+            Named::Portal => Undo::Portal(name.to_owned(), self.portals.remove(name)),
+        }
+    }
+
+    /// The target skipped or refused the message.
+    pub(crate) fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Statement(name, Some(old)) => {
+                self.statements.insert(name, old);
+            }
+            Undo::Statement(name, None) => {
+                self.statements.remove(&name);
+            }
+            Undo::Portal(name, Some(old)) => {
+                self.portals.insert(name, old);
+            }
+            Undo::Portal(name, None) => {
+                self.portals.remove(&name);
+            }
+        }
+    }
+
+    /// SQL made, or will make, this name anew. Gives a portal that was not at its end.
+    pub(crate) fn forget(&mut self, named: Named, name: Option<&str>) -> Vec<Running> {
+        match (named, name) {
+            (Named::Statement, Some(name)) => {
+                self.statements.remove(name);
+                Vec::new()
+            }
+            (Named::Statement, None) => {
+                self.statements.clear();
+                Vec::new()
+            }
+            (Named::Portal, Some(name)) => self
+                .portals
+                .remove(name)
+                .and_then(|portal| portal.suspended)
+                .map(|run| *run)
+                .into_iter()
+                .collect(),
+            (Named::Portal, None) => self
+                .portals
+                .drain()
+                .filter_map(|(_, portal)| portal.suspended)
+                .map(|run| *run)
+                .collect(),
+        }
+    }
+
+    /// A transaction ended: portals bound before the Sync of this number are gone.
+    pub(crate) fn end_transaction(&mut self, epoch: u64) -> Vec<Running> {
+        if self.portals.is_empty() {
+            return Vec::new();
+        }
+        let mut unfinished: Vec<Running> = Vec::new();
+        self.portals.retain(|_, portal| {
+            let stays = portal.epoch >= epoch;
+            if !stays {
+                unfinished.extend(portal.suspended.take().map(|run| *run));
+            }
+            stays
+        });
+        unfinished
+    }
+
+    /// What was not at its end when the session ends.
+    pub(crate) fn drain_unfinished(&mut self) -> Vec<Running> {
+        self.forget(Named::Portal, None)
+    }
+}

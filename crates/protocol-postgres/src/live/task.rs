@@ -1,0 +1,114 @@
+//! One message of the client on its way to being permitted.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use corral_gate::Permit;
+use corral_model::ids::StatementSeq;
+use corral_model::statement::Facts;
+use corral_model::statement::Parameter;
+
+use super::scope::Scope;
+use crate::analysis::{Analysis, Names};
+
+/// What a text does, and under which names and masks that was told.
+#[derive(Debug, Clone)]
+pub(crate) struct Analysed {
+    pub(crate) analysis: Arc<Analysis>,
+    pub(crate) names: Option<Arc<Names>>,
+    /// What an approval binds; empty for texts that need no names.
+    pub(crate) state_digest: Arc<str>,
+    pub(crate) names_version: u64,
+    pub(crate) scope_version: u64,
+}
+
+/// Which message it is. The message itself stays at the front of the client's buffer.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// No message: the session opens, and only names are wanted.
+    Open,
+    Query,
+    Parse {
+        name: String,
+        types: Vec<u32>,
+    },
+    Bind {
+        portal: String,
+        statement: String,
+        parameters: Vec<Parameter>,
+    },
+    Execute {
+        portal: String,
+    },
+}
+
+/// A permit of a person's, with what it was given for.
+#[derive(Debug)]
+pub(crate) struct Approved {
+    pub(crate) permit: Permit,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) state_digest: Arc<str>,
+}
+
+/// The message at the front of the client's buffer.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) what: What,
+    pub(crate) text: Arc<str>,
+    pub(crate) frame_len: usize,
+    /// Told without names.
+    pub(crate) needs_names: Option<bool>,
+    pub(crate) analysed: Option<Analysed>,
+    /// Under which it is being analysed.
+    pub(crate) scope: Option<Arc<Scope>>,
+    /// Of its decision.
+    pub(crate) seq: StatementSeq,
+    /// It waited for people: everything is looked at again before it runs.
+    pub(crate) was_held: bool,
+    pub(crate) approved: Option<Box<Approved>>,
+}
+
+impl Task {
+    pub(crate) fn new(what: What, text: Arc<str>, frame_len: usize) -> Self {
+        Self {
+            what,
+            text,
+            frame_len,
+            needs_names: None,
+            analysed: None,
+            scope: None,
+            seq: StatementSeq(0),
+            was_held: false,
+            approved: None,
+        }
+    }
+
+    /// Whether an error in an open pipeline makes the target skip it.
+    pub(crate) fn is_message(&self) -> bool {
+        !matches!(self.what, What::Open)
+    }
+}
+
+/// What the client's side waits for.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The next message may be looked at.
+    Ready,
+    /// The gateway's questions about names are on their way.
+    ExpectNames(Box<Task>),
+    /// An analysis thread works.
+    ExpectWork(Box<Task>),
+    ExpectCheck(Box<Task>),
+    ExpectDecision(Box<Task>),
+    /// People decide.
+    Held(Box<Hold>),
+}
+
+/// A statement that waits for people.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) task: Box<Task>,
+    pub(crate) seq: StatementSeq,
+    pub(crate) notice: String,
+    pub(crate) next_notice: Instant,
+}

@@ -1,0 +1,234 @@
+//! What all sessions of one target share: its catalogue, and analyses under shared names.
+//!
+//! Sessions look at two atomics for each statement; the locks are taken only when something has to
+//! be read again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use corral_gate::Admission;
+use corral_model::ids::TargetName;
+use corral_model::limits;
+
+use crate::analysis::{Analysis, Catalogue};
+
+/// All targets.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    targets: Mutex<HashMap<Key, Arc<SharedTarget>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    target: TargetName,
+    revision: u64,
+    username: String,
+    database: Option<String>,
+}
+
+impl Shared {
+    /// What is shared with other sessions of the same target, account and database.
+    pub(crate) fn target(&self, admission: &Admission, now: Instant) -> Arc<SharedTarget> {
+        let key = Key {
+            target: admission.target.clone(),
+            revision: admission.target_revision,
+            username: admission.username.clone(),
+            database: admission.database.clone(),
+        };
+        let mut targets = lock(&self.targets);
+        if let Some(found) = targets.get(&key) {
+            return found.clone();
+        }
+        targets.retain(|known, _| known.target != key.target || known.revision >= key.revision);
+        if targets.len() >= limits::SHARED_TARGETS_MAX {
+            targets.retain(|_, shared| Arc::strong_count(shared) > 1);
+        }
+        let shared = Arc::new(SharedTarget::new(now));
+        if targets.len() < limits::SHARED_TARGETS_MAX {
+            targets.insert(key, shared.clone());
+        }
+        shared
+    }
+}
+
+/// One target's catalogue, with its age, and analyses under it.
+#[derive(Debug)]
+pub(crate) struct SharedTarget {
+    born: Instant,
+    /// Grows when sessions have to take the catalogue anew.
+    generation: AtomicU64,
+    /// Milliseconds after `born`; [`NEVER`] when there is no valid catalogue.
+    read_at_ms: AtomicU64,
+    state: Mutex<State>,
+    analyses: Mutex<HashMap<AnalysisKey, Arc<Analysis>>>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+#[derive(Debug, Default)]
+struct State {
+    catalogue: Option<Arc<Catalogue>>,
+    is_valid: bool,
+    /// A session is reading it.
+    claimed_at: Option<Instant>,
+}
+
+/// What an analysis depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct AnalysisKey {
+    pub(crate) text: Arc<str>,
+    /// Empty for texts that need no names.
+    pub(crate) names: Arc<str>,
+    pub(crate) scope: Arc<str>,
+}
+
+/// What a session that needs the catalogue is to do.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    Have(Arc<Catalogue>, u64),
+    /// Read it and publish it with this number.
+    Read(u64),
+}
+
+impl SharedTarget {
+    fn new(now: Instant) -> Self {
+        Self {
+            born: now,
+            generation: AtomicU64::new(1),
+            read_at_ms: AtomicU64::new(NEVER),
+            state: Mutex::default(),
+            analyses: Mutex::default(),
+        }
+    }
+
+    /// Whether the catalogue of this generation may still be relied on.
+    pub(crate) fn is_current(&self, generation: u64, now: Instant) -> bool {
+        self.generation.load(Ordering::Acquire) == generation
+            && self.age(now).is_some_and(|age| age <= limits::CATALOGUE_AGE_MAX)
+    }
+
+    fn age(&self, now: Instant) -> Option<Duration> {
+        let read_at_ms = self.read_at_ms.load(Ordering::Acquire);
+        if read_at_ms == NEVER {
+            return None;
+        }
+        let read_at = self.born + Duration::from_millis(read_at_ms);
+        Some(now.saturating_duration_since(read_at))
+    }
+
+    /// The catalogue, or the task to read it. While one session reads, the others go on with the
+    /// old one for as long again.
+    pub(crate) fn claim(&self, now: Instant) -> Claim {
+        let mut state = lock(&self.state);
+        let generation = self.generation.load(Ordering::Acquire);
+        let is_read_elsewhere = state
+            .claimed_at
+            .is_some_and(|at| now.saturating_duration_since(at) <= limits::CATALOGUE_AGE_MAX);
+        let age_max = if is_read_elsewhere {
+            2 * limits::CATALOGUE_AGE_MAX
+        } else {
+            limits::CATALOGUE_AGE_MAX
+        };
+        let is_young = self.age(now).is_some_and(|age| age <= age_max);
+        match &state.catalogue {
+            Some(catalogue) if state.is_valid && is_young => {
+                Claim::Have(catalogue.clone(), generation)
+            }
+            _ => {
+                state.claimed_at = Some(now);
+                Claim::Read(generation)
+            }
+        }
+    }
+
+    /// Shares a catalogue that was read outside any transaction, unless something changed since
+    /// `generation`. Gives the catalogue to use, and its generation.
+    pub(crate) fn publish(
+        &self,
+        catalogue: Catalogue,
+        generation: u64,
+        now: Instant,
+    ) -> (Arc<Catalogue>, u64) {
+        let mut state = lock(&self.state);
+        state.claimed_at = None;
+        let shared_generation = self.generation.load(Ordering::Acquire);
+        if shared_generation != generation {
+            return (Arc::new(catalogue), generation);
+        }
+        let is_same =
+            state.catalogue.as_ref().is_some_and(|old| old.version() == catalogue.version());
+        let generation = if is_same && state.is_valid {
+            generation
+        } else {
+            self.generation.fetch_add(1, Ordering::AcqRel) + 1
+        };
+        let catalogue = match state.catalogue.take() {
+            Some(old) if is_same => old,
+            _ => Arc::new(catalogue),
+        };
+        state.catalogue = Some(catalogue.clone());
+        state.is_valid = true;
+        let age = now.saturating_duration_since(self.born);
+        self.read_at_ms
+            .store(u64::try_from(age.as_millis()).unwrap_or(NEVER - 1), Ordering::Release);
+        (catalogue, generation)
+    }
+
+    /// Objects changed: every session reads again before its next statement.
+    pub(crate) fn invalidate(&self) {
+        let mut state = lock(&self.state);
+        state.is_valid = false;
+        state.claimed_at = None;
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.read_at_ms.store(NEVER, Ordering::Release);
+    }
+
+    pub(crate) fn analysis(&self, key: &AnalysisKey) -> Option<Arc<Analysis>> {
+        lock(&self.analyses).get(key).cloned()
+    }
+
+    pub(crate) fn keep_analysis(&self, key: AnalysisKey, analysis: Arc<Analysis>) {
+        let mut analyses = lock(&self.analyses);
+        if analyses.len() >= limits::ANALYSIS_CACHE_LEN_MAX {
+            analyses.clear();
+        }
+        analyses.insert(key, analysis);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalogue_is_read_by_one_session_and_used_by_all() {
+        let now = Instant::now();
+        let shared = SharedTarget::new(now);
+        let Claim::Read(generation) = shared.claim(now) else { panic!("nothing was read yet") };
+        let (_, generation) = shared.publish(Catalogue::default(), generation, now);
+        assert!(shared.is_current(generation, now));
+        assert!(matches!(shared.claim(now), Claim::Have(_, found) if found == generation));
+
+        let later = now + limits::CATALOGUE_AGE_MAX + Duration::from_millis(1);
+        assert!(!shared.is_current(generation, later));
+        assert!(matches!(shared.claim(later), Claim::Read(_)));
+        assert!(matches!(shared.claim(later), Claim::Have(_, _)));
+    }
+
+    #[test]
+    fn a_catalogue_that_was_read_before_a_change_is_not_shared() {
+        let now = Instant::now();
+        let shared = SharedTarget::new(now);
+        let Claim::Read(generation) = shared.claim(now) else { panic!("nothing was read yet") };
+        shared.invalidate();
+        let (_, kept) = shared.publish(Catalogue::default(), generation, now);
+        assert!(!shared.is_current(kept, now));
+        assert!(matches!(shared.claim(now), Claim::Read(_)));
+    }
+}
