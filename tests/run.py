@@ -14,6 +14,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
+BANNED_CRATES = ("ring", "openssl-sys", "native-tls")
 PYTEST_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
 
 
@@ -84,6 +85,19 @@ def run_step(total, name, command, count=None):
     return code == 0
 
 
+def check_bans(total):
+    """One TLS library, one crypto library: nothing that is built may bring another."""
+    for banned in BANNED_CRATES:
+        words = ["cargo", "tree", "--workspace", "-e", "normal,build", "-i", banned]
+        result = subprocess.run(words, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
+                                text=True)
+        is_absent = not result.stdout.strip()
+        print(f"=== {banned} is {'built by nothing' if is_absent else 'built:'}")
+        if not is_absent:
+            print(result.stdout)
+        total.add(f"ban of {banned}", int(is_absent), 0, 0, is_absent)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--long", action="store_true", help="the long tests too")
@@ -95,9 +109,13 @@ def main():
     if run_step(total, "build", ["cargo", "build", "--workspace", "--bins"]):
         clippy = ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]
         run_step(total, "clippy", clippy)
+        check_bans(total)
         run_step(total, "tidy", ["cargo", "xtask", "tidy"])
         test = ["cargo", "test", "--workspace", "--no-fail-fast"]
         run_step(total, "unit and crate tests", test, count_cargo)
+        os.environ["RUSTDOCFLAGS"] = "-D warnings"
+        document = ["cargo", "doc", "--workspace", "--no-deps", "--document-private-items"]
+        run_step(total, "documentation", document)
         end_to_end = [python, "-m", "pytest", "-q", "-rs", "tests/e2e"]
         if not options.long:
             end_to_end += ["-m", "not long"]

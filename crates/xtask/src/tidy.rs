@@ -3,6 +3,7 @@
 //! It reads sources as text that a small lexer has split into code, strings and comments; it
 //! does not understand types. What only a compiler can see is left to clippy.
 
+mod documents;
 mod edges;
 mod habits;
 mod protocol_names;
@@ -87,8 +88,13 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Report> {
         violations.extend(FILE_RULES.iter().flat_map(|rule| rule(file)));
     }
     violations.extend(protocol_names::exceptions_are_used(&files));
-    let rules = PACKAGE_RULES.len() + FILE_RULES.len() + 1;
-    Ok(Report { files: files.len(), rules, violations })
+    let documents = documents::read_all(root).context("reading the workspace's documents")?;
+    for document in &documents {
+        violations.extend(documents::links_lead_somewhere(root, document));
+        violations.extend(documents::architecture_stays_short(document));
+    }
+    let rules = PACKAGE_RULES.len() + FILE_RULES.len() + 3;
+    Ok(Report { files: files.len() + documents.len(), rules, violations })
 }
 
 #[cfg(test)]
