@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use corral_gate::policy::{Context, DecisionCache, Engine, SessionDecisions, Subject, TargetFacts};
 use corral_model::statement::Facts;
@@ -71,10 +71,10 @@ const CHANGES: [Change; 14] = [
     ("ip", |ask| ask.context.source_ip = "127.0.0.1".parse().ok()),
 ];
 
-fn engines() -> [Arc<Engine>; 2] {
+static ENGINES: LazyLock<[Arc<Engine>; 2]> = LazyLock::new(|| {
     let second = format!("{RULES}\n@id(\"version\") forbid (principal, action, resource);");
     [engine_of(1, RULES), engine_of(2, &second)]
-}
+});
 
 fn engine_for<'a>(engines: &'a [Arc<Engine>; 2], ask: &Ask) -> &'a Arc<Engine> {
     let [one, two] = engines;
@@ -95,16 +95,16 @@ fn shared(cache: &DecisionCache, engines: &[Arc<Engine>; 2], ask: &Ask) -> Strin
 
 #[test]
 fn every_part_of_the_key_changes_the_answer() {
-    let (engines, cache) = (engines(), DecisionCache::new());
-    assert_eq!(shared(&cache, &engines, &first()), "allow shop#1");
+    let (engines, cache) = (&*ENGINES, DecisionCache::new());
+    assert_eq!(shared(&cache, engines, &first()), "allow shop#1");
     for (name, change) in CHANGES {
         let mut ask = first();
         change(&mut ask);
-        let expect = uncached(&engines, &ask);
+        let expect = uncached(engines, &ask);
         assert!(expect.starts_with("deny") && expect.contains(name), "{name}: {expect}");
-        assert_eq!(shared(&cache, &engines, &ask), expect, "{name}");
-        assert_eq!(shared(&cache, &engines, &ask), expect, "{name}, kept");
-        assert_eq!(shared(&cache, &engines, &first()), "allow shop#1", "after {name}");
+        assert_eq!(shared(&cache, engines, &ask), expect, "{name}");
+        assert_eq!(shared(&cache, engines, &ask), expect, "{name}, kept");
+        assert_eq!(shared(&cache, engines, &first()), "allow shop#1", "after {name}");
     }
     assert_eq!(cache.len(), CHANGES.len() + 1);
 }
@@ -160,7 +160,7 @@ fn another_engine_or_subject_empties_what_a_session_kept() {
     let (one, two) = (engine_of(1, RULES), engine_of(2, "permit (principal, action, resource);"));
     let facts = Arc::new(statement(&[DELETE], &["public.a"]));
     let mut session = SessionDecisions::new(Arc::new(agent(&["r"])), Arc::new(orders()));
-    let mut ask = |session: &mut SessionDecisions, engine: &Arc<Engine>| {
+    let ask = |session: &mut SessionDecisions, engine: &Arc<Engine>| {
         short(&session.rule(engine, &cache, &facts, &context(), "d".into()))
     };
     assert_eq!(ask(&mut session, &one), "deny verb");
@@ -178,7 +178,7 @@ proptest! {
     fn kept_answers_are_the_answers(
         picks in prop::collection::vec(prop::collection::vec(0..CHANGES.len(), 0..3), 1..30)
     ) {
-        let (engines, cache) = (engines(), DecisionCache::new());
+        let (engines, cache) = (&*ENGINES, DecisionCache::new());
         let mut session: Option<SessionDecisions> = None;
         for pick in &picks {
             let mut ask = first();
@@ -186,8 +186,8 @@ proptest! {
                 let (_, change) = CHANGES[*index];
                 change(&mut ask);
             }
-            let expect = uncached(&engines, &ask);
-            prop_assert_eq!(shared(&cache, &engines, &ask), expect.clone());
+            let expect = uncached(engines, &ask);
+            prop_assert_eq!(shared(&cache, engines, &ask), expect.clone());
             let (subject, target) = (Arc::new(ask.subject.clone()), Arc::new(ask.target.clone()));
             let session = session
                 .get_or_insert_with(|| SessionDecisions::new(Arc::clone(&subject), Arc::clone(&target)));
@@ -195,7 +195,7 @@ proptest! {
                 session.renew(subject, target);
             }
             let facts = Arc::new(ask.facts.clone());
-            let engine = engine_for(&engines, &ask);
+            let engine = engine_for(engines, &ask);
             for _ in 0..2 {
                 let ruling = session.rule(engine, &cache, &facts, &ask.context, "d".into());
                 prop_assert_eq!(short(&ruling), expect.clone());

@@ -49,6 +49,7 @@ fn every_example_passes_its_cases() {
         assert_eq!(problems, [], "{name}");
         let tests = cases(&read(&folder().join(format!("{name}.tests.yaml"))));
         assert!(!tests.tests.is_empty());
+        assert_eq!(tests.policies, [format!("{name}.cedar")]);
         let failed: Vec<CaseResult> = run_tests(&engine_of_sources(&[source]), &tests)
             .into_iter()
             .filter(|result| !result.passed)

@@ -36,7 +36,7 @@ fn a_problem_says_where_it_is_what_is_wrong_and_what_would_be_right() {
     );
     check(
         "permit (principal, action in Corral::Action::\"selct\", resource);",
-        &["shop:1:30: error: …selct"],
+        &["shop:1:30: error: …selct…did you mean `Corral::Action::\"select\"`"],
     );
     check(
         "permit (principal, action, resource) when { context.source_ip.isLoopback() };",
@@ -130,6 +130,14 @@ fn a_target_that_does_not_exist_is_a_warning() {
             "shop:2:12: warning: there is no target 'gone'; there are: orders-db, other-db",
         ]
     );
+}
+
+#[test]
+fn an_action_may_be_written_with_escapes() {
+    let engine =
+        engine(r#"permit (principal, action in Corral::Action::"sel\u{65}ct", resource);"#);
+    let ruling = ask(&engine, &agent(&[]), &statement(&[SELECT], &["public.a"]));
+    assert_eq!(short(&ruling), "allow shop#1");
 }
 
 #[test]

@@ -20,6 +20,9 @@ use crate::policy::subject::{Context, RunNode, Subject, TargetFacts};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyTests {
+    /// Files of policies that are tested together, relative to this file.
+    #[serde(default)]
+    pub policies: Vec<String>,
     pub tests: Vec<Case>,
 }
 

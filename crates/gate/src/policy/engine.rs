@@ -14,7 +14,7 @@ use crate::policy::index::{Bucket, Index, Sets};
 use crate::policy::problem::{PolicyProblem, Severity};
 use crate::policy::question::{Node, Parts, Question};
 use crate::policy::requirement::{self, Need, Requirement, Resource};
-use crate::policy::rules::{self, Checks, Rule};
+use crate::policy::rules::{self, Checks, Compiled, Rule};
 use crate::policy::schema::{self, Types};
 use crate::policy::subject::{Context, PolicySource, ProtocolVerbs, Subject, TargetFacts};
 use crate::policy::verdict::{Answer, Collector, Judged};
@@ -57,10 +57,21 @@ impl Engine {
     ) -> Result<Self, Vec<PolicyProblem>> {
         let actions = Actions::of(protocols).map_err(|error| own_fault(error.to_string()))?;
         let types = Types::new().map_err(own_fault)?;
-        let schema = schema::compile(&actions).map_err(own_fault)?;
-        let checks = Checks { actions: &actions, types: &types, schema: &schema, targets };
-        let compiled = rules::compile(sources, &checks);
-        if compiled.problems.iter().any(|problem| problem.severity == Severity::Error) {
+        let compile = |is_wanted: &dyn Fn(&str) -> bool| -> Result<Compiled, Vec<PolicyProblem>> {
+            let schema = schema::compile(&actions, is_wanted).map_err(own_fault)?;
+            let checks = Checks { actions: &actions, types: &types, schema: &schema, targets };
+            Ok(rules::compile(sources, &checks))
+        };
+        let is_named = |verb: &str| {
+            let quoted = format!("\"{verb}\"");
+            sources.iter().any(|source| source.cedar.contains(&quoted))
+        };
+        let mut compiled = compile(&is_named)?;
+        if compiled.has_errors() {
+            // A verb may be named in another way, such as by an escape.
+            compiled = compile(&|_| true)?;
+        }
+        if compiled.has_errors() {
             return Err(compiled.problems);
         }
         let index = Index::of(&compiled.rules, &actions).map_err(own_fault)?;

@@ -13,6 +13,7 @@ mod engine;
 mod explain;
 mod fields;
 mod index;
+mod nearest;
 mod problem;
 mod question;
 mod requirement;

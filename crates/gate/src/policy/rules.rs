@@ -17,6 +17,7 @@ use corral_model::resource::{HumanDuration, TargetSpec};
 use crate::decision::HoldTerm;
 use crate::policy::actions::{Actions, Kind, UNMASK};
 use crate::policy::fields::{self, Fields};
+use crate::policy::nearest::nearest;
 use crate::policy::problem::{PolicyProblem, Severity};
 use crate::policy::schema::{self, Types};
 use crate::policy::subject::PolicySource;
@@ -91,6 +92,12 @@ pub(crate) struct Compiled {
     pub(crate) problems: Vec<PolicyProblem>,
 }
 
+impl Compiled {
+    pub(crate) fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+}
+
 /// What policies are checked against.
 pub(crate) struct Checks<'a> {
     pub(crate) actions: &'a Actions,
@@ -119,7 +126,7 @@ pub(crate) fn compile(sources: &[PolicySource], checks: &Checks<'_>) -> Compiled
                 continue;
             }
         };
-        compiled.problems.extend(validate(&place, &policies, checks.schema));
+        compiled.problems.extend(validate(&place, &policies, checks));
         for (offset, policy) in policies {
             let reader = Reader { place: &place, offset, checks };
             let (rule, problems) = reader.read(policy);
@@ -204,16 +211,25 @@ fn parse(place: &Place<'_>) -> Result<Vec<(usize, Policy)>, Vec<PolicyProblem>> 
 fn validate(
     place: &Place<'_>,
     policies: &[(usize, Policy)],
-    schema: &Schema,
+    checks: &Checks<'_>,
 ) -> Vec<PolicyProblem> {
     let set = match PolicySet::from_policies(policies.iter().map(|(_, policy)| policy.clone())) {
         Ok(set) => set,
         Err(error) => return vec![place.error(0, error.to_string(), None)],
     };
-    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let result = Validator::new(checks.schema.clone()).validate(&set, ValidationMode::Strict);
     let mut problems: Vec<PolicyProblem> = Vec::new();
     for error in result.validation_errors() {
-        problems.extend(place.detailed(Severity::Error, &without_id(&DetailedError::from(error))));
+        let mut detailed = without_id(&DetailedError::from(error));
+        if let Some(rest) = detailed.message.strip_prefix("unrecognized action `Corral::Action::\"")
+        {
+            let written = rest.trim_end_matches('`').trim_end_matches('"');
+            let actions = checks.actions.iter().map(|(action, _)| action);
+            let meant = nearest(written, actions);
+            detailed.help =
+                meant.map(|meant| format!("did you mean `Corral::Action::\"{meant}\"`?"));
+        }
+        problems.extend(place.detailed(Severity::Error, &detailed));
     }
     if !problems.is_empty() {
         // Warnings beside errors mostly follow from them.

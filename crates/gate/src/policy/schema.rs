@@ -55,13 +55,16 @@ const ENTITIES: &str = r#"    /// A group of people or workloads.
 /// two protocols contradict each other.
 #[must_use]
 pub fn schema_text(protocols: &[ProtocolVerbs]) -> String {
-    Actions::of(protocols).map(|actions| text(&actions)).unwrap_or_default()
+    Actions::of(protocols).map(|actions| text(&actions, &|_| true)).unwrap_or_default()
 }
 
-fn text(actions: &Actions) -> String {
+fn text(actions: &Actions, is_wanted: &dyn Fn(&str) -> bool) -> String {
     let mut text = String::from("namespace Corral {\n");
     text.push_str(ENTITIES);
-    let mut sorted: Vec<(&str, Kind)> = actions.iter().collect();
+    let mut sorted: Vec<(&str, Kind)> = actions
+        .iter()
+        .filter(|(name, kind)| !matches!(kind, Kind::Verb(_)) || is_wanted(name))
+        .collect();
     sorted.sort_by_key(|(name, kind)| (*kind, *name));
     for (name, _) in sorted {
         let parent = actions.group_of(name).map_or(String::new(), |group| format!(" in [{group}]"));
@@ -77,10 +80,16 @@ fn text(actions: &Actions) -> String {
     text
 }
 
+/// The schema with those verbs that `is_wanted` names. Verbs of one effect are alike to Cedar's
+/// checks, whose cost grows with every one of them.
+///
 /// # Errors
 /// Cedar's own words. The schema is ours: only tables of verbs can break it.
-pub(crate) fn compile(actions: &Actions) -> Result<Schema, String> {
-    Schema::from_cedarschema_str(&text(actions))
+pub(crate) fn compile(
+    actions: &Actions,
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> Result<Schema, String> {
+    Schema::from_cedarschema_str(&text(actions, is_wanted))
         .map(|(schema, _warnings)| schema)
         .map_err(|error| error.to_string())
 }
