@@ -1,6 +1,6 @@
 //! Manifests through the public API.
 
-use corral_model::resource::manifest::{parse, to_yaml};
+use corral_model::resource::manifest::{parse, to_yaml, validate};
 use corral_model::resource::{LimitSubject, Resource, SecretSource, TargetTlsMode, TextSource};
 
 const EVERY_KIND: &str = r#"
@@ -212,4 +212,68 @@ fn hostile_files_are_refused_quickly() {
         assert!(parse(&text, "f.yaml").is_err());
     }
     assert_eq!(parse("", "f.yaml").expect("empty"), []);
+}
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str) -> Result<(), TestCaseError> {
+        let lines = text.split('\n').count() as u64;
+        match parse(text, "f.yaml") {
+            Ok(resources) => {
+                for resource in resources {
+                    let yaml = to_yaml(&resource).expect("writes");
+                    let again = parse(&yaml, "again.yaml");
+                    prop_assert_eq!(again, Ok(vec![resource]), "{}", yaml);
+                }
+            }
+            Err(errors) => {
+                prop_assert!(!errors.is_empty());
+                for error in errors {
+                    prop_assert!(error.line <= lines + 1, "{} in {:?}", error, text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[ -~\\n]{0,200}|\\PC{0,80}") {
+            check(&text)?;
+        }
+
+        #[test]
+        fn a_sound_manifest_with_a_changed_place_is_read_or_refused(
+            place in 0..EVERY_KIND.len(),
+            len in 0_usize..8,
+            put in "[ -~\\n]{0,6}",
+        ) {
+            let end = (place + len).min(EVERY_KIND.len());
+            let mut text = EVERY_KIND.to_owned();
+            text.replace_range(place..end, &put);
+            check(&text)?;
+        }
+
+        #[test]
+        fn every_text_of_a_name_label_or_policy_is_written_so_that_it_reads_back(
+            username in "\\PC{1,20}",
+            cedar in "[ -~\\n\\t#:é]{1,60}",
+        ) {
+            let mut resources = parse(EVERY_KIND, "all.yaml").expect("reads");
+            if let Some(Resource::Target(target)) = resources.get_mut(0) {
+                target.database = Some(username);
+            }
+            if let Some(Resource::Policy(policy)) = resources.get_mut(3) {
+                policy.cedar = TextSource::Inline(cedar);
+            }
+            for resource in resources.into_iter().filter(|r| validate(r).is_empty()) {
+                let yaml = to_yaml(&resource).expect("writes");
+                let again = parse(&yaml, "again.yaml");
+                prop_assert_eq!(again, Ok(vec![resource]), "{}", yaml);
+            }
+        }
+    }
 }
