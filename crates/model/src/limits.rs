@@ -138,6 +138,9 @@ pub const STORE_READERS_MAX: u32 = 4;
 pub const STORE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a free connection to the store, behind other callers.
 pub const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long the store lists what is over: sessions, runs and approvals. The record's own
+/// account has no such limit.
+pub const STORE_HISTORY_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Rows that one listing of runs, sessions or approvals returns.
 pub const LIST_LEN_MAX: u32 = 10_000;
 /// Changes in one `apply`: one transaction, held in memory.

@@ -7,6 +7,7 @@
 mod approvals;
 mod credentials;
 mod error;
+mod history;
 mod meta;
 mod resources;
 mod rows;
@@ -19,6 +20,7 @@ mod tokens;
 pub use approvals::{Approval, ApprovalRequest, ApprovalTerm, Vote, VoteError, VoteVerdict};
 pub use credentials::CredentialPurpose;
 pub use error::StoreError;
+pub use history::Forgotten;
 pub use meta::Gateway;
 pub use resources::{
     Applied, Apply, Change, ChangeEffect, Changed, ConfigChange, Put, SecretChange,

@@ -8,7 +8,7 @@ use corral_model::principal::Principal;
 use corral_model::run::{Run, RunEnd, RunState};
 use corral_model::token::{TokenDigest, TokenPurpose};
 use corral_store::{
-    RunFilter, SessionFilter, SessionRow, SessionTotals, Store, StoreError, TokenRow,
+    Forgotten, RunFilter, SessionFilter, SessionRow, SessionTotals, Store, StoreError, TokenRow,
 };
 use support::{Place, at};
 
@@ -228,4 +228,40 @@ async fn sessions_open_close_and_are_found() {
     lost.sort();
     assert_eq!(lost.iter().map(SessionId::as_str).collect::<Vec<_>>(), ["s2", "s3"]);
     assert_eq!(store.close_lost_sessions(at(21)).await.expect("none"), []);
+}
+
+#[tokio::test]
+async fn what_is_long_over_is_forgotten_and_nothing_else() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    store
+        .insert_run(&run("grandchild", Some("child"), 2), &token("grandchild", 3))
+        .await
+        .expect("kept");
+    store.insert_run(&run("old", None, 0), &token("old", 4)).await.expect("kept");
+    store
+        .insert_run(&run("old-child", Some("old"), 1), &token("old-child", 5))
+        .await
+        .expect("kept");
+    for (text, seconds) in [("s1", 1), ("s2", 2), ("s3", 3)] {
+        store.insert_session(&session(text, seconds)).await.expect("kept");
+    }
+    for (text, seconds) in [("s1", 10), ("s2", 100)] {
+        let id = SessionId::new(text).expect("an id");
+        let totals = SessionTotals::default();
+        store.close_session(&id, CloseReason::Client, at(seconds), totals).await.expect("closes");
+    }
+    let old = [(id("old"), RunEnd::Done), (id("old-child"), RunEnd::ParentEnded)];
+    store.end_runs(&old, at(10)).await.expect("ends");
+    // Its grandchild goes on, so it must stay although it is over.
+    store.end_runs(&[(id("child"), RunEnd::Done)], at(10)).await.expect("ends");
+    let forgotten = store.forget_before(at(50)).await.expect("forgets");
+    assert_eq!(forgotten, Forgotten { sessions: 1, approvals: 0, runs: 2, tokens: 3 });
+    let left = store.runs(&RunFilter::default()).await.expect("reads");
+    let left: Vec<&str> = left.iter().map(|run| run.id.as_str()).collect();
+    assert_eq!(left, ["grandchild", "child", "root"]);
+    let left = store.sessions(&SessionFilter::default()).await.expect("reads");
+    let left: Vec<&str> = left.iter().map(|session| session.id.as_str()).collect();
+    assert_eq!(left, ["s3", "s2"]);
+    assert_eq!(store.forget_before(at(50)).await.expect("forgets"), Forgotten::default());
 }
