@@ -3,13 +3,10 @@
 //! Sessions write to their own files without it. Its lock is taken when a session begins or ends,
 //! for administrative events and for checkpoints.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corral_model::event::{CloseReason, EventBody, Origin};
 use corral_model::ids::SessionId;
@@ -21,13 +18,15 @@ use tokio::sync::broadcast;
 use crate::chain::{Chain, FirstEntry};
 use crate::error::RecordError;
 use crate::follow::Follower;
-use crate::format::{EntryKind, FileKind, Hash, Head, Header, session_genesis};
+use crate::format::{EntryKind, FileKind, Head, Header, session_genesis};
 use crate::key::{PublicKey, Record, SigningKey};
 use crate::layout;
-use crate::link::{Checkpoint, ClosedLink, OpenedLink, SessionHead, encode_checkpoint};
-use crate::recover::{Recovered, Recovery, recover};
+use crate::link::{Checkpoint, OpenedLink, SessionHead, encode_checkpoint};
+use crate::recover::{Recovery, recover};
 use crate::session::{Said, SessionFile, SessionPlace, Voice};
+use crate::signer::{Signer, Signs};
 use crate::sink::{Disk, FileDisk, Sink, make_folder};
+use crate::state::{Changed, OpenSession, State, sync_changed};
 use crate::sync::Syncer;
 use crate::tap::SessionTap;
 
@@ -53,35 +52,11 @@ struct Inner {
     _lock: File,
 }
 
-/// What the lock protects: the gateway's chain and what hangs on it.
-struct State {
-    chain: Chain,
-    segment: u64,
-    open: BTreeMap<SessionId, OpenSession>,
-    /// Sessions in `open` whose end could not be written yet.
-    closing_count: usize,
-    /// Events about what already happened that the device refused, oldest first.
-    notes: VecDeque<(OffsetDateTime, Origin, EventBody)>,
-    /// Entries since the last checkpoint.
-    unsigned_entries: u64,
-    last_at: OffsetDateTime,
-}
-
 /// Which sessions a checkpoint names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Span {
     Changed,
     AllOpen,
-}
-
-struct OpenSession {
-    day: String,
-    /// Up to where a checkpoint signed it; number 0 and the first hash when none has yet.
-    signed: Head,
-    /// None until its file exists, or when it could not be made.
-    file: Option<Arc<SessionFile>>,
-    /// Its end, when it could not be written yet.
-    closing: Option<(OffsetDateTime, CloseReason)>,
 }
 
 impl Recorder {
@@ -367,47 +342,8 @@ impl Inner {
                 return Err(error);
             }
         }
-        if state.closing_count == 0 {
-            return Ok(());
-        }
-        let closing: Vec<SessionId> = state
-            .open
-            .iter()
-            .filter(|(_, open)| open.closing.is_some())
-            .map(|(id, _)| id.clone())
-            .collect();
+        let closing = state.closing.clone();
         closing.iter().try_for_each(|session| state.write_end(session))
-    }
-
-    fn checkpoint(&self) -> Result<bool, RecordError> {
-        let _one_at_a_time = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = {
-            let mut state = self.lock();
-            self.settle(&mut state).map_err(RecordError::Append)?;
-            state.files()
-        };
-        let changed = sync_changed(files);
-        let (sink, old_sink, body, seq, at) = {
-            let mut state = self.lock();
-            if changed.is_empty() && state.unsigned_entries == 0 {
-                return Ok(false);
-            }
-            let at = changed.iter().map(|one| one.at).fold(state.last_at, Ord::max);
-            let covered = state.chain.head().seq;
-            let old_sink = Arc::clone(state.chain.sink());
-            let heads = if state.chain.bytes() >= limits::RECORD_SEGMENT_BYTES {
-                self.start_segment(&mut state, at, &changed)?
-            } else {
-                self.sign(&mut state, at, &changed)?
-            };
-            let body = EventBody::RecordCheckpointed { entries: covered, sessions: heads };
-            state.unsigned_entries = 0;
-            (Arc::clone(state.chain.sink()), old_sink, body, state.chain.head().seq, at)
-        };
-        let origin = Origin::default();
-        self.voice.publish(&self.chain_name, seq, Said { at, origin: &origin, body: &body });
-        old_sink.sync().and_then(|()| sink.sync()).map_err(RecordError::Append)?;
-        Ok(true)
     }
 
     /// Writes a checkpoint over the sessions that changed. Returns their number.
@@ -445,6 +381,8 @@ impl Inner {
             encode_checkpoint(buffer, &checkpoint, at, &self.key)
         })
         .map_err(RecordError::Append)?;
+        // A segment must not outlive a loss of power that the one before it does not.
+        state.chain.sink().sync().map_err(RecordError::Append)?;
         let path = layout::segment_path(&self.record_dir, state.segment + 1);
         let chain = self.disk.create(&path).and_then(|sink| Chain::start(sink, &first));
         match chain {
@@ -488,181 +426,36 @@ impl Inner {
     }
 }
 
-impl State {
-    fn of(recovered: Recovered, now: OffsetDateTime) -> Self {
-        Self {
-            chain: recovered.chain,
-            segment: recovered.segment,
-            open: BTreeMap::new(),
-            closing_count: 0,
-            notes: VecDeque::new(),
-            unsigned_entries: recovered.unsigned_entries,
-            last_at: now,
-        }
-    }
-
-    fn append(
-        &mut self,
-        at: OffsetDateTime,
-        kind: EntryKind,
-        fill: crate::chain::Fill<'_>,
-    ) -> io::Result<u64> {
-        let seq = self.chain.append(kind, fill)?;
-        self.unsigned_entries += 1;
-        self.last_at = at;
-        Ok(seq)
-    }
-
-    fn begin_closing(&mut self, session: &SessionId, at: OffsetDateTime, reason: CloseReason) {
-        if let Some(open) = self.open.get_mut(session)
-            && open.closing.is_none()
-        {
-            open.closing = Some((at, reason));
-            self.closing_count += 1;
-        }
-    }
-
-    /// Writes a session's last words, if they still wait, and its end into the gateway's chain.
-    fn write_end(&mut self, session: &SessionId) -> io::Result<()> {
-        let Some(open) = self.open.get(session) else { return Ok(()) };
-        let Some((time, reason)) = open.closing else { return Ok(()) };
-        let head = match &open.file {
-            Some(file) => {
-                file.flush()?;
-                file.stand().head
-            }
-            // `signed` holds the first hash then.
-            None => open.signed,
+impl Signs for Inner {
+    fn checkpoint(&self) -> Result<bool, RecordError> {
+        let _one_at_a_time = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = {
+            let mut state = self.lock();
+            self.settle(&mut state).map_err(RecordError::Append)?;
+            state.files()
         };
-        let link = ClosedLink {
-            time: time.to_offset(UtcOffset::UTC),
-            session: session.clone(),
-            reason,
-            entries: head.seq,
-            hash: head.hash,
-        };
-        self.append(time, EntryKind::SessionClosed, &mut |buffer, _| {
-            serde_json::to_writer(buffer, &link).map_err(io::Error::from)
-        })?;
-        self.open.remove(session);
-        self.closing_count -= 1;
-        Ok(())
-    }
-
-    fn files(&self) -> Vec<(Arc<SessionFile>, u64)> {
-        let with_file =
-            |open: &OpenSession| Some((Arc::clone(open.file.as_ref()?), open.signed.seq));
-        self.open.values().filter_map(with_file).collect()
-    }
-
-    fn mark_signed(&mut self, changed: &[Changed]) {
-        for one in changed {
-            if let Some(open) = self.open.get_mut(&one.file.id) {
-                open.signed = one.head;
+        let changed = sync_changed(files);
+        let (sink, old_sink, body, seq, at) = {
+            let mut state = self.lock();
+            if changed.is_empty() && state.unsigned_entries == 0 {
+                return Ok(false);
             }
-        }
-    }
-
-    /// Every open session, as far as it is synced.
-    fn heads_with(&self, changed: &[Changed]) -> Vec<SessionHead> {
-        let changed: BTreeMap<&SessionId, Head> =
-            changed.iter().map(|one| (&one.file.id, one.head)).collect();
-        let head_of = |(id, open): (&SessionId, &OpenSession)| {
-            let head = changed.get(id).copied().unwrap_or(open.signed);
-            session_head(id, &open.day, head.seq, head.hash)
+            let at = changed.iter().map(|one| one.at).fold(state.last_at, Ord::max);
+            let covered = state.chain.head().seq;
+            let old_sink = Arc::clone(state.chain.sink());
+            let heads = if state.chain.bytes() >= limits::RECORD_SEGMENT_BYTES {
+                self.start_segment(&mut state, at, &changed)?
+            } else {
+                self.sign(&mut state, at, &changed)?
+            };
+            let body = EventBody::RecordCheckpointed { entries: covered, sessions: heads };
+            state.unsigned_entries = 0;
+            (Arc::clone(state.chain.sink()), old_sink, body, state.chain.head().seq, at)
         };
-        self.open.iter().map(head_of).collect()
-    }
-}
-
-/// A session that wrote since it was last signed, and is synced up to `head`.
-struct Changed {
-    file: Arc<SessionFile>,
-    head: Head,
-    at: OffsetDateTime,
-}
-
-impl Changed {
-    fn to_head(&self) -> SessionHead {
-        session_head(&self.file.id, &self.file.day, self.head.seq, self.head.hash)
-    }
-}
-
-fn session_head(session: &SessionId, day: &str, entries: u64, hash: Hash) -> SessionHead {
-    SessionHead { session: session.clone(), day: day.to_owned(), entries, hash }
-}
-
-/// What a checkpoint signs must not be lost with the power, so it is synced first.
-fn sync_changed(files: Vec<(Arc<SessionFile>, u64)>) -> Vec<Changed> {
-    let mut changed = Vec::new();
-    for (file, signed_seq) in files {
-        let stand = file.stand();
-        if stand.head.seq <= signed_seq {
-            continue;
-        }
-        match stand.sink.sync() {
-            Ok(()) => changed.push(Changed { file, head: stand.head, at: stand.last_at }),
-            Err(error) => {
-                tracing::warn!(session = %file.id, %error, "a recording cannot be synced");
-            }
-        }
-    }
-    changed
-}
-
-/// The thread that makes checkpoints.
-struct Signer {
-    pokes: Mutex<Option<SyncSender<()>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Signer {
-    fn new() -> (Self, Receiver<()>) {
-        let (sender, receiver) = sync_channel(1);
-        (Self { pokes: Mutex::new(Some(sender)), thread: Mutex::new(None) }, receiver)
-    }
-
-    fn start(&self, inner: Weak<Inner>, pokes: Receiver<()>) -> io::Result<()> {
-        let thread = std::thread::Builder::new()
-            .name("record-sign".to_owned())
-            .spawn(move || sign_until_gone(&inner, &pokes))?;
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(())
-    }
-
-    fn poke(&self) {
-        let pokes = self.pokes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pokes) = pokes.as_ref() {
-            // Full: it is already on its way.
-            let _ = pokes.try_send(());
-        }
-    }
-}
-
-impl Drop for Signer {
-    fn drop(&mut self) {
-        *self.pokes.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        // The signer itself may be the last to hold the recorder.
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::warn!("the thread that signs the record had panicked");
-        }
-    }
-}
-
-fn sign_until_gone(inner: &Weak<Inner>, pokes: &Receiver<()>) {
-    loop {
-        match pokes.recv_timeout(limits::RECORD_CHECKPOINT_INTERVAL) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.checkpoint() {
-            tracing::warn!(%error, "the record cannot be signed; it is tried again");
-        }
+        let origin = Origin::default();
+        self.voice.publish(&self.chain_name, seq, Said { at, origin: &origin, body: &body });
+        old_sink.sync().and_then(|()| sink.sync()).map_err(RecordError::Append)?;
+        Ok(true)
     }
 }
 

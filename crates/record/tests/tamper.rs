@@ -10,10 +10,9 @@ use corral_record::{BadEntry, Reader, Verified, VerifyError, bundle, sha256_hex,
 use support::*;
 
 fn bad(result: Result<Verified, VerifyError>) -> BadEntry {
-    match result {
-        Err(VerifyError::Bad(entry)) => *entry,
-        other => panic!("a bad entry is named, not {other:?}"),
-    }
+    let error = result.expect_err("a bad entry is named");
+    let VerifyError::Bad(entry) = error else { unreachable!("not {error}") };
+    *entry
 }
 
 fn record() -> tempfile::TempDir {

@@ -120,7 +120,8 @@ fn check_after_crash(dir: &std::path::Path, acknowledged: &[(String, u64)], plac
     let (recorder, recovery) = Recorder::open(dir, "gw-1", at(100)).expect(place);
     assert_eq!(recovery.sessions_damaged, [], "{place}");
     verify(recorder.record_dir(), recorder.public_key())
-        .unwrap_or_else(|error| panic!("{place}: {error}"));
+        .map_err(|error| format!("{place}: {error}"))
+        .expect("verified");
     for (id, seq) in acknowledged {
         let statements = statements_of(&events_of(dir, id));
         assert!(statements.contains(seq), "{place}: {id} {seq} is acknowledged, not recorded");
