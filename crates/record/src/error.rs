@@ -26,6 +26,8 @@ pub enum RecordError {
     TooManySessions { max: usize },
     #[error("an entry cannot be written")]
     Append(#[source] io::Error),
+    #[error("the system gives no random bytes")]
+    Random,
     #[error("cannot start a thread of the record")]
     Thread(#[source] io::Error),
 }

@@ -1,7 +1,7 @@
 //! The bytes of a recording: a header, then frames that each carry the hash of the one before.
 //!
 //! ```text
-//! file header, 56 bytes                       frame (one entry), 77 bytes and its payload
+//! file header, 72 bytes                       frame (one entry), 77 bytes and its payload
 //!  0   8  "CORRALRC"                            0   4  length of the payload
 //!  8   1  format version, 1                     4   1  kind (EntryKind)
 //!  9   1  kind: 1 gateway, 2 session            5   8  number in its chain, from 1
@@ -9,10 +9,11 @@
 //! 11   5  zero                                 45   n  payload
 //! 16   8  number of the first entry          45+n  32  SHA-256 of the 45+n bytes before
 //! 24  32  hash that the first entry follows
+//! 56  16  id of the record, random
 //! ```
 //! Numbers are big-endian. The genesis hash of a chain is in [`gateway_genesis`] and
-//! [`session_genesis`]: it binds the gateway's key, and for a session its id, so that a file under
-//! another name does not verify.
+//! [`session_genesis`]: it binds the gateway's key and the record's id, and for a session its id, so
+//! that a file under another name or from another record does not verify.
 
 use std::io;
 
@@ -23,8 +24,12 @@ use corral_model::limits;
 /// A SHA-256 digest.
 pub type Hash = [u8; HASH_BYTES];
 
+/// Tells the records that one key signed apart: made at random when a record begins.
+pub type RecordId = [u8; RECORD_ID_BYTES];
+
 pub(crate) const HASH_BYTES: usize = 32;
-pub(crate) const HEADER_BYTES: usize = 56;
+pub(crate) const HEADER_BYTES: usize = 72;
+pub(crate) const RECORD_ID_BYTES: usize = 16;
 pub(crate) const FRAME_HEAD_BYTES: usize = 45;
 
 const MAGIC: &[u8; 8] = b"CORRALRC";
@@ -95,6 +100,7 @@ pub(crate) struct Head {
 pub(crate) struct Header {
     pub(crate) kind: FileKind,
     pub(crate) follows: Head,
+    pub(crate) record: RecordId,
 }
 
 impl Header {
@@ -105,7 +111,8 @@ impl Header {
         bytes[9] = self.kind.byte();
         bytes[10] = PAYLOAD_JSON;
         bytes[16..24].copy_from_slice(&(self.follows.seq + 1).to_be_bytes());
-        bytes[24..].copy_from_slice(&self.follows.hash);
+        bytes[24..56].copy_from_slice(&self.follows.hash);
+        bytes[56..].copy_from_slice(&self.record);
         bytes
     }
 
@@ -132,24 +139,33 @@ impl Header {
         let mut number = [0; 8];
         number.copy_from_slice(&bytes[16..24]);
         let mut hash = [0; HASH_BYTES];
-        hash.copy_from_slice(&bytes[24..]);
+        hash.copy_from_slice(&bytes[24..56]);
+        let mut record = [0; RECORD_ID_BYTES];
+        record.copy_from_slice(&bytes[56..]);
         let seq = u64::from_be_bytes(number)
             .checked_sub(1)
             .ok_or_else(|| "the header's first number is 0".to_owned())?;
-        Ok(Self { kind, follows: Head { seq, hash } })
+        Ok(Self { kind, follows: Head { seq, hash }, record })
     }
 }
 
 /// The hash that the first entry of the gateway's chain follows.
 #[must_use]
-pub fn gateway_genesis(public_key: &[u8]) -> Hash {
-    hash_of(&[b"corral record v1 gateway\0", public_key])
+pub fn gateway_genesis(public_key: &[u8], record: &RecordId) -> Hash {
+    hash_of(&[b"corral record v1 gateway\0", public_key, record])
 }
 
 /// The hash that the first entry of a session's chain follows.
 #[must_use]
-pub fn session_genesis(public_key: &[u8], session: &SessionId) -> Hash {
-    hash_of(&[b"corral record v1 session\0", public_key, session.as_str().as_bytes()])
+pub fn session_genesis(public_key: &[u8], record: &RecordId, session: &SessionId) -> Hash {
+    hash_of(&[b"corral record v1 session\0", public_key, record, session.as_str().as_bytes()])
+}
+
+/// The name of a gateway's chain, unique for ever: `gw_` and the genesis' first 16 digits.
+#[must_use]
+pub fn chain_name(genesis: &Hash) -> String {
+    let (start, _) = genesis.split_at(8);
+    format!("gw_{}", hex(start))
 }
 
 fn hash_of(parts: &[&[u8]]) -> Hash {
@@ -252,8 +268,8 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_every_byte_counts() {
-        let header =
-            Header { kind: FileKind::Session, follows: Head { seq: 41, hash: [7; HASH_BYTES] } };
+        let follows = Head { seq: 41, hash: [7; HASH_BYTES] };
+        let header = Header { kind: FileKind::Session, follows, record: [9; RECORD_ID_BYTES] };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes, FileKind::Session), Ok(header));
         for index in 0..HEADER_BYTES {

@@ -12,8 +12,6 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::format::{hex, sha256};
-
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 const PUBLIC_BYTES: usize = 32;
 /// SubjectPublicKeyInfo of Ed25519 up to the key itself (RFC 8410 section 4).
@@ -78,13 +76,6 @@ impl PublicKey {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// The name of this key's gateway chain, unique for ever: `gw_` and 16 hexadecimal digits.
-    #[must_use]
-    pub fn chain_name(&self) -> String {
-        let digest = hex(&sha256(&self.0));
-        format!("gw_{}", digest.get(..16).unwrap_or(&digest))
     }
 
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {

@@ -18,7 +18,9 @@ use tokio::sync::broadcast;
 use crate::chain::{Chain, FirstEntry};
 use crate::error::RecordError;
 use crate::follow::Follower;
-use crate::format::{EntryKind, FileKind, Head, Header, session_genesis};
+use crate::format::{
+    EntryKind, FileKind, Head, Header, RecordId, chain_name, gateway_genesis, session_genesis,
+};
 use crate::key::{PublicKey, Record, SigningKey};
 use crate::layout;
 use crate::link::{Checkpoint, OpenedLink, SessionHead, encode_checkpoint};
@@ -41,6 +43,7 @@ struct Inner {
     key: SigningKey,
     /// Name of the gateway's chain, the first half of its events' ids.
     chain_name: String,
+    record: RecordId,
     voice: Voice,
     disk: Arc<dyn Disk>,
     state: Mutex<State>,
@@ -100,7 +103,8 @@ impl Recorder {
         let syncer = Syncer::start().map_err(RecordError::Thread)?;
         let (signer, pokes) = Signer::new();
         let inner = Arc::new(Inner {
-            chain_name: key.public().chain_name(),
+            chain_name: chain_name(&gateway_genesis(key.public().as_bytes(), &recovered.record)),
+            record: recovered.record,
             record_dir,
             key,
             voice,
@@ -259,8 +263,9 @@ impl Inner {
         origin.session = Some(session.clone());
         let day = layout::day_of(at);
         let path = layout::session_path(&self.record_dir, &day, &session);
-        let genesis = session_genesis(self.key.public().as_bytes(), &session);
-        let header = Header { kind: FileKind::Session, follows: Head { seq: 0, hash: genesis } };
+        let genesis = session_genesis(self.key.public().as_bytes(), &self.record, &session);
+        let follows = Head { seq: 0, hash: genesis };
+        let header = Header { kind: FileKind::Session, follows, record: self.record };
         let said = Said { at, origin: &origin, body: opened };
         let first = FirstEntry::encode(header, EntryKind::Event, &mut |buffer, head| {
             self.voice.encode(buffer, session.as_str(), head.seq, said)
@@ -373,7 +378,8 @@ impl Inner {
         at: OffsetDateTime,
         changed: &[Changed],
     ) -> Result<u64, RecordError> {
-        let header = Header { kind: FileKind::Gateway, follows: state.chain.head() };
+        let follows = state.chain.head();
+        let header = Header { kind: FileKind::Gateway, follows, record: self.record };
         let sessions = state.heads_with(changed);
         let heads = sessions.len() as u64;
         let checkpoint = self.checkpoint_of(at, Span::AllOpen, sessions);

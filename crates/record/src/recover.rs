@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use aws_lc_rs::rand;
 use corral_model::Event;
 use corral_model::event::{CloseReason, EventBody, Origin, Outcome};
 use corral_model::ids::SessionId;
@@ -15,7 +16,7 @@ use time::OffsetDateTime;
 use crate::chain::Chain;
 use crate::error::RecordError;
 use crate::format::{
-    EntryKind, FileKind, HEADER_BYTES, Head, Header, gateway_genesis, session_genesis,
+    EntryKind, FileKind, HEADER_BYTES, Head, Header, RecordId, gateway_genesis, session_genesis,
 };
 use crate::key::PublicKey;
 use crate::layout;
@@ -40,6 +41,7 @@ pub struct Recovery {
 pub(crate) struct Recovered {
     pub(crate) chain: Chain,
     pub(crate) segment: u64,
+    pub(crate) record: RecordId,
     pub(crate) unsigned_entries: u64,
     pub(crate) recovery: Recovery,
 }
@@ -59,6 +61,8 @@ struct Recoverer<'a> {
     key: &'a PublicKey,
     voice: &'a Voice,
     now: OffsetDateTime,
+    /// Known once the gateway's chain is read.
+    record: RecordId,
     recovery: Recovery,
 }
 
@@ -72,7 +76,8 @@ pub(crate) fn recover(
     now: OffsetDateTime,
 ) -> Result<Recovered, RecordError> {
     let recovery = Recovery::default();
-    let mut recoverer = Recoverer { disk, record_dir, key, voice, now, recovery };
+    let mut recoverer =
+        Recoverer { disk, record_dir, key, voice, now, record: RecordId::default(), recovery };
     let (mut chain, segment, open) = recoverer.gateway_chain()?;
     for (session, open) in open {
         let end = recoverer.close(&session, &open)?;
@@ -84,7 +89,8 @@ pub(crate) fn recover(
         recoverer.recovery.sessions_lost += 1;
     }
     // Whatever stands behind the last checkpoint is signed by the next one.
-    Ok(Recovered { chain, segment, unsigned_entries: 1, recovery: recoverer.recovery })
+    let Recoverer { record, recovery, .. } = recoverer;
+    Ok(Recovered { chain, segment, record, unsigned_entries: 1, recovery })
 }
 
 impl Recoverer<'_> {
@@ -104,7 +110,7 @@ impl Recoverer<'_> {
         self.first_segment()
     }
 
-    fn first_segment(&self) -> Result<(Chain, u64, OpenSessions), RecordError> {
+    fn first_segment(&mut self) -> Result<(Chain, u64, OpenSessions), RecordError> {
         let sessions = layout::days(self.record_dir)
             .map_err(RecordError::io("read", &layout::sessions_dir(self.record_dir)))?;
         let path = layout::segment_path(self.record_dir, 1);
@@ -112,8 +118,10 @@ impl Recoverer<'_> {
             let what = "there are recordings of sessions, but no gateway chain".to_owned();
             return Err(RecordError::Damaged { path, offset: 0, what });
         }
-        let genesis = Head { seq: 0, hash: gateway_genesis(self.key.as_bytes()) };
-        let header = Header { kind: FileKind::Gateway, follows: genesis };
+        rand::fill(&mut self.record).map_err(|_| RecordError::Random)?;
+        let hash = gateway_genesis(self.key.as_bytes(), &self.record);
+        let genesis = Head { seq: 0, hash };
+        let header = Header { kind: FileKind::Gateway, follows: genesis, record: self.record };
         let sink = self.disk.create(&path).map_err(RecordError::io("make", &path))?;
         write_all(sink.as_ref(), &header.encode()).map_err(RecordError::io("write", &path))?;
         Ok((Chain::resume(sink, genesis, HEADER_BYTES as u64), 1, BTreeMap::new()))
@@ -141,7 +149,9 @@ impl Recoverer<'_> {
         };
         let mut open = BTreeMap::new();
         let start = entries.head();
-        if is_only && start.seq == 0 && start.hash != gateway_genesis(self.key.as_bytes()) {
+        self.record = entries.record();
+        let genesis = gateway_genesis(self.key.as_bytes(), &self.record);
+        if is_only && start.seq == 0 && start.hash != genesis {
             let what = "it was begun with another key than record.key".to_owned();
             return Err(damaged(Fault { offset: 0, seq: 0, what, is_torn: false }));
         }
@@ -231,8 +241,9 @@ impl Recoverer<'_> {
             Ok(entries) => entries,
             Err(fault) => return self.empty(path, open, &fault),
         };
-        let genesis = session_genesis(self.key.as_bytes(), session);
-        if entries.head() != (Head { seq: 0, hash: genesis }) {
+        let genesis = session_genesis(self.key.as_bytes(), &self.record, session);
+        let is_ours = entries.record() == self.record;
+        if entries.head() != (Head { seq: 0, hash: genesis }) || !is_ours {
             return Ok(None);
         }
         let mut tally = Tally::default();

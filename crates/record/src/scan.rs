@@ -7,7 +7,8 @@ use std::path::Path;
 use corral_model::limits;
 
 use crate::format::{
-    EntryKind, FRAME_HEAD_BYTES, FileKind, HASH_BYTES, HEADER_BYTES, Hash, Head, Header, sha256,
+    EntryKind, FRAME_HEAD_BYTES, FileKind, HASH_BYTES, HEADER_BYTES, Hash, Head, Header, RecordId,
+    sha256,
 };
 
 /// Why a file cannot be read on.
@@ -45,6 +46,7 @@ pub(crate) struct Entries {
     file_bytes: u64,
     offset: u64,
     head: Head,
+    record: RecordId,
     frame: Vec<u8>,
 }
 
@@ -71,6 +73,7 @@ impl Entries {
                 file_bytes,
                 offset: HEADER_BYTES as u64,
                 head: header.follows,
+                record: header.record,
                 frame: Vec::new(),
             }),
             Err(what) => Err(Fault { offset: 0, seq: 0, what, is_torn: false }),
@@ -80,6 +83,11 @@ impl Entries {
     /// The entry that was read last (before the first: what the header says).
     pub(crate) fn head(&self) -> Head {
         self.head
+    }
+
+    /// The id of the record that the file belongs to.
+    pub(crate) fn record(&self) -> RecordId {
+        self.record
     }
 
     /// Length of the header and of the entries read so far.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use corral_model::ids::SessionId;
 
-use crate::format::{EntryKind, FileKind, Hash, Head, gateway_genesis, session_genesis};
+use crate::format::{EntryKind, FileKind, Hash, Head, RecordId, gateway_genesis, session_genesis};
 use crate::key::PublicKey;
 use crate::layout;
 use crate::link::{Checkpoint, ClosedLink, OpenedLink, decode_checkpoint};
@@ -91,6 +91,7 @@ pub fn verify(path: &Path, key: &PublicKey) -> Result<Verified, VerifyError> {
     let mut verifier = Verifier {
         record_dir: &record_dir,
         key,
+        record: first_record_id(&record_dir),
         verified: Verified::default(),
         sessions: BTreeMap::new(),
         last_checkpoint: 0,
@@ -114,6 +115,13 @@ pub(crate) fn record_dir_of(path: &Path) -> Result<PathBuf, VerifyError> {
         .find(|folder| layout::gateway_dir(folder).is_dir())
         .map(Path::to_owned)
         .ok_or_else(|| VerifyError::NotARecord { path: path.to_owned() })
+}
+
+/// Zeros when it cannot be read: the reading of the segment says why.
+fn first_record_id(record_dir: &Path) -> RecordId {
+    let path = layout::segment_path(record_dir, 1);
+    let opened = Entries::open(&path, FileKind::Gateway);
+    opened.ok().and_then(Result::ok).map(|entries| entries.record()).unwrap_or_default()
 }
 
 /// Every recording below `sessions`, as folder and file name.
@@ -169,6 +177,8 @@ struct End {
 struct Verifier<'a> {
     record_dir: &'a Path,
     key: &'a PublicKey,
+    /// As the first segment's header says; the genesis binds it.
+    record: RecordId,
     verified: Verified,
     sessions: BTreeMap<SessionId, Session>,
     /// Number of the last checkpoint in the gateway's chain.
@@ -179,7 +189,7 @@ impl Verifier<'_> {
     fn gateway_chain(&mut self) -> Result<(), VerifyError> {
         let folder = layout::gateway_dir(self.record_dir);
         let numbers = layout::segments(self.record_dir).map_err(unreadable(&folder))?;
-        let mut head = Head { seq: 0, hash: gateway_genesis(self.key.as_bytes()) };
+        let mut head = Head { seq: 0, hash: gateway_genesis(self.key.as_bytes(), &self.record) };
         let last = numbers.last().copied().unwrap_or(1);
         for number in 1..=last {
             let path = layout::segment_path(self.record_dir, number);
@@ -198,7 +208,7 @@ impl Verifier<'_> {
     fn segment(&mut self, path: &Path, head: Head, is_later: bool) -> Result<Head, VerifyError> {
         let at = |fault: Fault| bad(BadEntry::of(None, path, fault));
         let mut entries = patiently(path, FileKind::Gateway, 0)?.map_err(at)?;
-        if entries.head() != head {
+        if entries.head() != head || entries.record() != self.record {
             let what = if is_later {
                 "it does not follow the segment before it"
             } else {
@@ -307,8 +317,8 @@ impl Verifier<'_> {
             return Err(at(Fault { offset: 0, seq: 1, what, is_torn: false }));
         }
         let mut entries = patiently(&path, FileKind::Session, 0)?.map_err(at)?;
-        let genesis = session_genesis(self.key.as_bytes(), id);
-        if entries.head() != (Head { seq: 0, hash: genesis }) {
+        let genesis = session_genesis(self.key.as_bytes(), &self.record, id);
+        if entries.head() != (Head { seq: 0, hash: genesis }) || entries.record() != self.record {
             let what = "this file was begun for another session or with another key".to_owned();
             return Err(at(Fault { offset: 0, seq: 0, what, is_torn: false }));
         }

@@ -5,7 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use corral_model::event::Origin;
-use corral_record::format::session_genesis;
+use corral_record::format::{gateway_genesis, session_genesis};
 use corral_record::{BadEntry, Reader, Verified, VerifyError, bundle, sha256_hex, verify};
 use support::*;
 
@@ -80,7 +80,7 @@ fn removed_swapped_and_repeated_entries_are_found() {
             pristine[start..start + length].to_vec()
         };
         let file_of = |order: &[usize]| {
-            let mut bytes = pristine[..56].to_vec();
+            let mut bytes = pristine[..72].to_vec();
             for index in order {
                 bytes.extend(part(*index));
             }
@@ -136,7 +136,7 @@ fn a_rewritten_session_is_found_although_its_hashes_are_right() {
     let path = session_path(dir.path(), "s1");
     let pristine = std::fs::read(&path).expect("a file");
     for changed in 0..entries_in(&pristine).len() {
-        let mut bytes = pristine[..56].to_vec();
+        let mut bytes = pristine[..72].to_vec();
         for (index, (start, length)) in entries_in(&pristine).into_iter().enumerate() {
             let mut payload = pristine[start + 45..start + length - 32].to_vec();
             if index == changed {
@@ -158,7 +158,7 @@ fn a_rewritten_gateway_chain_is_found_by_its_signatures() {
     let dir = record();
     let path = segment_path(dir.path());
     let pristine = std::fs::read(&path).expect("a file");
-    let mut bytes = pristine[..56].to_vec();
+    let mut bytes = pristine[..72].to_vec();
     for (start, length) in entries_in(&pristine) {
         let payload = pristine[start + 45..start + length - 32].to_vec();
         let payload = match pristine[start + 4] {
@@ -213,6 +213,20 @@ fn another_key_verifies_nothing() {
     std::fs::remove_dir_all(ours.path().join("record")).expect("removed");
     copy_folder(&theirs.path().join("record"), &ours.path().join("record"));
     assert!(check(ours.path()).is_err());
+}
+
+#[test]
+fn a_session_of_another_record_of_the_same_key_is_found() {
+    let dir = record();
+    let before = read(&session_path(dir.path(), "s1"));
+    std::fs::remove_dir_all(dir.path().join("record")).expect("moved away");
+    make_record(dir.path());
+    check(dir.path()).expect("another record begins with the same key");
+    let (recorder, _) = open(dir.path());
+    assert!(!before.is_empty() && recorder.chain_name().starts_with("gw_"));
+    drop(recorder);
+    std::fs::write(session_path(dir.path(), "s1"), before).expect("exchanged");
+    assert!(bad(check(dir.path())).what.contains("another session"));
 }
 
 #[test]
@@ -277,14 +291,17 @@ fn a_folder_without_a_record_is_named() {
 }
 
 #[test]
-fn a_genesis_binds_the_key_and_the_session() {
+fn a_genesis_binds_the_key_the_record_and_the_session() {
     let (a, b) = (session_id("s1"), session_id("s2"));
     let hashes = [
-        session_genesis(b"key one", &a),
-        session_genesis(b"key one", &b),
-        session_genesis(b"key two", &a),
+        session_genesis(b"key one", &[1; 16], &a),
+        session_genesis(b"key one", &[1; 16], &b),
+        session_genesis(b"key one", &[2; 16], &a),
+        session_genesis(b"key two", &[1; 16], &a),
+        gateway_genesis(b"key one", &[1; 16]),
     ];
-    assert!(hashes[0] != hashes[1] && hashes[0] != hashes[2] && hashes[1] != hashes[2]);
+    let different: std::collections::BTreeSet<_> = hashes.into_iter().collect();
+    assert_eq!(different.len(), hashes.len());
 }
 
 fn read(path: &Path) -> Vec<u8> {

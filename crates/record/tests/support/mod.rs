@@ -176,7 +176,7 @@ pub(crate) fn statements_of(events: &[Event]) -> Vec<u64> {
 /// Offsets and lengths of the entries in a file of the record.
 pub(crate) fn entries_in(bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut entries = Vec::new();
-    let mut offset = 56;
+    let mut offset = 72;
     while offset < bytes.len() {
         let length = u32::from_be_bytes(bytes[offset..offset + 4].try_into().expect("four"));
         let whole = 45 + length as usize + 32;
