@@ -70,14 +70,11 @@ pub struct CasePrincipal {
 #[serde(deny_unknown_fields)]
 pub struct CaseTarget {
     pub name: TargetName,
-    #[serde(default = "default_protocol")]
+    /// Empty when the case does not say.
+    #[serde(default)]
     pub protocol: String,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-}
-
-fn default_protocol() -> String {
-    "postgres".to_owned()
 }
 
 /// What is asked.
