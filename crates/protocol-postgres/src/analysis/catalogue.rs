@@ -1,18 +1,28 @@
 //! What a target's catalogue and a session's probe tell about names. Rows in, maps out; the
 //! queries are here, whoever sends them is elsewhere.
 
+mod fixture;
+mod read;
+
+use std::collections::{BTreeMap, HashMap};
+
 use corral_model::resource::ColumnName;
+
+pub use fixture::rows_of_text;
 
 /// Reads the database's catalogue. One statement; every cell is text or NULL. An ordinary login
 /// may run it, on PostgreSQL 13 to 18.
-pub const LOAD_SQL: &str = "SELECT 1";
+pub const LOAD_SQL: &str = include_str!("catalogue/load.sql");
 
 /// Reads what a session adds: search path, roles, watched settings, temporary objects. One
 /// statement; every cell is text or NULL.
-pub const PROBE_SQL: &str = "SELECT 1";
+pub const PROBE_SQL: &str = include_str!("catalogue/probe.sql");
 
 /// One row of [`LOAD_SQL`] or [`PROBE_SQL`], as text cells.
 pub type Row = Vec<Option<String>>;
+
+/// Objects below this number were made by initdb.
+pub(super) const FIRST_USER_OID: u32 = 16_384;
 
 /// Why rows are no catalogue: the target's fault, or a version that is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +35,134 @@ pub enum CatalogueError {
     Incomplete(&'static str),
 }
 
-/// The objects of a database.
+/// The objects of a database, or the temporary ones of a session.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     digest: String,
+    pub(super) relations: HashMap<u32, Relation>,
+    /// Schema, then name.
+    relation_names: HashMap<String, HashMap<String, u32>>,
+    pub(super) functions: HashMap<u32, Function>,
+    function_names: HashMap<String, Vec<u32>>,
+    /// PostgreSQL's own functions that are worth a look, by OID.
+    pub(super) builtins: HashMap<u32, String>,
+    operators: HashMap<String, Vec<Operator>>,
+    pub(super) types: HashMap<u32, Type>,
+    type_names: HashMap<String, Vec<u32>>,
+    pub(super) domain_trees: HashMap<u32, Vec<Tree>>,
+    pub(super) casts: Vec<Cast>,
+    /// Functions of event triggers.
+    pub(super) event_triggers: Vec<u32>,
+}
+
+/// A table, view or other thing with columns; also indexes, which belong to one.
+#[derive(Debug, Clone, Default)]
+pub struct Relation {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// pg_class.relkind.
+    pub(super) kind: char,
+    pub(super) is_system: bool,
+    pub(super) has_row_security: bool,
+    /// In order of attribute number, without dropped ones.
+    pub(super) columns: Vec<Column>,
+    pub(super) parents: Vec<u32>,
+    pub(super) children: Vec<u32>,
+    pub(super) index_of: Option<u32>,
+    pub(super) trees: Vec<Tree>,
+    pub(super) triggers: Vec<Trigger>,
+    /// Foreign keys of this relation.
+    pub(super) foreign_keys: Vec<ForeignKey>,
+    /// Foreign keys of others that point here.
+    pub(super) referenced_by: Vec<ForeignKey>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) number: i16,
+    pub(super) name: String,
+    /// 0 for system relations.
+    pub(super) type_oid: u32,
+}
+
+/// Where an expression is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TreeContext {
+    View,
+    Rule,
+    /// A default, or a generated column when it reads other columns.
+    Default,
+    Check,
+    Domain,
+    Index,
+    Policy,
+    TriggerWhen,
+    Partition,
+}
+
+/// What a stored expression or query reaches.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
+    pub(super) context: TreeContext,
+    /// Default: the attribute number that it fills.
+    pub(super) attribute: i16,
+    pub(super) relations: Vec<u32>,
+    pub(super) functions: Vec<u32>,
+    /// Default: the attributes that it reads, so that it is a generated column. Policy: the
+    /// attributes that decide which rows are seen, of whatever relation.
+    pub(super) reads: Vec<i16>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Trigger {
+    pub(super) function: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ForeignKey {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) from_columns: Vec<i16>,
+    pub(super) to_columns: Vec<i16>,
+    /// Whether a change of the referenced row changes the referencing one.
+    pub(super) is_cascading: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Function {
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) extension: Option<String>,
+    /// Written in C, or owned by the bootstrap superuser: no ordinary user made it.
+    pub(super) is_privileged: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Operator {
+    pub(super) schema: String,
+    pub(super) function: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Type {
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// pg_type.typtype.
+    pub(super) kind: char,
+    /// Base of a domain, element of an array, subtype of a range.
+    pub(super) inner: u32,
+    /// The relation of a composite type.
+    pub(super) relation: u32,
+    /// Input, output, canonical, difference.
+    pub(super) functions: Vec<u32>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Cast {
+    pub(super) source: u32,
+    pub(super) target: u32,
+    pub(super) function: u32,
 }
 
 impl Catalogue {
@@ -36,9 +170,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// [`CatalogueError`]: the target sent what it should not.
+    ///
+    /// # Limits
+    /// [`corral_model::limits::CATALOGUE_OBJECTS_MAX`] rows.
     pub fn from_rows(rows: &[Row]) -> Result<Self, CatalogueError> {
-        let _ = rows;
-        Ok(Self::default())
+        read::catalogue(rows)
     }
 
     /// Digest of all that it holds: equal digests mean equal facts.
@@ -50,8 +186,37 @@ impl Catalogue {
     /// Table OID and attribute number of a column, for the wire's tripwire.
     #[must_use]
     pub fn column_origin(&self, column: &ColumnName) -> Option<(u32, i16)> {
-        let _ = column;
-        None
+        let relation = self.relation(&column.schema, &column.table)?;
+        let found = relation.columns.iter().find(|known| known.name == column.column)?;
+        Some((relation.oid, found.number))
+    }
+
+    /// Whether values of this type are made and shown by PostgreSQL's own code or by reviewed
+    /// code. The wire asks it for the types that a client gives to parameters.
+    #[must_use]
+    pub fn is_plain_type(&self, oid: u32) -> bool {
+        oid < FIRST_USER_OID
+            || self.types.get(&oid).is_some_and(|known| {
+                known.kind == 'e'
+                    || (known.kind == 'b' && known.inner != 0 && self.is_plain_type(known.inner))
+            })
+    }
+
+    pub(super) fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
+        let oid = self.relation_names.get(schema)?.get(name)?;
+        self.relations.get(oid)
+    }
+
+    pub(super) fn functions_named(&self, name: &str) -> &[u32] {
+        self.function_names.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn operators_named(&self, name: &str) -> &[Operator] {
+        self.operators.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn types_named(&self, name: &str) -> &[u32] {
+        self.type_names.get(name).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -59,6 +224,14 @@ impl Catalogue {
 #[derive(Debug, Clone, Default)]
 pub struct SessionNames {
     digest: String,
+    /// The effective search path, in order, with the implicit schemas; the session's temporary
+    /// schema is `pg_temp`.
+    pub(super) path: Vec<String>,
+    /// Why texts cannot be understood in this session, if they cannot.
+    pub(super) blindness: Option<&'static str>,
+    /// The session's temporary objects; their schema is `pg_temp`.
+    pub(super) temporary: Catalogue,
+    settings: BTreeMap<String, String>,
 }
 
 impl SessionNames {
@@ -67,13 +240,22 @@ impl SessionNames {
     /// # Errors
     /// [`CatalogueError`]: the target sent what it should not.
     pub fn from_rows(rows: &[Row]) -> Result<Self, CatalogueError> {
-        let _ = rows;
-        Ok(Self::default())
+        read::session(rows)
     }
 
     /// Digest of all that it holds: equal digests mean equal facts.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.digest
+    }
+
+    /// The role that the session acts as.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.settings.get("user").map_or("", String::as_str)
+    }
+
+    pub(super) fn database(&self) -> &str {
+        self.settings.get("database").map_or("", String::as_str)
     }
 }

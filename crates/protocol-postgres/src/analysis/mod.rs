@@ -7,13 +7,28 @@
 pub mod catalogue;
 pub mod verbs;
 
+mod builtins;
+mod define;
+mod expression;
+mod findings;
+mod modify;
+mod query;
+mod settings;
+mod shape;
+mod statement;
+mod system;
+mod walker;
+
 use std::sync::Arc;
 
+use corral_model::limits::STATEMENT_BYTES_MAX;
 use corral_model::resource::ColumnName;
-use corral_model::statement::Facts;
+use corral_model::statement::{Facts, Obstacle};
 use corral_model::{Effect, Effects};
 
 pub use catalogue::{Catalogue, SessionNames};
+use shape::Shape;
+use walker::{Walker, offset};
 
 /// Everything that gives names their meaning: the target's catalogue, and what the session adds.
 #[derive(Debug, Clone)]
@@ -43,6 +58,16 @@ pub struct Analysis {
     pub session_change: SessionChange,
     /// Set when the rows of the text's only statement hold masked columns.
     pub mask: Option<ResultMask>,
+    /// Why the facts hold [`Effect::Unknown`], when they do.
+    pub unknown: Option<UnknownReason>,
+}
+
+/// Why it cannot be told what a text does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownReason {
+    pub text: String,
+    /// Byte offset in the text, where one is known.
+    pub position: Option<usize>,
 }
 
 /// One statement of a text, as far as the wire cares.
@@ -101,7 +126,8 @@ pub enum StatementKind {
     Unknown,
 }
 
-/// What may be different after a text ran.
+/// What may be different after a text ran. What a transaction changed may change back when it, or
+/// a savepoint in it, ends: who caches names asks again then, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SessionChange {
     /// The search path, the role, temporary objects, a watched setting: probe again.
@@ -136,11 +162,94 @@ pub struct MaskedColumn {
 /// has `is_size`.
 #[must_use]
 pub fn analyse(text: &str, names: Option<&Names>, scope: &MaskScope) -> Analysis {
-    let _ = (text, names, scope);
+    run(text, None, names, scope)
+}
+
+/// Like [`analyse`], for a text whose only statement is SQL EXECUTE of a statement that the caller
+/// knows: `prepared` is the text of its PREPARE, or the text that was prepared by message.
+#[must_use]
+pub fn analyse_execute(
+    text: &str,
+    prepared: &str,
+    names: Option<&Names>,
+    scope: &MaskScope,
+) -> Analysis {
+    run(text, Some(prepared), names, scope)
+}
+
+fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskScope) -> Analysis {
+    if text.len() > STATEMENT_BYTES_MAX {
+        return too_large(text.len());
+    }
+    let mut walker = Walker::new(names, &scope.masked);
+    walker.prepared = prepared;
+    // What a backslash means depends on a setting of the session.
+    walker.found.needs_names = text.contains('\\');
+    if let Some(blindness) = names.and_then(|names| names.session.blindness) {
+        walker.unknown(format!("{blindness} in this session, so texts cannot be understood"), None);
+    }
+    let parsed = match parse(text) {
+        Ok(parsed) => parsed,
+        Err(reason) => {
+            walker.unknown(reason, None);
+            return finish(walker, vec![StatementKind::Unknown], None);
+        }
+    };
+    let mut kinds = Vec::with_capacity(parsed.stmts.len());
+    let mut mask = None;
+    for raw in &parsed.stmts {
+        let Some(node) = &raw.stmt else {
+            walker.unknown("a statement is empty where the parser saw one", None);
+            continue;
+        };
+        let before = walker.found.change;
+        let needed = std::mem::take(&mut walker.found.needs_names);
+        let outcome = walker.statement(node);
+        if walker.found.needs_names && (before.names || before.catalogue) {
+            let position = offset(raw.stmt_location);
+            walker.unknown(
+                "an earlier statement of the same text may change what its names mean; send it alone",
+                position,
+            );
+        }
+        walker.found.needs_names |= needed;
+        if let Some(shape) = outcome.shape.filter(Shape::has_mask) {
+            mask = Some(result_mask(&shape));
+        }
+        kinds.push(outcome.kind);
+    }
+    if mask.is_some() && kinds.len() > 1 {
+        walker.found.obstacle(
+            "a query with masked columns must be the only statement of its text; send it alone",
+            None,
+        );
+    }
+    drop(parsed);
+    finish(walker, kinds, mask)
+}
+
+fn finish(mut walker: Walker<'_>, kinds: Vec<StatementKind>, mask: Option<ResultMask>) -> Analysis {
+    let needs_names = walker.found.needs_names;
+    if needs_names && walker.names.is_none() {
+        walker.unknown("the names of the target are not known", None);
+    }
+    let mask = mask.filter(|_| walker.found.obstacle.is_none());
+    let unknown = walker.found.unknown.take();
+    let session_change = walker.found.change;
+    let facts = walker.found.into_facts(kinds.len(), mask.is_some());
+    Analysis { facts: Arc::new(facts), kinds, needs_names, session_change, mask, unknown }
+}
+
+fn too_large(length: usize) -> Analysis {
+    let text = format!(
+        "the statement has {length} bytes; at most {STATEMENT_BYTES_MAX} are analysed and sent"
+    );
+    let obstacle = Obstacle { rule: "limits", text, position: None, is_size: true };
     let facts = Facts {
         verbs: vec![verbs::UNKNOWN],
         effects: Effects::of(Effect::Unknown),
         statement_count: 1,
+        obstacle: Some(obstacle),
         ..Facts::default()
     };
     Analysis {
@@ -149,5 +258,37 @@ pub fn analyse(text: &str, names: Option<&Names>, scope: &MaskScope) -> Analysis
         needs_names: false,
         session_change: SessionChange { names: true, catalogue: true },
         mask: None,
+        unknown: None,
+    }
+}
+
+fn result_mask(shape: &Shape) -> ResultMask {
+    let masked = shape
+        .columns
+        .iter()
+        .enumerate()
+        .filter_map(|(index, column)| column.mask.clone().map(|name| MaskedColumn { index, name }))
+        .collect();
+    ResultMask { column_count: shape.columns.len(), masked }
+}
+
+/// The parser's tree, or why there is none.
+fn parse(text: &str) -> Result<pg_query::protobuf::ParseResult, String> {
+    // The crate indexes into lists of the tree while it looks for tables; a panic there would be
+    // its fault, and must not end the session.
+    let parsed =
+        std::panic::catch_unwind(|| pg_query::parse(text, pg_query::ParserOptions::default()));
+    match parsed {
+        Ok(Ok(parsed)) => Ok(parsed.protobuf),
+        Ok(Err(error)) => Err(format!("the statement cannot be parsed: {}", plain(&error))),
+        Err(_) => Err("the statement cannot be parsed".to_owned()),
+    }
+}
+
+fn plain(error: &pg_query::Error) -> String {
+    match error {
+        pg_query::Error::Parse(text) => text.clone(),
+        pg_query::Error::Conversion(_) => "it holds a NUL byte".to_owned(),
+        _ => "its tree is not understood".to_owned(),
     }
 }

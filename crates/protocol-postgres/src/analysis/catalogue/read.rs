@@ -1,0 +1,281 @@
+//! Rows of the two queries into maps. Knows the queries' columns and nothing of statements.
+
+use corral_model::limits::CATALOGUE_OBJECTS_MAX;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Cast, Catalogue, CatalogueError, Column, ForeignKey, Function, Operator, Relation, Row,
+    SessionNames, Tree, TreeContext, Trigger, Type,
+};
+
+pub(super) fn catalogue(rows: &[Row]) -> Result<Catalogue, CatalogueError> {
+    if rows.len() > CATALOGUE_OBJECTS_MAX {
+        return Err(CatalogueError::TooLarge(CATALOGUE_OBJECTS_MAX));
+    }
+    let mut found = Catalogue { digest: digest(rows), ..Catalogue::default() };
+    for row in rows {
+        add_object(&mut found, &Cells(row))?;
+    }
+    // Parts come in any order, so they are joined to their relations when those are known.
+    for row in rows {
+        add_part(&mut found, &Cells(row))?;
+    }
+    for relation in found.relations.values_mut() {
+        relation.columns.sort_by_key(|column| column.number);
+    }
+    Ok(found)
+}
+
+pub(super) fn session(rows: &[Row]) -> Result<SessionNames, CatalogueError> {
+    let mut objects: Vec<Row> = Vec::new();
+    let mut path: Vec<(u32, String)> = Vec::new();
+    let mut names = SessionNames { digest: digest(rows), ..SessionNames::default() };
+    for row in rows {
+        let cells = Cells(row);
+        match cells.text(0) {
+            "path" => path.push((cells.number(1)?, cells.text(2).to_owned())),
+            "setting" => {
+                names.settings.insert(cells.text(1).to_owned(), cells.text(2).to_owned());
+            }
+            _ => objects.push(row.clone()),
+        }
+    }
+    let setting = |name: &'static str| {
+        names.settings.get(name).cloned().ok_or(CatalogueError::Incomplete(name))
+    };
+    let temporary_schema = setting("temp_schema")?;
+    if setting("standard_conforming_strings")? != "on" {
+        names.blindness = Some("standard_conforming_strings is off");
+    } else if setting("client_encoding")? != "UTF8" {
+        names.blindness = Some("client_encoding is not UTF8");
+    }
+    if path.is_empty() {
+        return Err(CatalogueError::Incomplete("search_path"));
+    }
+    path.sort_unstable();
+    names.path = path
+        .into_iter()
+        .map(|(_, name)| if name == temporary_schema { "pg_temp".to_owned() } else { name })
+        .collect();
+    names.temporary = catalogue(&objects)?;
+    Ok(names)
+}
+
+fn digest(rows: &[Row]) -> String {
+    let mut hash = Sha256::new();
+    for row in rows {
+        for cell in row {
+            match cell {
+                Some(text) => {
+                    hash.update((text.len() as u64).to_be_bytes());
+                    hash.update(text.as_bytes());
+                }
+                None => hash.update([0xFF; 8]),
+            }
+        }
+        hash.update([0xFE; 8]);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn add_object(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueError> {
+    match cells.text(0) {
+        "relation" | "system_relation" => add_relation(found, cells)?,
+        "function" => {
+            let oid = cells.number(1)?;
+            let function = Function {
+                schema: cells.text(2).to_owned(),
+                name: cells.text(3).to_owned(),
+                extension: cells.optional(6),
+                is_privileged: cells.text(7) == "t",
+            };
+            found.function_names.entry(function.name.clone()).or_default().push(oid);
+            found.functions.insert(oid, function);
+        }
+        "builtin" => {
+            found.builtins.insert(cells.number(1)?, cells.text(3).to_owned());
+        }
+        "operator" => {
+            let operator =
+                Operator { schema: cells.text(2).to_owned(), function: cells.number(4)? };
+            found.operators.entry(cells.text(3).to_owned()).or_default().push(operator);
+        }
+        "cast" => found.casts.push(Cast {
+            source: cells.number(2)?,
+            target: cells.number(3)?,
+            function: cells.number(4)?,
+        }),
+        "type" => {
+            let oid = cells.number(1)?;
+            let known = Type {
+                schema: cells.text(2).to_owned(),
+                name: cells.text(3).to_owned(),
+                kind: cells.letter(4)?,
+                inner: cells.number(5)?,
+                relation: cells.number(6)?,
+                functions: cells.numbers(7)?,
+            };
+            found.type_names.entry(known.name.clone()).or_default().push(oid);
+            found.types.insert(oid, known);
+        }
+        "event_trigger" => found.event_triggers.push(cells.number(2)?),
+        "column" | "inherits" | "tree" | "trigger" | "foreign_key" => {}
+        other => return Err(CatalogueError::Row(format!("its kind is '{other}'"))),
+    }
+    Ok(())
+}
+
+fn add_relation(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueError> {
+    let is_system = cells.text(0) == "system_relation";
+    let mut relation = Relation {
+        oid: cells.number(1)?,
+        schema: cells.text(2).to_owned(),
+        name: cells.text(3).to_owned(),
+        kind: cells.letter(4)?,
+        is_system,
+        ..Relation::default()
+    };
+    if is_system {
+        // The names of initdb's own columns hold no comma.
+        let names = cells.text(5).split(',').filter(|name| !name.is_empty());
+        relation.columns = (1_i16..)
+            .zip(names)
+            .map(|(number, name)| Column { number, name: name.to_owned(), type_oid: 0 })
+            .collect();
+    } else {
+        relation.has_row_security = cells.text(5) == "t";
+        relation.index_of = match cells.optional(6) {
+            Some(_) => Some(cells.number(6)?),
+            None => None,
+        };
+    }
+    found
+        .relation_names
+        .entry(relation.schema.clone())
+        .or_default()
+        .insert(relation.name.clone(), relation.oid);
+    found.relations.insert(relation.oid, relation);
+    Ok(())
+}
+
+fn add_part(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueError> {
+    match cells.text(0) {
+        "column" => {
+            let column = Column {
+                number: cells.small(2)?,
+                name: cells.text(3).to_owned(),
+                type_oid: cells.number(4)?,
+            };
+            if let Some(relation) = found.relations.get_mut(&cells.number(1)?) {
+                relation.columns.push(column);
+            }
+        }
+        "inherits" => {
+            let (child, parent): (u32, u32) = (cells.number(1)?, cells.number(2)?);
+            if let Some(relation) = found.relations.get_mut(&child) {
+                relation.parents.push(parent);
+            }
+            if let Some(relation) = found.relations.get_mut(&parent) {
+                relation.children.push(child);
+            }
+        }
+        "tree" => {
+            let owner: u32 = cells.number(1)?;
+            let tree = tree(cells)?;
+            if tree.context == TreeContext::Domain {
+                found.domain_trees.entry(owner).or_default().push(tree);
+            } else if let Some(relation) = found.relations.get_mut(&owner) {
+                relation.trees.push(tree);
+            }
+        }
+        "trigger" => {
+            let is_enabled = cells.text(4) != "D";
+            let trigger = Trigger { function: cells.number(2)? };
+            if let Some(relation) = found.relations.get_mut(&cells.number(1)?)
+                && is_enabled
+            {
+                relation.triggers.push(trigger);
+            }
+        }
+        "foreign_key" => {
+            let is_cascading = |action: &str| matches!(action, "c" | "n" | "d");
+            let key = ForeignKey {
+                from: cells.number(1)?,
+                to: cells.number(2)?,
+                from_columns: cells.numbers(3)?,
+                to_columns: cells.numbers(4)?,
+                is_cascading: is_cascading(cells.text(5)) || is_cascading(cells.text(6)),
+            };
+            if let Some(relation) = found.relations.get_mut(&key.to) {
+                relation.referenced_by.push(key.clone());
+            }
+            if let Some(relation) = found.relations.get_mut(&key.from) {
+                relation.foreign_keys.push(key);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn tree(cells: &Cells<'_>) -> Result<Tree, CatalogueError> {
+    let context = match cells.text(2) {
+        "view" => TreeContext::View,
+        "rule" => TreeContext::Rule,
+        "default" => TreeContext::Default,
+        "check" => TreeContext::Check,
+        "domain" => TreeContext::Domain,
+        "index" => TreeContext::Index,
+        "policy" => TreeContext::Policy,
+        "trigger_when" => TreeContext::TriggerWhen,
+        "partition" => TreeContext::Partition,
+        other => return Err(CatalogueError::Row(format!("its expression is of '{other}'"))),
+    };
+    let attribute = if context == TreeContext::Default { cells.small(3)? } else { 0 };
+    Ok(Tree {
+        context,
+        attribute,
+        relations: cells.numbers(5)?.into_iter().filter(|oid| *oid != 0).collect(),
+        functions: cells.numbers(6)?,
+        reads: cells.numbers(7)?,
+    })
+}
+
+/// The cells of one row; what is missing reads as empty.
+struct Cells<'a>(&'a Row);
+
+impl Cells<'_> {
+    fn text(&self, index: usize) -> &str {
+        self.0.get(index).and_then(Option::as_deref).unwrap_or("")
+    }
+
+    fn optional(&self, index: usize) -> Option<String> {
+        let text = self.text(index);
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    fn number(&self, index: usize) -> Result<u32, CatalogueError> {
+        self.text(index).parse().map_err(|_| self.fault(index, "a number"))
+    }
+
+    fn small(&self, index: usize) -> Result<i16, CatalogueError> {
+        self.text(index).parse().map_err(|_| self.fault(index, "an attribute number"))
+    }
+
+    fn letter(&self, index: usize) -> Result<char, CatalogueError> {
+        self.text(index).chars().next().ok_or_else(|| self.fault(index, "a letter"))
+    }
+
+    fn numbers<N: std::str::FromStr>(&self, index: usize) -> Result<Vec<N>, CatalogueError> {
+        self.text(index)
+            .split(',')
+            .filter(|part| !part.is_empty())
+            .map(|part| part.parse().map_err(|_| self.fault(index, "a list of numbers")))
+            .collect()
+    }
+
+    fn fault(&self, index: usize, expected: &str) -> CatalogueError {
+        let kind = self.text(0);
+        CatalogueError::Row(format!("cell {index} of a '{kind}' is not {expected}"))
+    }
+}

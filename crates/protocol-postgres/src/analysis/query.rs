@@ -1,0 +1,665 @@
+//! SELECT: FROM, WITH, the SELECT list, and the rule that masked columns are projected and
+//! nothing else.
+
+use std::collections::HashMap;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{
+    Alias, ColumnRef, CommonTableExpr, JoinExpr, JoinType, Node, RangeFunction, RangeSubselect,
+    RangeTableFunc, RangeTableSample, RangeVar, ResTarget, SelectStmt, SetOperation, WithClause,
+};
+
+use super::shape::{Entry, Level, OutColumn, Shape, beside, merged};
+use super::walker::{Access, RelationMask, Walker, offset, strings};
+use super::{SessionChange, verbs};
+
+impl Walker<'_> {
+    /// A query of any kind: SELECT, VALUES, or a statement with RETURNING.
+    pub(super) fn query(&mut self, node: &Node) -> Shape {
+        self.deeper(|walker| match &node.node {
+            Some(NodeEnum::SelectStmt(select)) => walker.select(select),
+            Some(NodeEnum::InsertStmt(insert)) => walker.insert(insert),
+            Some(NodeEnum::UpdateStmt(update)) => walker.update(update),
+            Some(NodeEnum::DeleteStmt(delete)) => walker.delete(delete),
+            Some(NodeEnum::MergeStmt(merge)) => walker.merge(merge),
+            _ => {
+                walker.unknown("a query is of a kind that is not on the list", None);
+                Shape::open()
+            }
+        })
+    }
+
+    pub(super) fn select(&mut self, select: &SelectStmt) -> Shape {
+        self.found.verb(verbs::SELECT);
+        if let Some(into) = &select.into_clause {
+            self.found.verb(verbs::CREATE_TABLE);
+            self.found.change = SessionChange { names: true, catalogue: true };
+            self.note_created(into.rel.as_ref(), "table");
+            self.use_event_triggers();
+        }
+        self.tables.push(HashMap::new());
+        self.with(select.with_clause.as_ref());
+        let is_leaf = matches!(
+            SetOperation::try_from(select.op),
+            Ok(SetOperation::SetopNone | SetOperation::Undefined)
+        );
+        let shape = if is_leaf { self.plain_select(select) } else { self.set_operation(select) };
+        self.tables.pop();
+        if select.into_clause.is_some() {
+            self.refuse_classified("SELECT INTO");
+        }
+        if shape.has_mask() && !shape.is_exact {
+            self.found.obstacle(
+                "masked columns stand beside columns that cannot be counted; name the columns \
+                 that are wanted",
+                None,
+            );
+        }
+        shape
+    }
+
+    fn set_operation(&mut self, select: &SelectStmt) -> Shape {
+        let mut sides = [&select.larg, &select.rarg].map(|side| match side {
+            Some(side) => self.deeper(|walker| walker.select(side)),
+            None => Shape::open(),
+        });
+        if sides.iter().any(Shape::has_mask) {
+            self.found.obstacle(
+                "a masked column may not go through UNION, INTERSECT or EXCEPT; select it alone",
+                None,
+            );
+        }
+        if !select.all {
+            self.use_operator(&["="], None);
+        }
+        // ORDER BY of a set operation sees its output only.
+        self.levels.push(Level::default());
+        let [left, _] = &mut sides;
+        let left = std::mem::take(left);
+        self.sort(&select.sort_clause, &left);
+        self.limits(select);
+        self.levels.pop();
+        if !select.locking_clause.is_empty() {
+            self.found.verb(verbs::SELECT_FOR_UPDATE);
+        }
+        left
+    }
+
+    fn plain_select(&mut self, select: &SelectStmt) -> Shape {
+        self.levels.push(Level::default());
+        for item in &select.from_clause {
+            let shape = self.from_item(item);
+            if let Some(level) = self.levels.last_mut() {
+                level.star = beside(std::mem::take(&mut level.star), shape);
+            }
+        }
+        let shape = if select.values_lists.is_empty() {
+            self.targets(&select.target_list)
+        } else {
+            self.values(&select.values_lists)
+        };
+        self.optional(select.where_clause.as_deref());
+        self.sort(&select.group_clause, &shape);
+        self.optional(select.having_clause.as_deref());
+        self.expressions(&select.window_clause);
+        self.sort(&select.sort_clause, &shape);
+        self.limits(select);
+        if !select.distinct_clause.is_empty() {
+            self.use_operator(&["="], None);
+            // Plain DISTINCT is a list with one empty node.
+            let on: Vec<Node> =
+                select.distinct_clause.iter().filter(|node| node.node.is_some()).cloned().collect();
+            self.sort(&on, &shape);
+            if shape.has_mask() {
+                self.found.obstacle("DISTINCT may not look at a masked column", None);
+            }
+        }
+        self.locks(select);
+        self.levels.pop();
+        shape
+    }
+
+    fn limits(&mut self, select: &SelectStmt) {
+        self.optional(select.limit_offset.as_deref());
+        self.optional(select.limit_count.as_deref());
+    }
+
+    fn locks(&mut self, select: &SelectStmt) {
+        if select.locking_clause.is_empty() {
+            return;
+        }
+        self.found.verb(verbs::SELECT_FOR_UPDATE);
+        if self.classified_at.is_some() {
+            self.found
+                .obstacle("FOR UPDATE and FOR SHARE may not lock rows with masked columns", None);
+        }
+    }
+
+    fn values(&mut self, lists: &[Node]) -> Shape {
+        let mut width = 0;
+        for list in lists {
+            if let Some(NodeEnum::List(list)) = &list.node {
+                width = list.items.len();
+                self.expressions(&list.items);
+            } else {
+                self.unknown("a VALUES list is not understood", None);
+            }
+        }
+        let column = |index: usize| OutColumn::named(&format!("column{}", index + 1));
+        Shape::exact((0..width).map(column).collect())
+    }
+
+    // WITH
+
+    pub(super) fn with(&mut self, clause: Option<&WithClause>) {
+        let Some(clause) = clause else { return };
+        let tables: Vec<&CommonTableExpr> = clause
+            .ctes
+            .iter()
+            .filter_map(|node| match &node.node {
+                Some(NodeEnum::CommonTableExpr(table)) => Some(table.as_ref()),
+                _ => None,
+            })
+            .collect();
+        if tables.len() != clause.ctes.len() {
+            self.unknown("a WITH clause is not understood", offset(clause.location));
+        }
+        if clause.recursive {
+            // Every name is in scope in every query of the clause; nothing masked goes in.
+            for table in &tables {
+                self.define_table(&table.ctename, Shape::open());
+            }
+        }
+        for table in tables {
+            let mut shape = match &table.ctequery {
+                Some(query) => self.query(query),
+                None => Shape::open(),
+            };
+            shape.rename(&strings(&table.aliascolnames));
+            if let Some(cycle) = &table.cycle_clause {
+                self.optional(cycle.cycle_mark_value.as_deref());
+                self.optional(cycle.cycle_mark_default.as_deref());
+                shape.is_exact = false;
+            }
+            if table.search_clause.is_some() {
+                shape.is_exact = false;
+            }
+            let is_refused = clause.recursive || !shape.is_exact;
+            if shape.has_mask() && is_refused {
+                self.found.obstacle(
+                    "a masked column may not go through WITH RECURSIVE",
+                    offset(table.location),
+                );
+            }
+            self.define_table(&table.ctename, shape);
+        }
+    }
+
+    fn define_table(&mut self, name: &str, shape: Shape) {
+        if let Some(scope) = self.tables.last_mut() {
+            scope.insert(name.to_owned(), shape);
+        }
+    }
+
+    // FROM
+
+    /// One item of FROM: its columns for `*`, and its names into the current level.
+    pub(super) fn from_item(&mut self, node: &Node) -> Shape {
+        self.deeper(|walker| match &node.node {
+            Some(NodeEnum::RangeVar(named)) => walker.from_relation(named),
+            Some(NodeEnum::RangeSubselect(query)) => walker.from_query(query),
+            Some(NodeEnum::JoinExpr(join)) => walker.from_join(join),
+            Some(NodeEnum::RangeFunction(function)) => walker.from_function(function),
+            Some(NodeEnum::RangeTableSample(sample)) => walker.from_sample(sample),
+            Some(NodeEnum::RangeTableFunc(table)) => walker.from_xml(table),
+            Some(NodeEnum::JsonTable(table)) => {
+                walker.json_table(table);
+                walker.enter(table.alias.as_ref(), "json_table", None, Shape::open(), false)
+            }
+            _ => {
+                walker.unknown("FROM has an item that is not on the list", None);
+                Shape::open()
+            }
+        })
+    }
+
+    fn from_relation(&mut self, named: &RangeVar) -> Shape {
+        if named.schemaname.is_empty() && named.catalogname.is_empty() {
+            let table = self.tables.iter().rev().find_map(|scope| scope.get(&named.relname));
+            if let Some(shape) = table.cloned() {
+                return self.enter(named.alias.as_ref(), &named.relname, None, shape, false);
+            }
+        }
+        let (shape, schema) = self.read_relation(named);
+        self.enter(named.alias.as_ref(), &named.relname, schema.as_deref(), shape, true)
+    }
+
+    /// The columns of a relation that the statement reads, and its schema.
+    pub(super) fn read_relation(&mut self, named: &RangeVar) -> (Shape, Option<String>) {
+        let position = offset(named.location);
+        let Some(relation) = self.relation(named) else {
+            return (Shape::open(), None);
+        };
+        self.touch(relation, Access::Read, position);
+        let masked = match self.mask_of(relation) {
+            RelationMask::Columns(masked) => masked,
+            RelationMask::Clear | RelationMask::Closed(_) => Vec::new(),
+        };
+        let column = |name: &String| OutColumn {
+            name: Some(name.clone()),
+            mask: masked.iter().find(|(known, _)| known == name).map(|(_, full)| full.clone()),
+        };
+        let columns = relation.columns.iter().map(|found| column(&found.name)).collect();
+        (Shape::exact(columns), Some(relation.schema.clone()))
+    }
+
+    /// Puts a range entry into the current level.
+    pub(super) fn enter(
+        &mut self,
+        alias: Option<&Alias>,
+        name: &str,
+        schema: Option<&str>,
+        mut shape: Shape,
+        is_relation: bool,
+    ) -> Shape {
+        let shown = alias.map_or(name, |alias| alias.aliasname.as_str());
+        if let Some(alias) = alias {
+            shape.rename(&strings(&alias.colnames));
+        }
+        let entry = Entry {
+            alias: shown.to_owned(),
+            schema: if alias.is_none() { schema.map(str::to_owned) } else { None },
+            shape: shape.clone(),
+            is_relation,
+        };
+        if let Some(level) = self.levels.last_mut() {
+            level.entries.push(entry);
+        }
+        shape
+    }
+
+    fn from_query(&mut self, item: &RangeSubselect) -> Shape {
+        let shape = match &item.subquery {
+            Some(query) => self.query(query),
+            None => Shape::open(),
+        };
+        self.enter(item.alias.as_ref(), "", None, shape, false)
+    }
+
+    fn from_join(&mut self, join: &JoinExpr) -> Shape {
+        let first = self.levels.last().map_or(0, |level| level.entries.len());
+        let mut side = |side: &Option<Box<Node>>| match side {
+            Some(node) => self.from_item(node),
+            None => Shape::open(),
+        };
+        let (left, right) = (side(&join.larg), side(&join.rarg));
+        let has_mask = left.has_mask() || right.has_mask();
+        let names: Vec<String> = if join.is_natural {
+            self.use_operator(&["="], None);
+            let is_certain = left.is_exact
+                && right.is_exact
+                && left.columns.iter().chain(&right.columns).all(|column| column.name.is_some());
+            if has_mask && !is_certain {
+                self.found.obstacle("NATURAL JOIN may compare a masked column; write ON", None);
+            }
+            let is_right = |name: &str| right.columns.iter().any(|column| column.is_named(name));
+            left.columns
+                .iter()
+                .filter_map(|column| column.name.clone())
+                .filter(|n| is_right(n))
+                .collect()
+        } else {
+            strings(&join.using_clause).into_iter().map(str::to_owned).collect()
+        };
+        if !names.is_empty() {
+            self.use_operator(&["="], None);
+        }
+        let compares_mask =
+            left.columns.iter().chain(&right.columns).any(|column| {
+                column.mask.is_some() && names.iter().any(|name| column.is_named(name))
+            });
+        if compares_mask {
+            self.found.obstacle("a join may not compare a masked column", None);
+        }
+        self.optional(join.quals.as_deref());
+        let mut shape =
+            if names.is_empty() { beside(left, right) } else { merged(left, right, &names) };
+        if has_mask && join.join_using_alias.is_some() {
+            self.found.obstacle("JOIN … USING … AS is not analysed beside masked columns", None);
+        }
+        if !is_known_join(join) {
+            self.unknown("a join is of a kind that is not on the list", None);
+        }
+        if let Some(alias) = &join.alias {
+            // An alias hides the names inside.
+            shape.rename(&strings(&alias.colnames));
+            if let Some(level) = self.levels.last_mut() {
+                level.entries.truncate(first);
+            }
+            let renamed = shape.clone();
+            return self.enter(Some(alias), "", None, renamed, false);
+        }
+        shape
+    }
+
+    fn from_function(&mut self, item: &RangeFunction) -> Shape {
+        let mut shape = Shape::open();
+        for function in &item.functions {
+            // Each is a pair of a call and a list of column definitions.
+            match &function.node {
+                Some(NodeEnum::List(pair)) => {
+                    for part in &pair.items {
+                        match &part.node {
+                            Some(NodeEnum::List(definitions)) => {
+                                self.column_definitions(&definitions.items);
+                            }
+                            Some(_) => self.expression(part),
+                            None => {}
+                        }
+                    }
+                }
+                _ => self.unknown("a function in FROM is not understood", None),
+            }
+        }
+        let defined = self.column_definitions(&item.coldeflist);
+        if !defined.is_empty() && !item.is_rowsfrom {
+            let mut columns: Vec<OutColumn> =
+                defined.iter().map(|name| OutColumn::named(name)).collect();
+            if item.ordinality {
+                columns.push(OutColumn::named("ordinality"));
+            }
+            shape = Shape::exact(columns);
+        }
+        let name = first_function_name(item);
+        self.enter(item.alias.as_ref(), &name, None, shape, false)
+    }
+
+    /// `AS (a int, b text)`: the names; the types count as used.
+    fn column_definitions(&mut self, nodes: &[Node]) -> Vec<String> {
+        let mut names = Vec::new();
+        for node in nodes {
+            match &node.node {
+                Some(NodeEnum::ColumnDef(column)) => {
+                    if let Some(named) = &column.type_name {
+                        self.use_type(named);
+                    }
+                    names.push(column.colname.clone());
+                }
+                Some(_) => self.unknown("a column definition is not understood", None),
+                None => {}
+            }
+        }
+        names
+    }
+
+    fn from_sample(&mut self, sample: &RangeTableSample) -> Shape {
+        let shape = match &sample.relation {
+            Some(relation) => self.from_item(relation),
+            None => Shape::open(),
+        };
+        if shape.has_mask() {
+            self.found.obstacle(
+                "TABLESAMPLE may not read a relation with masked columns",
+                offset(sample.location),
+            );
+        }
+        self.call(&strings(&sample.method), offset(sample.location));
+        self.expressions(&sample.args);
+        self.optional(sample.repeatable.as_deref());
+        shape
+    }
+
+    fn from_xml(&mut self, table: &RangeTableFunc) -> Shape {
+        self.optional(table.docexpr.as_deref());
+        self.optional(table.rowexpr.as_deref());
+        for node in &table.namespaces {
+            match &node.node {
+                Some(NodeEnum::ResTarget(target)) => self.optional(target.val.as_deref()),
+                _ => self.unknown("XMLTABLE has a namespace that is not understood", None),
+            }
+        }
+        for node in &table.columns {
+            match &node.node {
+                Some(NodeEnum::RangeTableFuncCol(column)) => {
+                    if let Some(named) = &column.type_name {
+                        self.use_type(named);
+                    }
+                    self.optional(column.colexpr.as_deref());
+                    self.optional(column.coldefexpr.as_deref());
+                }
+                _ => self.unknown("XMLTABLE has a column that is not understood", None),
+            }
+        }
+        self.enter(table.alias.as_ref(), "xmltable", None, Shape::open(), false)
+    }
+
+    // The SELECT list
+
+    fn targets(&mut self, nodes: &[Node]) -> Shape {
+        let mut shape = Shape::exact(Vec::new());
+        for node in nodes {
+            match &node.node {
+                Some(NodeEnum::ResTarget(target)) => {
+                    let columns = self.target(target);
+                    shape = beside(shape, columns);
+                }
+                _ => {
+                    self.unknown("a SELECT list has an item that is not on the list", None);
+                    shape.is_exact = false;
+                }
+            }
+        }
+        shape
+    }
+
+    fn target(&mut self, target: &ResTarget) -> Shape {
+        let alias = (!target.name.is_empty()).then(|| target.name.clone());
+        let Some(value) = &target.val else {
+            return Shape::open();
+        };
+        if let Some(NodeEnum::ColumnRef(column)) = &value.node {
+            let fields = strings(&column.fields);
+            let has_star =
+                column.fields.iter().any(|node| matches!(node.node, Some(NodeEnum::AStar(_))));
+            if has_star {
+                return self.star(column, &fields);
+            }
+            let mask = self.projected(column, &fields);
+            let name = alias.or_else(|| fields.last().map(|name| (*name).to_owned()));
+            return Shape::exact(vec![OutColumn { name, mask }]);
+        }
+        self.expression(value);
+        let has_star = matches!(&value.node, Some(NodeEnum::AIndirection(found))
+            if found.indirection.iter().any(|node| matches!(node.node, Some(NodeEnum::AStar(_)))));
+        if has_star {
+            return Shape::open();
+        }
+        Shape::exact(vec![OutColumn { name: alias, mask: None }])
+    }
+
+    fn star(&mut self, column: &ColumnRef, fields: &[&str]) -> Shape {
+        let position = offset(column.location);
+        let Some(level) = self.levels.last() else {
+            return Shape::open();
+        };
+        let Some(alias) = fields.last() else {
+            return level.star.clone();
+        };
+        let schema = fields.len().checked_sub(2).and_then(|index| fields.get(index)).copied();
+        let is_meant = |entry: &&Entry| {
+            entry.alias == *alias && schema.is_none_or(|s| entry.schema.as_deref() == Some(s))
+        };
+        let mut here = level.entries.iter().filter(is_meant);
+        let found = match (here.next(), here.next()) {
+            (Some(entry), None) => Some(entry.shape.clone()),
+            _ => None,
+        };
+        let is_masked_elsewhere = self
+            .levels
+            .iter()
+            .rev()
+            .skip(usize::from(found.is_some()))
+            .flat_map(|level| &level.entries)
+            .any(|entry| entry.alias == *alias && entry.shape.has_mask());
+        if is_masked_elsewhere {
+            self.found.obstacle(
+                format!("\"{alias}.*\" may mean a relation with masked columns; use another alias"),
+                position,
+            );
+        }
+        found.unwrap_or_default()
+    }
+
+    /// A column that is projected as it is: its mask, if it has one.
+    fn projected(
+        &mut self,
+        column: &ColumnRef,
+        fields: &[&str],
+    ) -> Option<corral_model::resource::ColumnName> {
+        let position = offset(column.location);
+        let Some(level) = self.levels.last() else {
+            self.column(column);
+            return None;
+        };
+        let (schema, alias, name) = match fields {
+            [name] => (None, None, *name),
+            [alias, name] => (None, Some(*alias), *name),
+            [.., schema, alias, name] => (Some(*schema), Some(*alias), *name),
+            [] => return None,
+        };
+        let matches = |entry: &Entry| {
+            alias.is_none_or(|alias| entry.alias == alias)
+                && schema.is_none_or(|schema| entry.schema.as_deref() == Some(schema))
+        };
+        let found: Vec<OutColumn> = level
+            .entries
+            .iter()
+            .filter(|entry| matches(entry))
+            .flat_map(|entry| entry.shape.columns.iter().filter(|column| column.is_named(name)))
+            .cloned()
+            .collect();
+        match found.as_slice() {
+            [one] if one.mask.is_some() => one.mask.clone(),
+            // A lateral query may project a masked column of the query around it.
+            [] => {
+                let outer = self.outer_mask(alias, name);
+                if outer.is_none() {
+                    self.column(column);
+                }
+                outer
+            }
+            _ => {
+                if found.iter().any(|column| column.mask.is_some()) {
+                    self.found.obstacle(
+                        format!("\"{name}\" is ambiguous and may be masked; say which one"),
+                        position,
+                    );
+                } else {
+                    self.column(column);
+                }
+                None
+            }
+        }
+    }
+
+    /// The mask of a name that only an outer query has, when exactly one column has it.
+    fn outer_mask(
+        &self,
+        alias: Option<&str>,
+        name: &str,
+    ) -> Option<corral_model::resource::ColumnName> {
+        let mut found = self
+            .levels
+            .iter()
+            .rev()
+            .skip(1)
+            .flat_map(|level| &level.entries)
+            .filter(|entry| alias.is_none_or(|alias| entry.alias == alias))
+            .flat_map(|entry| entry.shape.columns.iter().filter(|column| column.is_named(name)));
+        match (found.next(), found.next()) {
+            (Some(one), None) => one.mask.clone(),
+            _ => None,
+        }
+    }
+
+    // GROUP BY, ORDER BY, DISTINCT ON
+
+    /// Items that may be an output's number or name, or an expression over the input.
+    pub(super) fn sort(&mut self, nodes: &[Node], output: &Shape) {
+        for node in nodes {
+            let item = match &node.node {
+                Some(NodeEnum::SortBy(sort)) => {
+                    if !sort.use_op.is_empty() {
+                        self.use_operator(&strings(&sort.use_op), offset(sort.location));
+                    }
+                    match &sort.node {
+                        Some(node) => node.as_ref(),
+                        None => continue,
+                    }
+                }
+                Some(NodeEnum::GroupingSet(set)) => {
+                    self.deeper(|walker| walker.sort(&set.content, output));
+                    continue;
+                }
+                Some(NodeEnum::RowExpr(row)) => {
+                    self.deeper(|walker| walker.sort(&row.args, output));
+                    continue;
+                }
+                Some(NodeEnum::List(list)) => {
+                    self.deeper(|walker| walker.sort(&list.items, output));
+                    continue;
+                }
+                _ => node,
+            };
+            self.sort_item(item, output);
+        }
+    }
+
+    fn sort_item(&mut self, item: &Node, output: &Shape) {
+        let refused = "ORDER BY, GROUP BY and DISTINCT ON may not look at a masked column";
+        match &item.node {
+            Some(NodeEnum::AConst(constant)) => {
+                use pg_query::protobuf::a_const::Val;
+                if let Some(Val::Ival(number)) = &constant.val {
+                    let index = usize::try_from(number.ival).ok().and_then(|n| n.checked_sub(1));
+                    let column = index.and_then(|index| output.columns.get(index));
+                    if column.is_some_and(|column| column.mask.is_some()) {
+                        self.found.obstacle(refused, offset(constant.location));
+                    }
+                }
+            }
+            Some(NodeEnum::ColumnRef(column)) => {
+                let fields = strings(&column.fields);
+                if let [name] = fields.as_slice() {
+                    let is_masked =
+                        |column: &OutColumn| column.is_named(name) && column.mask.is_some();
+                    if output.columns.iter().any(is_masked) {
+                        self.found.obstacle(refused, offset(column.location));
+                    }
+                }
+                self.column(column);
+            }
+            _ => self.expression(item),
+        }
+    }
+}
+
+fn is_known_join(join: &JoinExpr) -> bool {
+    matches!(
+        JoinType::try_from(join.jointype),
+        Ok(JoinType::JoinInner | JoinType::JoinLeft | JoinType::JoinRight | JoinType::JoinFull)
+    )
+}
+
+fn first_function_name(item: &RangeFunction) -> String {
+    let first = item.functions.first().and_then(|node| match &node.node {
+        Some(NodeEnum::List(pair)) => pair.items.first(),
+        _ => None,
+    });
+    match first.map(|node| &node.node) {
+        Some(Some(NodeEnum::FuncCall(call))) => {
+            strings(&call.funcname).last().map_or_else(String::new, |name| (*name).to_owned())
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,194 @@
+//! Which settings a session may change with the right to connect alone. What is not on the list
+//! changes meaning or rights, or is not known, and needs `administer`.
+
+/// What a change of a setting needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SettingClass {
+    /// The right to connect.
+    Harmless,
+    /// The right to connect; names mean something else afterwards.
+    SearchPath,
+    Administer,
+}
+
+/// Which values of a harmless setting are harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowed {
+    Any,
+    /// Only these, in lower case.
+    Only(&'static [&'static str]),
+}
+
+/// Sorted. The values are those that change neither what a text means nor whose rights it has.
+pub(super) const HARMLESS: &[(&str, Allowed)] = &[
+    ("application_name", Allowed::Any),
+    ("bytea_output", Allowed::Any),
+    ("check_function_bodies", Allowed::Any),
+    ("client_encoding", Allowed::Only(&["utf-8", "utf8"])),
+    ("client_min_messages", Allowed::Any),
+    ("constraint_exclusion", Allowed::Any),
+    ("cursor_tuple_fraction", Allowed::Any),
+    ("datestyle", Allowed::Any),
+    ("default_statistics_target", Allowed::Any),
+    ("default_table_access_method", Allowed::Only(&["heap"])),
+    ("default_tablespace", Allowed::Only(&["", "pg_default"])),
+    ("default_text_search_config", Allowed::Any),
+    ("default_toast_compression", Allowed::Any),
+    ("default_transaction_deferrable", Allowed::Any),
+    ("default_transaction_isolation", Allowed::Any),
+    ("default_transaction_read_only", Allowed::Any),
+    ("effective_cache_size", Allowed::Any),
+    ("effective_io_concurrency", Allowed::Any),
+    ("enable_bitmapscan", Allowed::Any),
+    ("enable_gathermerge", Allowed::Any),
+    ("enable_hashagg", Allowed::Any),
+    ("enable_hashjoin", Allowed::Any),
+    ("enable_incremental_sort", Allowed::Any),
+    ("enable_indexonlyscan", Allowed::Any),
+    ("enable_indexscan", Allowed::Any),
+    ("enable_material", Allowed::Any),
+    ("enable_memoize", Allowed::Any),
+    ("enable_mergejoin", Allowed::Any),
+    ("enable_nestloop", Allowed::Any),
+    ("enable_parallel_append", Allowed::Any),
+    ("enable_parallel_hash", Allowed::Any),
+    ("enable_partition_pruning", Allowed::Any),
+    ("enable_partitionwise_aggregate", Allowed::Any),
+    ("enable_partitionwise_join", Allowed::Any),
+    ("enable_seqscan", Allowed::Any),
+    ("enable_sort", Allowed::Any),
+    ("enable_tidscan", Allowed::Any),
+    ("escape_string_warning", Allowed::Any),
+    ("extra_float_digits", Allowed::Any),
+    ("from_collapse_limit", Allowed::Any),
+    ("geqo", Allowed::Any),
+    ("geqo_threshold", Allowed::Any),
+    ("gin_fuzzy_search_limit", Allowed::Any),
+    ("hash_mem_multiplier", Allowed::Any),
+    ("idle_in_transaction_session_timeout", Allowed::Any),
+    ("idle_session_timeout", Allowed::Any),
+    ("intervalstyle", Allowed::Any),
+    ("jit", Allowed::Any),
+    ("join_collapse_limit", Allowed::Any),
+    ("lc_monetary", Allowed::Any),
+    ("lc_numeric", Allowed::Any),
+    ("lc_time", Allowed::Any),
+    ("lock_timeout", Allowed::Any),
+    ("maintenance_work_mem", Allowed::Any),
+    ("max_parallel_maintenance_workers", Allowed::Any),
+    ("max_parallel_workers", Allowed::Any),
+    ("max_parallel_workers_per_gather", Allowed::Any),
+    ("parallel_setup_cost", Allowed::Any),
+    ("parallel_tuple_cost", Allowed::Any),
+    ("plan_cache_mode", Allowed::Any),
+    ("quote_all_identifiers", Allowed::Any),
+    ("random_page_cost", Allowed::Any),
+    // Off makes a query fail where a policy would have filtered it; it never shows more rows.
+    ("row_security", Allowed::Any),
+    ("seq_page_cost", Allowed::Any),
+    ("standard_conforming_strings", Allowed::Only(&["on", "true", "yes", "1"])),
+    ("statement_timeout", Allowed::Any),
+    ("synchronize_seqscans", Allowed::Any),
+    ("synchronous_commit", Allowed::Any),
+    ("tcp_keepalives_count", Allowed::Any),
+    ("tcp_keepalives_idle", Allowed::Any),
+    ("tcp_keepalives_interval", Allowed::Any),
+    ("tcp_user_timeout", Allowed::Any),
+    ("temp_buffers", Allowed::Any),
+    ("timezone", Allowed::Any),
+    ("transaction_deferrable", Allowed::Any),
+    ("transaction_isolation", Allowed::Any),
+    ("transaction_read_only", Allowed::Any),
+    ("transaction_timeout", Allowed::Any),
+    ("work_mem", Allowed::Any),
+    ("xmlbinary", Allowed::Any),
+    ("xmloption", Allowed::Any),
+];
+
+/// Settings on the list that a session with masked columns may not change: they make the server
+/// talk more, or choose plans whose row order tells values of an index.
+const CLOSED_WHEN_MASKED: &[&str] = &[
+    "client_min_messages",
+    "constraint_exclusion",
+    "cursor_tuple_fraction",
+    "default_statistics_target",
+    "effective_cache_size",
+    "effective_io_concurrency",
+    "from_collapse_limit",
+    "geqo",
+    "geqo_threshold",
+    "hash_mem_multiplier",
+    "join_collapse_limit",
+    "max_parallel_workers",
+    "max_parallel_workers_per_gather",
+    "parallel_setup_cost",
+    "parallel_tuple_cost",
+    "plan_cache_mode",
+    "random_page_cost",
+    "seq_page_cost",
+    "work_mem",
+];
+
+/// What setting `name` to `value` needs; a value of None is the default or not known.
+pub(super) fn class_of(name: &str, value: Option<&str>) -> SettingClass {
+    let name = name.to_lowercase();
+    if name == "search_path" {
+        return SettingClass::SearchPath;
+    }
+    let Ok(found) = HARMLESS.binary_search_by(|(known, _)| (*known).cmp(name.as_str())) else {
+        return SettingClass::Administer;
+    };
+    match HARMLESS.get(found).map(|(_, allowed)| allowed) {
+        Some(Allowed::Any) => SettingClass::Harmless,
+        Some(Allowed::Only(values)) => {
+            let is_listed =
+                value.is_some_and(|value| values.contains(&value.to_lowercase().as_str()));
+            if is_listed { SettingClass::Harmless } else { SettingClass::Administer }
+        }
+        None => SettingClass::Administer,
+    }
+}
+
+/// What resetting `name` to the value of the session's start needs: that value was admitted then.
+pub(super) fn reset_class_of(name: &str) -> SettingClass {
+    let name = name.to_lowercase();
+    let is_listed = HARMLESS.iter().any(|(known, _)| *known == name);
+    match name.as_str() {
+        "search_path" => SettingClass::SearchPath,
+        _ if is_listed => SettingClass::Harmless,
+        _ => SettingClass::Administer,
+    }
+}
+
+pub(super) fn is_open_when_masked(name: &str) -> bool {
+    let name = name.to_lowercase();
+    !name.starts_with("enable_") && CLOSED_WHEN_MASKED.binary_search(&name.as_str()).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_sorted() {
+        assert!(HARMLESS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(CLOSED_WHEN_MASKED.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn what_changes_meaning_or_rights_is_not_harmless() {
+        let check = |name: &str, value: &str, class: SettingClass| {
+            assert_eq!(class_of(name, Some(value)), class, "{name} = {value}");
+        };
+        check("TimeZone", "UTC", SettingClass::Harmless);
+        check("search_path", "a, b", SettingClass::SearchPath);
+        check("client_encoding", "UTF8", SettingClass::Harmless);
+        check("client_encoding", "SJIS", SettingClass::Administer);
+        check("standard_conforming_strings", "on", SettingClass::Harmless);
+        check("standard_conforming_strings", "off", SettingClass::Administer);
+        check("role", "postgres", SettingClass::Administer);
+        check("session_authorization", "postgres", SettingClass::Administer);
+        check("session_replication_role", "replica", SettingClass::Administer);
+        check("my.variable", "x", SettingClass::Administer);
+    }
+}
