@@ -22,7 +22,8 @@ pub enum CredentialPurpose {
 }
 
 impl CredentialPurpose {
-    fn word(self) -> &'static str {
+    /// Its key in manifests, and its name in what is sealed.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Credential => "credential",
             Self::MaskedCredential => "masked_credential",
@@ -134,6 +135,21 @@ pub(crate) async fn change_login_hash(
         }
     };
     Ok(done.doing("be written")?.rows_affected() > 0)
+}
+
+pub(crate) async fn has_credential(
+    change: &mut Transaction<'static, Sqlite>,
+    target: &TargetName,
+    purpose: CredentialPurpose,
+) -> Result<bool, StoreError> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM credentials WHERE target = $1 AND purpose = $2")
+            .bind(target.as_str())
+            .bind(purpose.word())
+            .fetch_optional(&mut **change)
+            .await
+            .doing("be read")?;
+    Ok(found.is_some())
 }
 
 pub(crate) async fn delete_credentials(

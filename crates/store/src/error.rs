@@ -41,6 +41,12 @@ pub enum StoreError {
     /// The caller is to blame.
     #[error("{count} changes at once; at most {max} are applied together")]
     TooManyChanges { count: usize, max: usize },
+    /// The caller is to blame: see [`corral_model::resource::TargetSpec::goes_elsewhere`].
+    #[error(
+        "target '{target}' changes its address, protocol or tls, so {key}.password must be given \
+         again"
+    )]
+    PasswordNeeded { target: String, key: &'static str },
     /// Nothing outlives its parent.
     #[error("the parent run has ended")]
     ParentEnded,

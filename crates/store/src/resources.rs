@@ -242,7 +242,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::VersionMoved`], [`StoreError::NoSuchResource`] for a deletion,
-    /// [`StoreError::ChangedTwice`], [`StoreError::TooManyChanges`]: the caller is to blame.
+    /// [`StoreError::PasswordNeeded`], [`StoreError::ChangedTwice`],
+    /// [`StoreError::TooManyChanges`]: the caller is to blame.
     /// [`StoreError::Seal`], [`StoreError::Database`].
     ///
     /// # Limits
@@ -305,12 +306,19 @@ impl Store {
         .fetch_optional(&mut **change)
         .await
         .doing("be read")?;
-        let mut effect = match earlier {
+        let earlier: Option<Resource> =
+            earlier.map(|spec| from_json(&spec, "a resource")).transpose()?;
+        let mut effect = match &earlier {
             None => ChangeEffect::Created,
-            Some(earlier) => {
-                let earlier: Resource = from_json(&earlier, "a resource")?;
-                if earlier == resource { ChangeEffect::Unchanged } else { ChangeEffect::Changed }
-            }
+            Some(earlier) if *earlier == resource => ChangeEffect::Unchanged,
+            Some(_) => ChangeEffect::Changed,
+        };
+        let goes_elsewhere = if let (Some(Resource::Target(before)), Resource::Target(after)) =
+            (&earlier, &resource)
+        {
+            after.goes_elsewhere(before)
+        } else {
+            false
         };
         if effect != ChangeEffect::Unchanged {
             end_holding(change, kind, &name, version).await?;
@@ -327,14 +335,25 @@ impl Store {
         }
         let is_secret_changed = match &resource {
             Resource::Target(spec) => {
-                let own = (spec.credential.is_some(), put.credential);
-                let masked = (spec.masked_credential.is_some(), put.masked_credential);
-                let target = &spec.name;
-                let credential = CredentialPurpose::Credential;
-                let own = self.put_credential(change, target, credential, own).await?;
-                let floor = CredentialPurpose::MaskedCredential;
-                let masked = self.put_credential(change, target, floor, masked).await?;
-                own || masked
+                let mut is_changed = false;
+                for (purpose, is_in_spec, secret) in [
+                    (CredentialPurpose::Credential, spec.credential.is_some(), put.credential),
+                    (
+                        CredentialPurpose::MaskedCredential,
+                        spec.masked_credential.is_some(),
+                        put.masked_credential,
+                    ),
+                ] {
+                    let secret = if is_in_spec { secret } else { SecretChange::Remove };
+                    if goes_elsewhere && secret == SecretChange::Keep {
+                        require_no_credential(change, &spec.name, purpose).await?;
+                    }
+                    let (seal, target) = (&self.seal, &spec.name);
+                    is_changed |=
+                        credentials::change_credential(change, seal, target, purpose, secret)
+                            .await?;
+                }
+                is_changed
             }
             Resource::User(_) | Resource::Workload(_) => {
                 credentials::change_login_hash(change, kind, &name, put.login_hash).await?
@@ -346,17 +365,19 @@ impl Store {
         }
         Ok(Changed { effect, kind: kind.name().to_owned(), name })
     }
+}
 
-    async fn put_credential(
-        &self,
-        change: &mut Transaction<'static, Sqlite>,
-        target: &TargetName,
-        purpose: CredentialPurpose,
-        (is_in_spec, secret): (bool, SecretChange),
-    ) -> Result<bool, StoreError> {
-        let secret = if is_in_spec { secret } else { SecretChange::Remove };
-        credentials::change_credential(change, &self.seal, target, purpose, secret).await
+/// A kept password would go to a place that it was not given for.
+async fn require_no_credential(
+    change: &mut Transaction<'static, Sqlite>,
+    target: &TargetName,
+    purpose: CredentialPurpose,
+) -> Result<(), StoreError> {
+    if credentials::has_credential(change, target, purpose).await? {
+        let (target, key) = (target.to_string(), purpose.word());
+        return Err(StoreError::PasswordNeeded { target, key });
     }
+    Ok(())
 }
 
 fn check_changes(changes: &[Change]) -> Result<(), StoreError> {

@@ -175,6 +175,43 @@ async fn credentials_come_back_and_go_with_their_target() {
 }
 
 #[tokio::test]
+async fn a_kept_password_does_not_follow_its_target_elsewhere() {
+    let store = Place::new();
+    let store = store.open().await;
+    let at_address = |address: &str, more: &str| {
+        resource(&format!(
+            "kind: Target\nname: orders-db\nprotocol: postgres\naddress: {address}\n\
+             credential: {{username: agents}}\n{more}"
+        ))
+    };
+    store.apply(apply(vec![put(at_address("db:5432", ""))])).await.expect("applies");
+    store.apply(apply(vec![put(at_address("db:5433", ""))])).await.expect("without a password");
+    let give = |resource: Resource| {
+        Change::Put(Box::new(Put { credential: set("hunter2"), ..Put::new(resource) }))
+    };
+    store.apply(apply(vec![give(at_address("db:5432", ""))])).await.expect("with a password");
+    let refused = [
+        at_address("evil:5432", ""),
+        at_address("db:5432", "tls: {mode: disable}\n"),
+        at_address("db:5432", "tls: {mode: verify-full, ca_file: evil.pem}\n"),
+    ];
+    for resource in refused {
+        let found = store.apply(apply(vec![put(resource.clone())])).await;
+        let error = found.expect_err("the password must be given again").to_string();
+        assert!(error.contains("credential.password must be given again"), "{error}");
+        store.apply(apply(vec![give(resource)])).await.expect("given again");
+        store.apply(apply(vec![give(at_address("db:5432", ""))])).await.expect("and back");
+    }
+    let harmless = [
+        at_address("db:5432", "tls: {mode: verify-full}\n"),
+        at_address("db:5432", "labels: {env: prod}\n"),
+    ];
+    for resource in harmless {
+        store.apply(apply(vec![put(resource)])).await.expect("kept");
+    }
+}
+
+#[tokio::test]
 async fn no_secret_stands_in_the_files() {
     let place = Place::new();
     let store = place.open().await;

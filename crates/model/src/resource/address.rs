@@ -99,6 +99,18 @@ impl TargetSpec {
         }
     }
 
+    /// Whether a password that was given for `before` might now be shown to somebody else: the
+    /// address changed, or how surely it is checked. The password must then be given again, so
+    /// that nobody learns a sealed one by pointing its target elsewhere.
+    #[must_use]
+    pub fn goes_elsewhere(&self, before: &Self) -> bool {
+        let trusted = |spec: &Self| spec.tls.as_ref().and_then(|tls| tls.ca_file.clone());
+        self.protocol != before.protocol
+            || self.address != before.address
+            || self.tls_mode() != before.tls_mode()
+            || trusted(self) != trusted(before)
+    }
+
     /// The listener for this target alone, when it has one and its text can be read.
     #[must_use]
     pub fn listen_address(&self) -> Option<SocketAddr> {
