@@ -4,19 +4,204 @@
 //! function that acts for somebody takes the [`Caller`] first and checks what that caller may.
 
 pub mod about;
+mod admit;
 pub mod approvals;
 pub mod audit;
 pub mod caller;
+mod config;
 pub mod error;
+mod live;
 pub mod policies;
 pub mod principals;
 pub mod record_key;
 pub mod resources;
 pub mod runs;
+mod scope;
 pub mod sessions;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use corral_gate::policy::DecisionCache;
+use corral_gate::{Denial, DenialKind};
+use corral_identity::{PasswordChecks, TokenDigest};
+use corral_model::CloseReason;
+use corral_model::event::{EventBody, Origin};
+use corral_model::ids::{PolicyVersion, TargetName};
+use corral_record::Recorder;
+use corral_store::Store;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 pub use caller::Caller;
 pub use error::{AppError, Problem};
 
+pub(crate) use admit::Door;
+use config::Config;
+
+use crate::metrics::Metrics;
+use about::Identity;
+use live::Live;
+
 /// The gateway's state, shared by all sessions and handlers as `Arc<App>`.
-pub struct App {}
+pub struct App {
+    identity: Identity,
+    store: Store,
+    recorder: Recorder,
+    passwords: PasswordChecks,
+    config: Configured,
+    live: Live,
+    decisions: DecisionCache,
+    metrics: Metrics,
+    signals: Signals,
+}
+
+/// The configuration in use, and its change.
+struct Configured {
+    current: ArcSwap<Config>,
+    /// The current one's number, so that a session sees with one load that nothing changed.
+    version: AtomicU64,
+    /// Held while a change is checked, stored and put into use: changes come one after another.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// What wakes the gateway's own tasks.
+#[derive(Default)]
+struct Signals {
+    /// A deadline came nearer.
+    deadlines: Notify,
+    /// The targets' own listeners may have changed.
+    targets: Notify,
+    is_draining: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.current.load_full()
+    }
+
+    /// The number of the configuration in use.
+    pub(crate) fn version(&self) -> PolicyVersion {
+        PolicyVersion(self.config.version.load(Ordering::Acquire))
+    }
+
+    /// Puts a configuration into use, for whatever is decided from here on.
+    fn use_config(&self, config: Config) {
+        let version = config.version.0;
+        self.config.current.store(Arc::new(config));
+        self.config.version.store(version, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.signals.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Records what something depends on.
+    fn append(&self, origin: Origin, body: EventBody) -> Result<(), AppError> {
+        let at = OffsetDateTime::now_utc();
+        self.recorder.append_gateway(at, &origin, &body).map(|_| ()).map_err(|error| {
+            tracing::error!(%error, event = body.name(), "an event cannot be recorded");
+            AppError::Unavailable("the record cannot be written; nothing was done".to_owned())
+        })
+    }
+
+    /// Records what already happened.
+    pub(crate) fn note(&self, origin: Origin, body: EventBody) {
+        let at = OffsetDateTime::now_utc();
+        if let Err(error) = self.recorder.note_gateway(at, &origin, &body) {
+            tracing::error!(%error, event = body.name(), "an event is lost");
+        }
+    }
+}
+
+impl App {
+    /// Lets no new session in.
+    pub(crate) fn drain(&self) {
+        self.signals.is_draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn sessions_open(&self) -> usize {
+        self.live.sessions().len()
+    }
+
+    /// Ends every session: the gateway stops.
+    pub(crate) fn end_all_sessions(&self) -> u64 {
+        let denial = || Denial::new(DenialKind::Shutdown, "the gateway stops");
+        let all = self.live.sessions().select(|_| true);
+        let ended = all.iter().filter(|session| session.end(CloseReason::Shutdown, denial()));
+        u64::try_from(ended.count()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits until the configuration has changed.
+    ///
+    /// # Cancel safety
+    /// A change that came while nobody waited is told to the next who waits.
+    pub(crate) async fn targets_changed(&self) {
+        self.signals.targets.notified().await;
+    }
+
+    /// The listeners of single targets that there should be, with their protocols.
+    pub(crate) fn dedicated_listeners(&self) -> BTreeMap<TargetName, (SocketAddr, String)> {
+        let config = self.config();
+        let listener = |target: &Arc<config::Target>| {
+            let address = target.spec.listen_address()?;
+            Some((target.spec.name.clone(), (address, target.spec.protocol.clone())))
+        };
+        config.targets.values().filter_map(listener).collect()
+    }
+}
+
+/// A unique id: a prefix and 128 bits that sort by time.
+pub(crate) fn new_id(prefix: &str) -> String {
+    format!("{prefix}-{}", uuid::Uuid::now_v7().simple())
+}
+
+/// What an [`App`] is made of.
+pub(crate) struct Parts {
+    pub(crate) identity: Identity,
+    pub(crate) store: Store,
+    pub(crate) recorder: Recorder,
+    pub(crate) passwords: PasswordChecks,
+}
+
+impl App {
+    /// Takes up what the store holds: configuration, active runs, valid tokens. What was pending
+    /// when the gateway ended is withdrawn.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds a configuration that does not compile.
+    pub(crate) async fn start(parts: Parts) -> anyhow::Result<Arc<Self>> {
+        let (version, resources) = parts.store.snapshot().await?;
+        let config = Config::compile(version, resources, None).map_err(|problems| {
+            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the stored configuration is not valid: {}", texts.join("; "))
+        })?;
+        let version = config.version.0;
+        let app = Self {
+            identity: parts.identity,
+            store: parts.store,
+            recorder: parts.recorder,
+            passwords: parts.passwords,
+            config: Configured {
+                current: ArcSwap::from_pointee(config),
+                version: AtomicU64::new(version),
+                changing: tokio::sync::Mutex::new(()),
+            },
+            live: Live::default(),
+            decisions: DecisionCache::new(),
+            metrics: Metrics::default(),
+            signals: Signals::default(),
+        };
+        app.take_up().await?;
+        Ok(Arc::new(app))
+    }
+
+    /// Whether this is the administrator's token.
+    fn is_admin(&self, token: &TokenDigest) -> bool {
+        corral_identity::token::is_same(token, &self.identity.admin)
+    }
+}

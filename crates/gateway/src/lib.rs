@@ -5,6 +5,15 @@
 
 pub mod api;
 pub mod app;
+mod certificates;
+mod data_dir;
+mod events;
+mod https;
+mod listeners;
+mod logging;
+mod metrics;
+mod protocols;
+mod settings;
 pub mod up;
 
 pub use up::{UpOptions, up};

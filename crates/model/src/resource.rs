@@ -276,6 +276,10 @@ pub struct UserSpec {
     pub password: Option<SecretSource>,
     #[serde(default)]
     pub disabled: bool,
+    /// Who disabled it by hand. Written by the gateway: only enabling it by hand takes it away, so
+    /// that applying an old manifest again brings nobody back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_by: Option<String>,
 }
 
 /// A CI job or a service.

@@ -1,10 +1,14 @@
-//! What a client must know to use this gateway.
+//! What a client must know to use this gateway, and how the gateway is.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 
+use corral_identity::TokenDigest;
 use corral_model::ids::TargetName;
 
 use super::{App, AppError, Caller};
+use crate::metrics::Gauges;
 
 /// The gateway as its clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +32,72 @@ pub struct ConnectFacts {
     pub database: Option<String>,
 }
 
+/// Who this gateway is. Addresses and certificates may change while it runs.
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    /// Where clients are told to connect, when it is not a listener's own address.
+    pub(crate) public_address: Option<String>,
+    pub(crate) admin: TokenDigest,
+    pub(crate) reach: Mutex<Reach>,
+}
+
+/// Where the gateway is reached and what its clients trust.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reach {
+    pub(crate) listeners: BTreeMap<String, SocketAddr>,
+    /// Listeners of single targets.
+    pub(crate) dedicated: BTreeMap<TargetName, SocketAddr>,
+    pub(crate) ca_pem: String,
+}
+
+impl Identity {
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn change_reach(&self, change: impl FnOnce(&mut Reach)) {
+        change(&mut self.reach.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The host by which clients reach a listener.
+    fn host(&self, address: SocketAddr) -> String {
+        self.public_address.clone().unwrap_or_else(|| address.ip().to_string())
+    }
+
+    fn shown(&self, address: SocketAddr) -> String {
+        match &self.public_address {
+            Some(host) => format!("{host}:{}", address.port()),
+            None => address.to_string(),
+        }
+    }
+}
+
 impl App {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     #[must_use]
     pub fn about(&self) -> About {
-        todo!()
+        let reach = self.identity.reach();
+        let listeners = reach.listeners.iter();
+        About {
+            name: self.identity.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            listeners: listeners
+                .map(|(name, address)| (name.clone(), self.identity.shown(*address)))
+                .collect(),
+            ca_pem: reach.ca_pem,
+        }
+    }
+
+    /// Address of the API, as clients reach it.
+    pub(crate) fn api_url(&self) -> String {
+        let reach = self.identity.reach();
+        let https = reach.listeners.get(crate::settings::HTTPS);
+        https.map_or_else(String::new, |address| {
+            format!("https://{}", self.identity.shown(*address))
+        })
     }
 
     /// What `corral env` and `corral connect` need.
@@ -39,19 +105,51 @@ impl App {
     /// # Errors
     /// [`AppError::NotFound`] when there is no such target or the caller may not know it.
     pub fn connect_facts(&self, caller: &Caller, target: &str) -> Result<ConnectFacts, AppError> {
-        let _ = (caller, target);
-        todo!()
+        let not_found = || AppError::NotFound { kind: "target", name: target.to_owned() };
+        let config = self.config();
+        let known = config.target(target).ok_or_else(not_found)?;
+        if !self.may_know_target(&config, caller, known) {
+            return Err(not_found());
+        }
+        let name = known.spec.name.clone();
+        let reach = self.identity.reach();
+        let dedicated = reach.dedicated.get(&name);
+        let shared = reach.listeners.get(&known.spec.protocol);
+        let address = *dedicated.or(shared).ok_or_else(not_found)?;
+        Ok(ConnectFacts {
+            protocol: known.spec.protocol.clone(),
+            host: self.identity.host(address),
+            port: address.port(),
+            database: dedicated.is_none().then(|| name.to_string()),
+            target: name,
+        })
     }
 
     /// Whether new sessions are admitted: the store answers, the record can be written, and the
-    /// gateway does not drain. The text says what is wrong.
+    /// gateway does not drain.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
     pub async fn readiness(&self) -> Result<(), String> {
-        todo!()
+        if self.is_draining() {
+            return Err("the gateway stops".to_owned());
+        }
+        self.store
+            .config_version()
+            .await
+            .map(|_| ())
+            .map_err(|_| "the store does not answer".to_owned())
     }
 
     /// `/metrics` in Prometheus text format.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        todo!()
+        let gauges = Gauges {
+            sessions_open: self.live.sessions().len(),
+            runs_active: self.live.runs().len(),
+            approvals_pending: self.live.approvals().pending(),
+            config_version: self.version().0,
+        };
+        self.metrics.render(&gauges)
     }
 }

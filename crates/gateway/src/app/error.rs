@@ -62,3 +62,21 @@ fn join(problems: &[Problem]) -> String {
     let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
     texts.join("\n")
 }
+
+impl From<corral_store::StoreError> for AppError {
+    fn from(error: corral_store::StoreError) -> Self {
+        match error {
+            corral_store::StoreError::VersionMoved { .. } => Self::Conflict(error.to_string()),
+            other => {
+                tracing::error!(error = %describe(&other), "the store failed");
+                Self::Unavailable("the gateway's store does not answer; try again".to_owned())
+            }
+        }
+    }
+}
+
+/// An error with its causes, for the log.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<String>>().join(": ")
+}

@@ -6,6 +6,6 @@ impl App {
     /// The public key, as `record.pub` holds it.
     #[must_use]
     pub fn record_public_key(&self) -> String {
-        todo!()
+        self.recorder.public_key().to_pem()
     }
 }

@@ -1,9 +1,14 @@
 //! Resources: applied all or nothing, shown without secrets, deleted.
 
-use corral_model::ids::PolicyVersion;
-use corral_model::resource::Resource;
+use corral_model::event::{EventBody, Origin};
+use corral_model::ids::{PolicyVersion, PrincipalName};
+use corral_model::resource::{CredentialSpec, Resource, ResourceKind, SecretSource, UserSpec};
+use corral_model::{Principal, PrincipalKind, Secret};
+use corral_store::{Apply, Change as StoreChange, Put, SecretChange};
+use time::OffsetDateTime;
 
-use super::{App, AppError, Caller};
+use super::config::{Config, key};
+use super::{App, AppError, Caller, Problem};
 
 /// How to apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub struct Change {
 pub struct Applied {
     pub version: PolicyVersion,
     pub changes: Vec<Change>,
+    /// What was applied, but probably does not do what was meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// One resource as it is shown: its spec without secrets, as JSON.
@@ -68,7 +75,8 @@ pub struct ResourceView {
 impl App {
     /// Applies resources, all or nothing. Secrets come as values and texts inline: the command
     /// that reads the manifests resolves them. A credential, password or secret that is absent
-    /// keeps what is stored, so that a manifest can be applied again without its secrets.
+    /// keeps what is stored, so that a manifest can be applied again without its secrets. A user
+    /// who was disabled by hand stays disabled, whatever the manifest says.
     ///
     /// # Errors
     /// [`AppError::Denied`] unless the caller administers. [`AppError::Invalid`] with every
@@ -79,8 +87,97 @@ impl App {
         resources: Vec<Resource>,
         options: ApplyOptions,
     ) -> Result<Applied, AppError> {
-        let _ = (caller, resources, options);
-        todo!()
+        caller.require_admin()?;
+        let _one_at_a_time = self.config.changing.lock().await;
+        let config = self.config();
+        let plan = Plan::of(&config, resources, options.prune)?;
+        self.carry_out(caller, &config, plan, options.dry_run).await
+    }
+
+    /// Checks, stores, records and puts into use. The caller holds the lock for changes.
+    async fn carry_out(
+        &self,
+        caller: &Caller,
+        config: &Config,
+        plan: Plan,
+        is_dry_run: bool,
+    ) -> Result<Applied, AppError> {
+        let next = PolicyVersion(config.version.0 + 1);
+        let compiled = Config::compile(next, plan.outcome(config), Some(config));
+        let compiled = compiled.map_err(AppError::Invalid)?;
+        let changes = plan.changes(config);
+        let is_nothing = changes.iter().all(|change| change.change == ChangeKind::Unchanged);
+        if is_dry_run || is_nothing {
+            let version = if is_nothing { config.version } else { next };
+            let warnings = compiled.warnings;
+            return Ok(Applied { version, changes, warnings });
+        }
+        let puts = self.puts(&plan).await?;
+        let listed: Vec<String> = changes
+            .iter()
+            .filter(|change| change.change != ChangeKind::Unchanged)
+            .map(|change| {
+                format!("{} {}/{}", change.change.name(), change.kind.to_lowercase(), change.name)
+            })
+            .collect();
+        tracing::info!(version = next.0, changes = listed.len(), "configuration changes");
+        let body = EventBody::ConfigChanged { by: caller.label(), version: next, changes: listed };
+        self.append(Origin::default(), body)?;
+        let apply = Apply {
+            changes: puts,
+            expected: Some(config.version),
+            by: caller.label(),
+            at: OffsetDateTime::now_utc(),
+        };
+        let applied = self.store.apply(apply).await?;
+        let warnings = compiled.warnings.clone();
+        self.use_config(compiled);
+        for principal in plan.removed_principals(config) {
+            self.live.logins().remove_of(&principal);
+        }
+        self.sweep().await;
+        self.signals.targets.notify_one();
+        Ok(Applied { version: applied.version, changes, warnings })
+    }
+
+    /// The plan as the store takes it, with secrets apart and passwords hashed.
+    async fn puts(&self, plan: &Plan) -> Result<Vec<StoreChange>, AppError> {
+        let mut changes: Vec<StoreChange> = Vec::new();
+        for (kind, name) in &plan.deletes {
+            changes.push(StoreChange::Delete { kind: *kind, name: name.clone() });
+        }
+        for asked in &plan.asked {
+            let mut put = Put::new(asked.resource.clone());
+            put.credential = set(asked.secrets.credential.as_ref());
+            put.masked_credential = set(asked.secrets.masked_credential.as_ref());
+            if let Some(password) = &asked.secrets.login {
+                let hash = self.passwords.hash(password.clone()).await.map_err(|error| {
+                    let place = Some(key(&asked.resource));
+                    AppError::Invalid(vec![Problem::new(place, error.to_string())])
+                })?;
+                put.login_hash = SecretChange::Set(Secret::new(hash.as_phc().to_owned()));
+            }
+            changes.push(StoreChange::Put(Box::new(put)));
+        }
+        Ok(changes)
+    }
+
+    /// Changes one user; the caller has the right to.
+    pub(super) async fn change_user(
+        &self,
+        caller: &Caller,
+        name: &str,
+        change: impl FnOnce(&mut UserSpec),
+    ) -> Result<(), AppError> {
+        let _one_at_a_time = self.config.changing.lock().await;
+        let config = self.config();
+        let not_found = || AppError::NotFound { kind: "user", name: name.to_owned() };
+        let user = PrincipalName::new(name).ok().and_then(|name| config.users.get(&name));
+        let mut user = user.cloned().ok_or_else(not_found)?;
+        change(&mut user);
+        let asked = Asked { resource: Resource::User(user), secrets: Secrets::default() };
+        let plan = Plan { asked: vec![asked], deletes: Vec::new() };
+        self.carry_out(caller, &config, plan, false).await.map(|_| ())
     }
 
     /// All resources of a kind (`target`, `Target` or `targets`), by name. Only the administrator
@@ -93,10 +190,28 @@ impl App {
         caller: &Caller,
         kind: &str,
     ) -> Result<Vec<ResourceView>, AppError> {
-        let _ = (caller, kind);
-        todo!()
+        let kind = read_kind(kind)?;
+        if kind != ResourceKind::Target {
+            caller.require_admin()?;
+        }
+        let config = self.config();
+        let is_wanted = |resource: &&Resource| match resource {
+            Resource::Target(spec) => {
+                let target = config.targets.get(&spec.name);
+                kind == ResourceKind::Target
+                    && target.is_some_and(|known| self.may_know_target(&config, caller, known))
+            }
+            Resource::User(_)
+            | Resource::Workload(_)
+            | Resource::Policy(_)
+            | Resource::Limit(_) => resource.resource_kind() == kind,
+        };
+        let found = config.resources.iter().filter(is_wanted);
+        Ok(found.map(|resource| view(&config, caller, resource)).collect())
     }
 
+    /// One resource.
+    ///
     /// # Errors
     /// [`AppError::NotFound`] and as [`App::list_resources`].
     pub fn show_resource(
@@ -105,10 +220,13 @@ impl App {
         kind: &str,
         name: &str,
     ) -> Result<ResourceView, AppError> {
-        let _ = (caller, kind, name);
-        todo!()
+        let all = self.list_resources(caller, kind)?;
+        let found = all.into_iter().find(|view| view.name == name);
+        found.ok_or_else(|| not_found(kind, name))
     }
 
+    /// Deletes one resource.
+    ///
     /// # Errors
     /// [`AppError::NotFound`], [`AppError::Denied`], [`AppError::Invalid`] when another resource
     /// still names it.
@@ -118,7 +236,248 @@ impl App {
         kind: &str,
         name: &str,
     ) -> Result<Applied, AppError> {
-        let _ = (caller, kind, name);
-        todo!()
+        caller.require_admin()?;
+        let kind = read_kind(kind)?;
+        let _one_at_a_time = self.config.changing.lock().await;
+        let config = self.config();
+        let is_known = config.resources.iter().any(|resource| is_it(resource, kind, name));
+        if !is_known {
+            return Err(not_found(kind.name(), name));
+        }
+        let plan = Plan { asked: Vec::new(), deletes: vec![(kind, name.to_owned())] };
+        self.carry_out(caller, &config, plan, false).await
+    }
+}
+
+/// Secrets of one resource, as they were sent.
+#[derive(Default)]
+struct Secrets {
+    credential: Option<Secret>,
+    masked_credential: Option<Secret>,
+    /// A user's password or a workload's secret.
+    login: Option<Secret>,
+}
+
+impl Secrets {
+    fn is_empty(&self) -> bool {
+        self.credential.is_none() && self.masked_credential.is_none() && self.login.is_none()
+    }
+}
+
+/// One resource that is to be as it was sent, without its secrets.
+struct Asked {
+    resource: Resource,
+    secrets: Secrets,
+}
+
+/// What is to be done, before it is known to be right.
+struct Plan {
+    asked: Vec<Asked>,
+    deletes: Vec<(ResourceKind, String)>,
+}
+
+impl Plan {
+    fn of(config: &Config, resources: Vec<Resource>, prune: bool) -> Result<Self, AppError> {
+        let mut problems: Vec<Problem> = Vec::new();
+        let mut asked: Vec<Asked> = Vec::new();
+        for mut resource in resources {
+            let place = key(&resource);
+            if asked.iter().any(|earlier| key(&earlier.resource) == place) {
+                problems.push(Problem::new(Some(place), "stands twice; name it once"));
+                continue;
+            }
+            let secrets = take_secrets(&resource).unwrap_or_else(|text| {
+                problems.push(Problem::new(Some(place.clone()), text));
+                Secrets::default()
+            });
+            if let Resource::User(user) = &mut resource {
+                keep_disabled(config, user, &mut problems);
+            }
+            asked.push(Asked { resource: resource.without_secrets(), secrets });
+        }
+        if !problems.is_empty() {
+            return Err(AppError::Invalid(problems));
+        }
+        let is_named =
+            |stored: &Resource| asked.iter().any(|asked| key(&asked.resource) == key(stored));
+        let stale = config.resources.iter().filter(|stored| prune && !is_named(stored));
+        let deletes: Vec<(ResourceKind, String)> =
+            stale.map(|stored| (stored.resource_kind(), stored.name().to_owned())).collect();
+        Ok(Self { asked, deletes })
+    }
+
+    /// All resources as they will be.
+    fn outcome(&self, config: &Config) -> Vec<Resource> {
+        let is_replaced = |stored: &Resource| {
+            let is_deleted = self.deletes.iter().any(|(kind, name)| is_it(stored, *kind, name));
+            is_deleted || self.asked.iter().any(|asked| key(&asked.resource) == key(stored))
+        };
+        let kept = config.resources.iter().filter(|stored| !is_replaced(stored)).cloned();
+        kept.chain(self.asked.iter().map(|asked| asked.resource.clone())).collect()
+    }
+
+    fn changes(&self, config: &Config) -> Vec<Change> {
+        let stored = |place: &str| config.resources.iter().find(|stored| key(stored) == place);
+        let mut changes: Vec<Change> = Vec::new();
+        for asked in &self.asked {
+            let before = stored(&key(&asked.resource));
+            let change = match before {
+                None => ChangeKind::Created,
+                Some(before) if *before == asked.resource && asked.secrets.is_empty() => {
+                    ChangeKind::Unchanged
+                }
+                Some(_) => ChangeKind::Changed,
+            };
+            changes.push(Change {
+                kind: asked.resource.kind().to_owned(),
+                name: asked.resource.name().to_owned(),
+                change,
+                before: before.map(shown),
+                after: Some(shown_with_secrets(&asked.resource, &asked.secrets)),
+            });
+        }
+        for (kind, name) in &self.deletes {
+            let before = config.resources.iter().find(|stored| is_it(stored, *kind, name));
+            changes.push(Change {
+                kind: kind.name().to_owned(),
+                name: name.clone(),
+                change: ChangeKind::Deleted,
+                before: before.map(shown),
+                after: None,
+            });
+        }
+        changes
+    }
+
+    fn removed_principals(&self, config: &Config) -> Vec<Principal> {
+        let names = self.deletes.iter().filter_map(|(_, name)| config.principal(name));
+        let is_removed = |principal: &Principal| {
+            let kind = match principal.kind {
+                PrincipalKind::User => ResourceKind::User,
+                PrincipalKind::Workload => ResourceKind::Workload,
+            };
+            self.deletes.iter().any(|(of, name)| *of == kind && name == principal.name.as_str())
+        };
+        names.filter(is_removed).collect()
+    }
+}
+
+/// Disabled by hand stays disabled: an old manifest brings nobody back.
+fn keep_disabled(config: &Config, user: &mut UserSpec, problems: &mut Vec<Problem>) {
+    let stored = config.users.get(&user.name).and_then(|stored| stored.disabled_by.clone());
+    if user.disabled_by.is_some() && user.disabled_by != stored {
+        let text = "disabled_by: is written by the gateway; use `corral users disable`";
+        problems.push(Problem::new(Some(format!("User/{}", user.name)), text));
+    }
+    user.disabled = user.disabled || stored.is_some();
+    user.disabled_by = stored;
+}
+
+/// The secrets that were sent with a resource.
+///
+/// # Errors
+/// A text, when one of them is not a value: whoever sent it is to blame.
+fn take_secrets(resource: &Resource) -> Result<Secrets, &'static str> {
+    let value = |source: Option<&SecretSource>| match source {
+        None => Ok(None),
+        Some(SecretSource::Value(text)) => Ok(Some(Secret::new(text.clone()))),
+        Some(SecretSource::Env(_) | SecretSource::File(_)) => {
+            Err("the gateway reads no variables or files of yours; send the secret's value")
+        }
+    };
+    let password = |credential: Option<&CredentialSpec>| {
+        value(credential.and_then(|credential| credential.password.as_ref()))
+    };
+    Ok(match resource {
+        Resource::Target(spec) => Secrets {
+            credential: password(spec.credential.as_ref())?,
+            masked_credential: password(spec.masked_credential.as_ref())?,
+            login: None,
+        },
+        Resource::User(spec) => {
+            Secrets { login: value(spec.password.as_ref())?, ..Secrets::default() }
+        }
+        Resource::Workload(spec) => {
+            Secrets { login: value(spec.secret.as_ref())?, ..Secrets::default() }
+        }
+        Resource::Policy(_) | Resource::Limit(_) => Secrets::default(),
+    })
+}
+
+fn set(secret: Option<&Secret>) -> SecretChange {
+    secret.map_or(SecretChange::Keep, |secret| SecretChange::Set(secret.clone()))
+}
+
+fn is_it(resource: &Resource, kind: ResourceKind, name: &str) -> bool {
+    resource.resource_kind() == kind && resource.name() == name
+}
+
+fn read_kind(text: &str) -> Result<ResourceKind, AppError> {
+    ResourceKind::parse(text).ok_or_else(|| {
+        let known: Vec<&str> = ResourceKind::ALL.iter().map(|kind| kind.name()).collect();
+        let text = format!("'{text}' is not a kind; there are {}", known.join(", "));
+        AppError::Invalid(vec![Problem::new(None, text)])
+    })
+}
+
+fn not_found(kind: &str, name: &str) -> AppError {
+    let kind = ResourceKind::parse(kind).map_or("resource", |kind| match kind {
+        ResourceKind::Target => "target",
+        ResourceKind::User => "user",
+        ResourceKind::Workload => "workload",
+        ResourceKind::Policy => "policy",
+        ResourceKind::Limit => "limit",
+    });
+    AppError::NotFound { kind, name: name.to_owned() }
+}
+
+fn shown(resource: &Resource) -> serde_json::Value {
+    serde_json::to_value(resource).unwrap_or_default()
+}
+
+/// A secret that was sent shows as changed, never as itself.
+fn shown_with_secrets(resource: &Resource, secrets: &Secrets) -> serde_json::Value {
+    let mut value = shown(resource);
+    let changed = || serde_json::Value::from("changed");
+    let mut mark = |path: &[&str]| {
+        let (last, parents) = path.split_last().unwrap_or((&"", &[]));
+        let parent = parents.iter().try_fold(&mut value, |value, key| value.get_mut(*key));
+        if let Some(serde_json::Value::Object(keys)) = parent {
+            keys.insert((*last).to_owned(), changed());
+        }
+    };
+    if secrets.credential.is_some() {
+        mark(&["credential", "password"]);
+    }
+    if secrets.masked_credential.is_some() {
+        mark(&["masked_credential", "password"]);
+    }
+    if secrets.login.is_some() {
+        match resource {
+            Resource::Workload(_) => mark(&["secret"]),
+            Resource::Target(_) | Resource::User(_) | Resource::Policy(_) | Resource::Limit(_) => {
+                mark(&["password"])
+            }
+        }
+    }
+    value
+}
+
+/// Where a target is and how the gateway logs in there is for the administrator only.
+fn view(config: &Config, caller: &Caller, resource: &Resource) -> ResourceView {
+    let mut spec = shown(resource);
+    let is_admin = matches!(caller, Caller::Admin);
+    if let (false, serde_json::Value::Object(keys)) = (is_admin, &mut spec) {
+        for hidden in ["address", "tls", "credential", "masked_credential"] {
+            keys.remove(hidden);
+        }
+    }
+    let target = config.target(resource.name());
+    let is_target = resource.resource_kind() == ResourceKind::Target;
+    ResourceView {
+        kind: resource.kind().to_owned(),
+        name: resource.name().to_owned(),
+        revision: target.filter(|_| is_target).map_or(config.version.0, |target| target.revision),
+        spec,
     }
 }

@@ -1,11 +1,26 @@
 //! Runs: starting, the tree, ending.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use corral_model::{Run, RunId, Secret};
+use corral_gate::Denial;
+use corral_gate::budget::{self, RunBudget, Used};
+use corral_identity::Token;
+use corral_model::event::{EventBody, Origin};
+use corral_model::ids::{PrincipalName, TargetName};
+use corral_model::token::TokenPurpose;
+use corral_model::{Principal, PrincipalKind, Run, RunEnd, RunId, RunState, Secret, limits};
+use corral_store::{RunFilter as StoredFilter, StoreError, TokenRow};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
-use super::{App, AppError, Caller};
+use super::admit::left_of;
+use super::caller::is_sponsor;
+use super::config::{Config, NoStanding};
+use super::live::runs::{Lease, LiveRun};
+use super::principals::{Disabled, new_token};
+use super::{App, AppError, Caller, Problem, new_id};
 
 /// What `corral runs start` asks for.
 #[derive(Debug, Clone, Default)]
@@ -77,8 +92,163 @@ impl App {
     /// children. [`AppError::NotFound`] for an unknown principal or target.
     /// [`AppError::Invalid`] for a bad name or TTL.
     pub async fn start_run(&self, caller: &Caller, ask: StartRun) -> Result<StartedRun, AppError> {
-        let _ = (caller, ask);
-        todo!()
+        check_ask(&ask)?;
+        let config = self.config();
+        let starter = self.starter(&config, caller, &ask)?;
+        match self.try_start(&config, &starter, &ask).await {
+            Ok(started) => Ok(started),
+            Err(error) => {
+                let origin = starter.origin(&config);
+                let body =
+                    EventBody::RunRefused { name: ask.name.clone(), reason: error.to_string() };
+                self.note(origin, body);
+                Err(error)
+            }
+        }
+    }
+
+    /// In whose name a run is asked for.
+    fn starter(
+        &self,
+        config: &Config,
+        caller: &Caller,
+        ask: &StartRun,
+    ) -> Result<Starter, AppError> {
+        match (caller, &ask.for_principal) {
+            (Caller::Admin, Some(name)) => {
+                let principal = config.principal(name).ok_or_else(|| AppError::NotFound {
+                    kind: "user or workload",
+                    name: name.clone(),
+                })?;
+                // A principal name of its own: no user can be called this.
+                let started_by = PrincipalName::new(ADMIN).ok();
+                Ok(Starter { principal, parent: None, started_by })
+            }
+            (Caller::Admin, None) => {
+                let text = "the administrator's token is nobody's; say for whom with --for NAME";
+                Err(AppError::Invalid(vec![Problem::new(None, text)]))
+            }
+            (Caller::Principal { .. } | Caller::Run { .. }, Some(_)) => {
+                let text = "only the administrator starts runs for others; leave --for away";
+                Err(AppError::Denied(text.to_owned()))
+            }
+            (Caller::Principal { principal, .. }, None) => {
+                Ok(Starter { principal: principal.clone(), parent: None, started_by: None })
+            }
+            (Caller::Run { run, principal }, None) => {
+                let parent = self.live.runs().get(run.as_str());
+                let parent = parent.ok_or_else(|| {
+                    AppError::Unauthenticated("the run of this token has ended".to_owned())
+                })?;
+                let principal = principal.clone();
+                Ok(Starter { principal, parent: Some(parent), started_by: None })
+            }
+        }
+    }
+
+    async fn try_start(
+        &self,
+        config: &Config,
+        starter: &Starter,
+        ask: &StartRun,
+    ) -> Result<StartedRun, AppError> {
+        let standing = config.standing(&starter.principal).map_err(refused_run)?;
+        let targets = granted_targets(config, starter, &ask.targets)?;
+        let bounds = budget::run_bounds(&config.limits, &starter.principal, &standing.groups);
+        let parent_left = starter.parent.as_ref().map(|parent| parent.time_left(Instant::now()));
+        let ttl = budget::clamp_ttl(ask.ttl, &bounds, parent_left);
+        let id = RunId::new(new_id("r")).expect("an id is hexadecimal with a prefix");
+        let budget = match &starter.parent {
+            None => RunBudget::root(id.clone(), bounds, Used::default()),
+            Some(parent) => parent
+                .budget()
+                .child(id.clone(), bounds, Used::default())
+                .map_err(|spent| AppError::LimitReached(Denial::from(spent).sentence()))?,
+        };
+        let started_at = OffsetDateTime::now_utc();
+        let run = Run {
+            id,
+            parent: starter.parent.as_ref().map(|parent| parent.id().clone()),
+            principal: starter.principal.clone(),
+            sponsor: standing.sponsor,
+            name: ask.name.clone(),
+            purpose: ask.purpose.clone(),
+            targets,
+            depth: budget.depth(),
+            started_by: starter.started_by.clone(),
+            started_at,
+            expires_at: started_at + ttl,
+            state: RunState::Active,
+        };
+        let token = new_token()?;
+        let live = Arc::new(LiveRun::new(
+            run.clone(),
+            Some(token.digest()),
+            starter.parent.clone(),
+            budget,
+            Instant::now() + ttl,
+        ));
+        self.keep_run(&run, &live, &token, ttl).await?;
+        let path = live.path().to_owned();
+        Ok(StartedRun { run, path, token: Secret::new(token.reveal().to_owned()) })
+    }
+
+    /// Stores, records and lists a new run; takes it back when it may not be any more.
+    async fn keep_run(
+        &self,
+        run: &Run,
+        live: &Arc<LiveRun>,
+        token: &Token,
+        ttl: Duration,
+    ) -> Result<(), AppError> {
+        let row = TokenRow {
+            digest: token.digest(),
+            purpose: TokenPurpose::Run(run.id.clone()),
+            created_at: run.started_at,
+            expires_at: None,
+            revoked_at: None,
+        };
+        self.store.insert_run(run, &row).await.map_err(|error| match error {
+            StoreError::ParentEnded => parent_ended(),
+            other => other.into(),
+        })?;
+        let is_listed = self.live.runs().insert(live.clone(), Instant::now()).is_ok();
+        if !is_listed {
+            let ends = [(run.id.clone(), RunEnd::ParentEnded)];
+            self.store.end_runs(&ends, OffsetDateTime::now_utc()).await?;
+            return Err(parent_ended());
+        }
+        let started = EventBody::RunStarted {
+            name: run.name.clone(),
+            parent: run.parent.clone(),
+            purpose: run.purpose.clone(),
+            targets: run.targets.clone(),
+            ttl_s: ttl.as_secs(),
+            started_by: run.started_by.as_ref().map(ToString::to_string),
+        };
+        if let Err(error) = self.append(self.origin_of_run(live), started) {
+            self.end_tree(&run.id, RunEnd::Killed, "gateway").await;
+            return Err(error);
+        }
+        // Whoever disables changes the configuration first and then looks through the runs:
+        // either it finds this run, or this finds the changed configuration.
+        if let Err(why) = self.config().standing(&run.principal) {
+            self.end_tree(&run.id, RunEnd::SponsorDisabled, "gateway").await;
+            return Err(refused_run(why));
+        }
+        self.signals.deadlines.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn origin_of_run(&self, run: &LiveRun) -> Origin {
+        Origin {
+            principal: Some(run.principal().to_string()),
+            sponsor: Some(run.sponsor().to_string()),
+            run: Some(run.id().clone()),
+            run_path: Some(run.path().to_owned()),
+            session: None,
+            target: None,
+        }
     }
 
     /// The runs that the caller may see: all (administrator), those of or sponsored by it
@@ -91,8 +261,50 @@ impl App {
         caller: &Caller,
         filter: RunFilter,
     ) -> Result<Vec<RunView>, AppError> {
-        let _ = (caller, filter);
-        todo!()
+        let is_active = (!filter.with_ended).then_some(true);
+        let wanted = StoredFilter { is_active, ..StoredFilter::default() };
+        let stored = self.store.runs(&wanted).await?;
+        let known: HashMap<&RunId, &Run> = stored.iter().map(|run| (&run.id, run)).collect();
+        let own = match caller {
+            Caller::Admin | Caller::Principal { .. } => None,
+            Caller::Run { run, .. } => Some(run),
+        };
+        let is_wanted = |run: &&Run| {
+            let is_visible = match caller {
+                Caller::Admin => true,
+                Caller::Principal { principal, .. } => {
+                    run.principal == *principal || is_sponsor(principal, &run.sponsor)
+                }
+                Caller::Run { .. } => own.is_some_and(|own| is_below(run, own.as_str(), &known)),
+            };
+            let of_principal =
+                filter.principal.as_ref().is_none_or(|name| run.principal.name.as_str() == name);
+            let of_tree = filter.below.as_ref().is_none_or(|id| is_below(run, id, &known));
+            is_visible && of_principal && of_tree
+        };
+        Ok(stored.iter().filter(is_wanted).map(|run| self.view_of_run(run, &known)).collect())
+    }
+
+    fn view_of_run(&self, stored: &Run, known: &HashMap<&RunId, &Run>) -> RunView {
+        let live = self.live.runs().get(stored.id.as_str());
+        let path = match &live {
+            Some(live) => live.path().to_owned(),
+            None => path_of(stored, known),
+        };
+        // Memory is where a run ends first, and where it is renewed first.
+        let run = live.as_ref().map_or_else(|| stored.clone(), |live| live.snapshot());
+        let used = live.as_ref().map(|live| live.budget().used()).unwrap_or_default();
+        let sessions = self.live.sessions().select(|session| {
+            session.run.as_ref().is_some_and(|of_session| *of_session.id() == stored.id)
+        });
+        RunView {
+            run,
+            path,
+            sessions_open: u64::try_from(sessions.len()).unwrap_or(u64::MAX),
+            statements: used.statements,
+            rows: used.rows,
+            bytes: used.bytes,
+        }
     }
 
     /// The same runs as trees.
@@ -104,15 +316,26 @@ impl App {
         caller: &Caller,
         filter: RunFilter,
     ) -> Result<Vec<RunNode>, AppError> {
-        let _ = (caller, filter);
-        todo!()
+        let mut views = self.list_runs(caller, filter).await?;
+        views.sort_by(|a, b| (a.run.started_at, &a.run.id).cmp(&(b.run.started_at, &b.run.id)));
+        let known: HashSet<RunId> = views.iter().map(|view| view.run.id.clone()).collect();
+        let mut of_parent: HashMap<Option<RunId>, Vec<RunView>> = HashMap::new();
+        for view in views {
+            let parent = view.run.parent.clone().filter(|parent| known.contains(parent));
+            of_parent.entry(parent).or_default().push(view);
+        }
+        Ok(nodes(None, &mut of_parent))
     }
 
+    /// One run.
+    ///
     /// # Errors
     /// [`AppError::NotFound`], also for a run that the caller may not see.
     pub async fn show_run(&self, caller: &Caller, id: &str) -> Result<RunView, AppError> {
-        let _ = (caller, id);
-        todo!()
+        let filter = RunFilter { with_ended: true, ..RunFilter::default() };
+        let runs = self.list_runs(caller, filter).await?;
+        let found = runs.into_iter().find(|view| view.run.id.as_str() == id);
+        found.ok_or_else(|| no_run(id))
     }
 
     /// Lets a run live longer from now on: never longer than the limits and its parent allow.
@@ -126,8 +349,27 @@ impl App {
         id: &str,
         ttl: Option<Duration>,
     ) -> Result<OffsetDateTime, AppError> {
-        let _ = (caller, id, ttl);
-        todo!()
+        let view = self.show_run(caller, id).await?;
+        if own_run(caller).is_some_and(|own| *own == view.run.id) {
+            let text = "a run does not renew itself; its parent, its principal or the \
+                        administrator does";
+            return Err(AppError::Denied(text.to_owned()));
+        }
+        let run = self.live.runs().get(id).filter(|run| run.is_live(Instant::now()));
+        let run = run.ok_or_else(|| AppError::Conflict("this run has ended".to_owned()))?;
+        let config = self.config();
+        let standing = config.standing(run.principal()).map_err(refused_run)?;
+        let bounds = budget::run_bounds(&config.limits, run.principal(), &standing.groups);
+        let now = Instant::now();
+        let parent_left = run.parent().map(|parent| parent.time_left(now));
+        let ttl = budget::clamp_ttl(ttl, &bounds, parent_left);
+        let expires_at = OffsetDateTime::now_utc() + ttl;
+        if !self.store.renew_run(run.id(), expires_at).await? {
+            return Err(AppError::Conflict("this run has ended".to_owned()));
+        }
+        run.set_lease(Lease { deadline: now + ttl, expires_at });
+        self.signals.deadlines.notify_one();
+        Ok(expires_at)
     }
 
     /// Ends a run and everything below it, as done. Its sessions end too. The caller may be the
@@ -136,8 +378,7 @@ impl App {
     /// # Errors
     /// [`AppError::NotFound`]; ending an ended run changes nothing and succeeds.
     pub async fn end_run(&self, caller: &Caller, id: &str) -> Result<EndedRuns, AppError> {
-        let _ = (caller, id);
-        todo!()
+        self.finish_run(caller, id, RunEnd::Done).await
     }
 
     /// Kills a run and everything below it: cancels what runs at the targets.
@@ -145,9 +386,208 @@ impl App {
     /// # Errors
     /// As [`App::end_run`].
     pub async fn kill_run(&self, caller: &Caller, id: &str) -> Result<EndedRuns, AppError> {
-        let _ = (caller, id);
-        todo!()
+        self.finish_run(caller, id, RunEnd::Killed).await
     }
+
+    async fn finish_run(
+        &self,
+        caller: &Caller,
+        id: &str,
+        reason: RunEnd,
+    ) -> Result<EndedRuns, AppError> {
+        let live = self.live.runs().get(id);
+        match live {
+            Some(run) if self.may_see_run(caller, &run) => {
+                let ended = self.end_tree(run.id(), reason, &caller.label()).await;
+                let Disabled { runs_ended, sessions_closed } = ended;
+                Ok(EndedRuns { runs_ended, sessions_closed })
+            }
+            Some(_) => Err(no_run(id)),
+            None => {
+                self.show_run(caller, id).await?;
+                Ok(EndedRuns { runs_ended: 0, sessions_closed: 0 })
+            }
+        }
+    }
+
+    /// Takes up what the store says is active; what ended meanwhile is ended.
+    pub(super) async fn take_up(&self) -> anyhow::Result<()> {
+        let wall = OffsetDateTime::now_utc();
+        let now = Instant::now();
+        let config = self.config();
+        let mut ends: Vec<(RunId, RunEnd)> = Vec::new();
+        for run in self.store.active_runs().await? {
+            let left = left_of(run.expires_at, wall, limits::RUN_TTL_MAX).min(left_of(
+                run.expires_at,
+                run.started_at,
+                limits::RUN_TTL_MAX,
+            ));
+            let parent = run.parent.as_ref().map(|id| self.live.runs().get(id.as_str()));
+            let standing = config.standing(&run.principal);
+            let reason = match (&parent, &standing) {
+                (Some(None), _) => Some(RunEnd::ParentEnded),
+                (_, Err(_)) => Some(RunEnd::SponsorDisabled),
+                (Some(Some(_)) | None, Ok(_)) if left.is_zero() => Some(RunEnd::Expired),
+                (Some(Some(_)) | None, Ok(_)) => None,
+            };
+            let (Some(standing), None) = (standing.ok(), reason) else {
+                ends.push((run.id, reason.unwrap_or(RunEnd::SponsorDisabled)));
+                continue;
+            };
+            let bounds = budget::run_bounds(&config.limits, &run.principal, &standing.groups);
+            let parent = parent.flatten();
+            let budget = match &parent {
+                None => Ok(RunBudget::root(run.id.clone(), bounds, Used::default())),
+                Some(parent) => parent.budget().child(run.id.clone(), bounds, Used::default()),
+            };
+            let id = run.id.clone();
+            let is_listed = budget.is_ok_and(|budget| {
+                let live = LiveRun::new(run, None, parent, budget, now + left);
+                self.live.runs().insert(Arc::new(live), now).is_ok()
+            });
+            if !is_listed {
+                ends.push((id, RunEnd::ParentEnded));
+            }
+        }
+        self.store.end_runs(&ends, wall).await?;
+        self.store.withdraw_pending_approvals(wall).await?;
+        self.store.delete_dead_tokens(wall).await?;
+        Ok(())
+    }
+}
+
+/// What a run by the administrator says of who started it.
+const ADMIN: &str = "admin";
+
+/// In whose name a run is asked for.
+struct Starter {
+    principal: Principal,
+    parent: Option<Arc<LiveRun>>,
+    started_by: Option<PrincipalName>,
+}
+
+impl Starter {
+    fn origin(&self, config: &Config) -> Origin {
+        let sponsor = match self.principal.kind {
+            PrincipalKind::User => Some(self.principal.name.to_string()),
+            PrincipalKind::Workload => config
+                .workloads
+                .get(&self.principal.name)
+                .map(|workload| workload.sponsor.to_string()),
+        };
+        Origin {
+            principal: Some(self.principal.to_string()),
+            sponsor,
+            run: self.parent.as_ref().map(|parent| parent.id().clone()),
+            run_path: self.parent.as_ref().map(|parent| parent.path().to_owned()),
+            session: None,
+            target: None,
+        }
+    }
+}
+
+fn check_ask(ask: &StartRun) -> Result<(), AppError> {
+    let invalid = |text: String| Err(AppError::Invalid(vec![Problem::new(None, text)]));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if ask.name.is_empty()
+        || ask.name.len() > limits::ID_BYTES_MAX
+        || !ask.name.chars().all(is_name)
+    {
+        let shown: String = ask.name.chars().take(80).collect();
+        return invalid(format!(
+            "'{shown}' is not a name for a run; use 1 to 63 letters, digits, '-', '_' and '.'"
+        ));
+    }
+    let is_purpose =
+        |text: &String| text.len() <= PURPOSE_BYTES_MAX && !text.chars().any(char::is_control);
+    if !ask.purpose.as_ref().is_none_or(is_purpose) {
+        return invalid("a purpose has at most 1000 bytes and no control characters".to_owned());
+    }
+    if ask.targets.len() > TARGETS_MAX {
+        return invalid(format!("a run names at most {TARGETS_MAX} targets"));
+    }
+    if ask.ttl.is_some_and(|ttl| ttl < Duration::from_secs(1)) {
+        return invalid("a TTL is at least 1s".to_owned());
+    }
+    Ok(())
+}
+
+/// Longest purpose of a run, in bytes.
+const PURPOSE_BYTES_MAX: usize = 1_000;
+/// Targets that one run may name.
+const TARGETS_MAX: usize = 256;
+
+/// The targets that are asked for, when they exist and the parent may use each of them.
+fn granted_targets(
+    config: &Config,
+    starter: &Starter,
+    names: &[String],
+) -> Result<Vec<TargetName>, AppError> {
+    let mut targets: Vec<TargetName> = Vec::new();
+    for name in names {
+        let target = config.target(name).map(|target| target.spec.name.clone());
+        let target =
+            target.ok_or_else(|| AppError::NotFound { kind: "target", name: name.clone() })?;
+        if starter.parent.as_ref().is_some_and(|parent| !parent.may_use(&target)) {
+            let text = format!("target '{target}' is not granted to the parent run");
+            return Err(AppError::Denied(text));
+        }
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    Ok(targets)
+}
+
+fn refused_run(why: NoStanding) -> AppError {
+    match why {
+        NoStanding::Unknown { kind, name } => AppError::NotFound { kind, name: name.to_string() },
+        NoStanding::Disabled(_)
+        | NoStanding::SponsorDisabled { .. }
+        | NoStanding::SponsorMissing { .. } => AppError::Denied(format!(
+            "the run is refused: {why}; an active person must answer for it"
+        )),
+    }
+}
+
+fn parent_ended() -> AppError {
+    AppError::Denied("the parent run has ended; nothing outlives its parent".to_owned())
+}
+
+fn no_run(id: &str) -> AppError {
+    AppError::NotFound { kind: "run", name: id.to_owned() }
+}
+
+/// A run and its ancestors as far as they are known, at most as many as may be nested.
+fn ancestry<'a>(run: &'a Run, known: &'a HashMap<&RunId, &Run>) -> impl Iterator<Item = &'a Run> {
+    let parent = |run: &&'a Run| run.parent.as_ref().and_then(|id| known.get(id)).copied();
+    std::iter::successors(Some(run), parent)
+        .take(usize::try_from(limits::RUN_DEPTH_MAX).unwrap_or(usize::MAX) + 1)
+}
+
+fn is_below(run: &Run, id: &str, known: &HashMap<&RunId, &Run>) -> bool {
+    ancestry(run, known).any(|run| run.id.as_str() == id)
+}
+
+fn path_of(run: &Run, known: &HashMap<&RunId, &Run>) -> String {
+    let mut names: Vec<&str> = ancestry(run, known).map(|run| run.name.as_str()).collect();
+    names.reverse();
+    names.join("/")
+}
+
+// Each list is taken out once, so a cycle in bad data ends instead of recursing for ever.
+fn nodes(
+    parent: Option<&RunId>,
+    of_parent: &mut HashMap<Option<RunId>, Vec<RunView>>,
+) -> Vec<RunNode> {
+    let views = of_parent.remove(&parent.cloned()).unwrap_or_default();
+    views
+        .into_iter()
+        .map(|view| {
+            let children = nodes(Some(&view.run.id), of_parent);
+            RunNode { view, children }
+        })
+        .collect()
 }
 
 /// The id of a run that a caller itself is, for `corral runs show` without an id.

@@ -1,0 +1,411 @@
+//! The configuration as it decides: resources checked together and compiled, replaced whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use corral_gate::budget;
+use corral_gate::policy::{Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts};
+use corral_model::ids::{GroupName, PolicyVersion, PrincipalName, ResourceName, TargetName};
+use corral_model::resource::{
+    ColumnName, LimitSpec, LimitSubject, ParsedAddress, PolicySpec, Resource, TargetSpec,
+    TextSource, UserSpec, WorkloadSpec, manifest,
+};
+use corral_model::{Principal, PrincipalKind};
+use corral_transport::{Address, Endpoint};
+use sha2::{Digest as _, Sha256};
+
+use super::Problem;
+use crate::protocols;
+
+/// A target, ready to be connected to.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) spec: TargetSpec,
+    pub(crate) revision: u64,
+    pub(crate) facts: Arc<TargetFacts>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) classified: Arc<[ColumnName]>,
+    /// Digest of the policies and of this target: an approval holds only while it stays the same.
+    pub(crate) meaning: String,
+}
+
+/// Who answers for a principal, and which groups it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) sponsor: PrincipalName,
+    pub(crate) groups: Vec<GroupName>,
+}
+
+/// Why a principal may not act.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoStanding {
+    #[error("there is no {kind} '{name}'")]
+    Unknown { kind: &'static str, name: PrincipalName },
+    #[error("user '{0}' is disabled")]
+    Disabled(PrincipalName),
+    #[error("the sponsor of workload '{workload}', '{sponsor}', is disabled")]
+    SponsorDisabled { workload: PrincipalName, sponsor: PrincipalName },
+    #[error("the sponsor of workload '{workload}', '{sponsor}', does not exist")]
+    SponsorMissing { workload: PrincipalName, sponsor: PrincipalName },
+}
+
+/// One version of everything that was applied.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) version: PolicyVersion,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) users: BTreeMap<PrincipalName, UserSpec>,
+    pub(crate) workloads: BTreeMap<PrincipalName, WorkloadSpec>,
+    pub(crate) targets: BTreeMap<TargetName, Arc<Target>>,
+    pub(crate) limits: Vec<LimitSpec>,
+    /// The facts of all targets, for limits by label.
+    pub(crate) target_facts: Vec<TargetFacts>,
+    pub(crate) resources: Vec<Resource>,
+    /// What is probably not what was meant.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Checks resources against each other and compiles them.
+    ///
+    /// # Errors
+    /// Every problem; whoever applied the resources is to blame.
+    pub(crate) fn compile(
+        version: PolicyVersion,
+        mut resources: Vec<Resource>,
+        earlier: Option<&Self>,
+    ) -> Result<Self, Vec<Problem>> {
+        resources.sort_by_key(key);
+        let mut parts = Parts::default();
+        let mut problems: Vec<Problem> = Vec::new();
+        for resource in &resources {
+            problems.extend(manifest::validate(resource).into_iter().map(|invalid| {
+                Problem::new(Some(key(resource)), format!("{}: {}", invalid.key, invalid.text))
+            }));
+            parts.add(resource);
+        }
+        problems.extend(parts.check());
+        let sources = parts.policy_sources(&mut problems);
+        let specs: Vec<TargetSpec> = parts.targets.values().cloned().collect();
+        let engine = Engine::compile(version, &sources, &protocols::verbs(), &specs);
+        let (engine, warnings) = match engine {
+            Ok(engine) => {
+                let warnings = engine.warnings().iter().map(problem_of_policy).collect();
+                (Some(engine), warnings)
+            }
+            Err(found) => {
+                let errors = found.iter().filter(|problem| problem.severity == Severity::Error);
+                problems.extend(errors.map(problem_of_policy));
+                (None, Vec::new())
+            }
+        };
+        let (Some(engine), true) = (engine, problems.is_empty()) else { return Err(problems) };
+        let meaning = digest_of_policies(&sources);
+        let targets = parts.ready_targets(&meaning, version, earlier)?;
+        Ok(Self {
+            version,
+            engine: Arc::new(engine),
+            users: parts.users,
+            workloads: parts.workloads,
+            target_facts: targets.values().map(|target| (*target.facts).clone()).collect(),
+            targets,
+            limits: parts.limits,
+            warnings: warnings_of_groups(&resources).into_iter().chain(warnings).collect(),
+            resources,
+        })
+    }
+
+    /// Whether a principal may act now, and for whom.
+    pub(crate) fn standing(&self, principal: &Principal) -> Result<Standing, NoStanding> {
+        match principal.kind {
+            PrincipalKind::User => {
+                let name = &principal.name;
+                let user = self
+                    .users
+                    .get(name)
+                    .ok_or_else(|| NoStanding::Unknown { kind: "user", name: name.clone() })?;
+                if user.disabled {
+                    return Err(NoStanding::Disabled(name.clone()));
+                }
+                Ok(Standing { sponsor: name.clone(), groups: user.groups.clone() })
+            }
+            PrincipalKind::Workload => self.standing_of_workload(&principal.name),
+        }
+    }
+
+    fn standing_of_workload(&self, name: &PrincipalName) -> Result<Standing, NoStanding> {
+        let workload = self
+            .workloads
+            .get(name)
+            .ok_or_else(|| NoStanding::Unknown { kind: "workload", name: name.clone() })?;
+        let sponsor = workload.sponsor.clone();
+        match self.users.get(&sponsor) {
+            None => Err(NoStanding::SponsorMissing { workload: name.clone(), sponsor }),
+            Some(user) if user.disabled => {
+                Err(NoStanding::SponsorDisabled { workload: name.clone(), sponsor })
+            }
+            Some(_) => Ok(Standing { sponsor, groups: workload.groups.clone() }),
+        }
+    }
+
+    /// The user or workload with this name.
+    pub(crate) fn principal(&self, name: &str) -> Option<Principal> {
+        let name = PrincipalName::new(name).ok()?;
+        if self.users.contains_key(&name) {
+            Some(Principal::user(name))
+        } else if self.workloads.contains_key(&name) {
+            Some(Principal::workload(name))
+        } else {
+            None
+        }
+    }
+
+    /// A target by the text that a client wrote.
+    pub(crate) fn target(&self, name: &str) -> Option<&Arc<Target>> {
+        let name = TargetName::new(name).ok()?;
+        self.targets.get(&name)
+    }
+
+    /// The classified columns that this subject may not read raw.
+    pub(crate) fn masked(
+        &self,
+        subject: &Subject,
+        target: &Target,
+        context: &corral_gate::policy::Context,
+    ) -> Arc<[ColumnName]> {
+        let is_masked =
+            |column: &&ColumnName| !self.engine.may_unmask(subject, &target.facts, column, context);
+        target.classified.iter().filter(is_masked).cloned().collect()
+    }
+}
+
+/// `kind/name`, by which resources are told apart and sorted.
+pub(crate) fn key(resource: &Resource) -> String {
+    format!("{}/{}", resource.kind(), resource.name())
+}
+
+/// The resources by kind, before they are known to fit together.
+#[derive(Default)]
+struct Parts {
+    users: BTreeMap<PrincipalName, UserSpec>,
+    workloads: BTreeMap<PrincipalName, WorkloadSpec>,
+    targets: BTreeMap<TargetName, TargetSpec>,
+    limits: Vec<LimitSpec>,
+    policies: BTreeMap<ResourceName, PolicySpec>,
+}
+
+impl Parts {
+    fn add(&mut self, resource: &Resource) {
+        match resource.clone() {
+            Resource::User(spec) => drop(self.users.insert(spec.name.clone(), spec)),
+            Resource::Workload(spec) => drop(self.workloads.insert(spec.name.clone(), spec)),
+            Resource::Policy(spec) => drop(self.policies.insert(spec.name.clone(), spec)),
+            Resource::Limit(spec) => self.limits.push(spec),
+            Resource::Target(spec) => drop(self.targets.insert(spec.name.clone(), spec)),
+        }
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = Vec::new();
+        let mut add = |kind: &str, name: &str, text: String| {
+            problems.push(Problem::new(Some(format!("{kind}/{name}")), text));
+        };
+        for workload in self.workloads.values() {
+            let name = workload.name.as_str();
+            if !self.users.contains_key(&workload.sponsor) {
+                let sponsor = &workload.sponsor;
+                add("Workload", name, format!("sponsor: there is no user '{sponsor}'"));
+            }
+            if self.users.contains_key(&workload.name) {
+                let text = "there is a user of the same name; a name means one principal";
+                add("Workload", name, text.to_owned());
+            }
+        }
+        for target in self.targets.values() {
+            for text in check_target(target) {
+                add("Target", target.name.as_str(), text);
+            }
+        }
+        for (address, names) in self.listeners() {
+            for name in names.iter().skip(1) {
+                let first = names.first().map_or("", |first| first.as_str());
+                let text = format!("listen: {address} is also the listener of target '{first}'");
+                add("Target", name.as_str(), text);
+            }
+        }
+        for limit in &self.limits {
+            if let Err(error) = budget::check_limit(limit) {
+                add("Limit", limit.name.as_str(), error.to_string());
+            }
+            if let Some(text) = self.unknown_in_limit(limit) {
+                add("Limit", limit.name.as_str(), text);
+            }
+        }
+        problems
+    }
+
+    /// Dedicated listeners with a fixed port, and whose they are.
+    fn listeners(&self) -> BTreeMap<SocketAddr, Vec<&TargetName>> {
+        let mut listeners: BTreeMap<SocketAddr, Vec<&TargetName>> = BTreeMap::new();
+        for target in self.targets.values() {
+            if let Some(address) = target.listen_address().filter(|address| address.port() != 0) {
+                listeners.entry(address).or_default().push(&target.name);
+            }
+        }
+        listeners
+    }
+
+    fn unknown_in_limit(&self, limit: &LimitSpec) -> Option<String> {
+        let unknown = match &limit.subject {
+            LimitSubject::User(name) if !self.users.contains_key(name) => {
+                Some(format!("subject: there is no user '{name}'"))
+            }
+            LimitSubject::Workload(name) if !self.workloads.contains_key(name) => {
+                Some(format!("subject: there is no workload '{name}'"))
+            }
+            LimitSubject::User(_)
+            | LimitSubject::Workload(_)
+            | LimitSubject::Group(_)
+            | LimitSubject::Any(_) => None,
+        };
+        let target = limit.target.as_ref().and_then(|target| target.name.as_ref());
+        let unknown_target = target
+            .filter(|name| !self.targets.contains_key(*name))
+            .map(|name| format!("target: there is no target '{name}'"));
+        unknown.or(unknown_target)
+    }
+
+    fn policy_sources(&self, problems: &mut Vec<Problem>) -> Vec<PolicySource> {
+        let mut sources: Vec<PolicySource> = Vec::new();
+        for policy in self.policies.values() {
+            match &policy.cedar {
+                TextSource::Inline(cedar) => {
+                    sources.push(PolicySource { name: policy.name.clone(), cedar: cedar.clone() });
+                }
+                TextSource::File { .. } => problems.push(Problem::new(
+                    Some(format!("Policy/{}", policy.name)),
+                    "cedar: the gateway reads no files; send the text itself",
+                )),
+            }
+        }
+        sources
+    }
+
+    fn ready_targets(
+        &self,
+        policies: &str,
+        version: PolicyVersion,
+        earlier: Option<&Config>,
+    ) -> Result<BTreeMap<TargetName, Arc<Target>>, Vec<Problem>> {
+        let mut targets = BTreeMap::new();
+        for spec in self.targets.values() {
+            let known = earlier.and_then(|earlier| earlier.targets.get(&spec.name));
+            let revision = known.filter(|known| known.spec == *spec).map(|known| known.revision);
+            let resource = || Some(format!("Target/{}", spec.name));
+            let endpoint = endpoint(spec)
+                .map_err(|text| vec![Problem::new(resource(), format!("address: {text}"))])?;
+            let mut digest = Sha256::new();
+            digest.update(policies);
+            digest.update(serde_json::to_vec(spec).unwrap_or_default());
+            let classified: BTreeSet<ColumnName> =
+                spec.classify.iter().flat_map(|class| class.columns.iter().cloned()).collect();
+            let target = Target {
+                facts: Arc::new(TargetFacts::from(spec)),
+                revision: revision.unwrap_or(version.0),
+                endpoint,
+                classified: classified.into_iter().collect(),
+                meaning: hex(&digest.finalize()),
+                spec: spec.clone(),
+            };
+            targets.insert(spec.name.clone(), Arc::new(target));
+        }
+        Ok(targets)
+    }
+}
+
+fn check_target(target: &TargetSpec) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    if !protocols::ids().any(|id| id == target.protocol) {
+        let known: Vec<&str> = protocols::ids().collect();
+        texts.push(format!(
+            "protocol: this gateway does not serve '{}'; it serves {}",
+            target.protocol,
+            known.join(", ")
+        ));
+    }
+    if target.credential.is_none() {
+        texts.push("credential: is missing; the gateway logs in with it".to_owned());
+    }
+    let ca = target.tls.as_ref().and_then(|tls| tls.ca_file.as_ref());
+    if ca.is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
+        texts.push("tls: ca_file: send the certificates themselves, in PEM".to_owned());
+    }
+    if target.masked_credential.is_some() && target.classify.is_empty() {
+        texts.push("masked_credential: is never used, because `classify` is empty".to_owned());
+    }
+    texts
+}
+
+fn endpoint(spec: &TargetSpec) -> Result<Endpoint, String> {
+    let address = match spec.parsed_address().map_err(|error| error.to_string())? {
+        ParsedAddress::Tcp { host, port } => Address::Tcp { host, port },
+        ParsedAddress::Unix(directory) => {
+            Address::Unix(protocols::socket_path(&spec.protocol, &PathBuf::from(directory)))
+        }
+    };
+    let ca_pem = spec.tls.as_ref().and_then(|tls| tls.ca_file.clone());
+    Ok(Endpoint { address, tls: spec.tls_mode(), ca_pem })
+}
+
+pub(super) fn problem_of_policy(problem: &PolicyProblem) -> Problem {
+    let text = match &problem.help {
+        Some(help) => format!("{}; {help}", problem.text),
+        None => problem.text.clone(),
+    };
+    Problem {
+        resource: Some(format!("Policy/{}", problem.source)),
+        text,
+        line: Some(problem.line),
+        column: Some(problem.column),
+    }
+}
+
+/// A limit for a group that nobody is in limits nobody: probably a typing error.
+fn warnings_of_groups(resources: &[Resource]) -> Vec<Problem> {
+    let mut groups: BTreeSet<&GroupName> = BTreeSet::new();
+    for resource in resources {
+        match resource {
+            Resource::User(user) => groups.extend(&user.groups),
+            Resource::Workload(workload) => groups.extend(&workload.groups),
+            Resource::Target(_) | Resource::Policy(_) | Resource::Limit(_) => {}
+        }
+    }
+    let mut warnings = Vec::new();
+    for resource in resources {
+        if let Resource::Limit(limit) = resource
+            && let LimitSubject::Group(group) = &limit.subject
+            && !groups.contains(group)
+        {
+            let resource = Some(format!("Limit/{}", limit.name));
+            warnings.push(Problem::new(resource, format!("nobody is in group '{group}'")));
+        }
+    }
+    warnings
+}
+
+fn digest_of_policies(sources: &[PolicySource]) -> String {
+    let mut digest = Sha256::new();
+    for source in sources {
+        digest.update(source.name.as_str());
+        digest.update([0]);
+        digest.update(&source.cedar);
+        digest.update([0]);
+    }
+    hex(&digest.finalize())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

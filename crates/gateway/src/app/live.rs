@@ -1,0 +1,58 @@
+//! What lives only while the gateway runs: run trees, sessions, waiting approvals.
+//!
+//! Each registry sits behind one mutex that is held for one short call and never across an
+//! await. Time comes in as an argument.
+
+pub(crate) mod approvals;
+pub(crate) mod logins;
+pub(crate) mod quorum;
+pub(crate) mod runs;
+pub(crate) mod sessions;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use corral_gate::budget::SessionLedger;
+use corral_model::{RunEnd, RunId};
+
+/// Every registry.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    runs: Mutex<runs::RunTree>,
+    sessions: Mutex<sessions::SessionRegistry>,
+    ledger: Mutex<SessionLedger>,
+    approvals: Mutex<approvals::ApprovalDesk>,
+    logins: Mutex<logins::Logins>,
+    /// Ends of runs that the store has refused so far.
+    unstored: Mutex<Vec<(RunId, RunEnd)>>,
+}
+
+impl Live {
+    pub(crate) fn runs(&self) -> MutexGuard<'_, runs::RunTree> {
+        lock(&self.runs)
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, sessions::SessionRegistry> {
+        lock(&self.sessions)
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, SessionLedger> {
+        lock(&self.ledger)
+    }
+
+    pub(crate) fn approvals(&self) -> MutexGuard<'_, approvals::ApprovalDesk> {
+        lock(&self.approvals)
+    }
+
+    pub(crate) fn logins(&self) -> MutexGuard<'_, logins::Logins> {
+        lock(&self.logins)
+    }
+
+    pub(crate) fn unstored(&self) -> MutexGuard<'_, Vec<(RunId, RunEnd)>> {
+        lock(&self.unstored)
+    }
+}
+
+/// Every call under these locks leaves the registry whole, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,288 @@
+//! What one session may ask: rulings, approvals, budgets, its place in the record.
+
+use std::sync::Arc;
+
+use corral_gate::budget::Ticket;
+use corral_gate::policy::{Context, SessionDecisions};
+use corral_gate::{Denial, DenialKind, Ruling, Tap, TapError, Verdict};
+use corral_model::event::CloseReason;
+use corral_model::ids::{ApprovalId, PolicyVersion, StatementSeq};
+use corral_model::resource::ColumnName;
+use corral_model::{Principal, Statement};
+use corral_record::SessionTap;
+use corral_session::scope::BoxFuture;
+use corral_session::{Scope, Totals, Usage};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::App;
+use super::admit::Entry;
+use super::config::{Config, Target};
+use super::live::sessions::LiveSession;
+
+/// A place in every limit, given back when it is dropped.
+pub(crate) struct TicketHolder {
+    app: Arc<App>,
+    ticket: Option<Ticket>,
+}
+
+impl TicketHolder {
+    pub(crate) fn new(app: Arc<App>, ticket: Ticket) -> Self {
+        Self { app, ticket: Some(ticket) }
+    }
+}
+
+impl Drop for TicketHolder {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.app.live.ledger().close(ticket);
+        }
+    }
+}
+
+/// The configuration as this session last saw it.
+struct View {
+    config: Arc<Config>,
+    target: Arc<Target>,
+}
+
+/// All that one session may touch.
+pub(crate) struct SessionScope {
+    app: Arc<App>,
+    session: Arc<LiveSession>,
+    principal: Principal,
+    view: View,
+    decisions: SessionDecisions,
+    context: Context,
+    masked: Mask,
+    tap: SessionTap,
+    /// Released last: fields are dropped in order, and the place is free once the rest is gone.
+    _place: Place,
+}
+
+/// The masked columns, as the protocol was told.
+struct Mask {
+    columns: Arc<[ColumnName]>,
+    version: PolicyVersion,
+}
+
+/// A session's place in the list of sessions and in every limit.
+pub(crate) struct Place {
+    app: Arc<App>,
+    session: Arc<LiveSession>,
+    _ticket: TicketHolder,
+}
+
+impl Place {
+    pub(crate) fn new(app: Arc<App>, session: Arc<LiveSession>, ticket: TicketHolder) -> Self {
+        Self { app, session, _ticket: ticket }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.app.live.sessions().remove(&self.session.id);
+        self.app.withdraw_all_of(&self.session);
+    }
+}
+
+impl SessionScope {
+    pub(crate) fn new(
+        app: Arc<App>,
+        entry: &Entry,
+        place: Place,
+        masked: &Arc<[ColumnName]>,
+        tap: SessionTap,
+    ) -> Self {
+        let subject = Arc::new(entry.subject.clone());
+        Self {
+            session: place.session.clone(),
+            principal: entry.bearer.principal().clone(),
+            view: View { config: entry.config.clone(), target: entry.target.clone() },
+            decisions: SessionDecisions::new(subject, entry.target.facts.clone()),
+            context: entry.context.clone(),
+            masked: Mask { columns: masked.clone(), version: entry.config.version },
+            tap,
+            _place: place,
+            app,
+        }
+    }
+
+    /// Takes over the newest configuration. An error when this session has no place in it.
+    fn renew(&mut self) -> Result<(), Denial> {
+        let config = self.app.config();
+        if config.version == self.view.config.version {
+            return Ok(());
+        }
+        let ended = |text: &str| Denial::new(DenialKind::Ended, text);
+        let standing = config
+            .standing(&self.principal)
+            .map_err(|_| ended("this session's principal is no longer active"))?;
+        let target = config
+            .targets
+            .get(&self.session.target)
+            .cloned()
+            .ok_or_else(|| ended("this session's target was removed"))?;
+        let mut subject = (**self.decisions.subject()).clone();
+        subject.groups = standing.groups;
+        self.decisions.renew(Arc::new(subject), target.facts.clone());
+        self.view = View { config, target };
+        Ok(())
+    }
+
+    /// Whether this session may still act at all.
+    fn check_alive(&mut self) -> Result<(), Denial> {
+        let is_run_live = self.session.run.as_ref().is_none_or(|run| run.is_live(Instant::now()));
+        if self.session.activity.is_ending() || !is_run_live {
+            return Err(Denial::new(DenialKind::Ended, "this session has ended"));
+        }
+        self.renew()
+    }
+
+    fn ask(&mut self, statement: &Statement) -> Ruling {
+        let seq = statement.seq.0;
+        let decision_id = format!("{}.{seq}", self.session.id);
+        if let Err(denial) = self.check_alive() {
+            return self.refuse(decision_id, denial);
+        }
+        let context = Context {
+            in_transaction: statement.in_transaction,
+            time: OffsetDateTime::now_utc(),
+            ..self.context.clone()
+        };
+        let engine = &self.view.config.engine;
+        self.decisions.rule(engine, &self.app.decisions, &statement.facts, &context, decision_id)
+    }
+
+    fn refuse(&self, decision_id: String, mut denial: Denial) -> Ruling {
+        denial.decision_id = Some(decision_id.clone());
+        Ruling {
+            decision_id,
+            rules: denial.rules.clone(),
+            verdict: Verdict::Deny(denial),
+            policy_version: self.view.config.version,
+        }
+    }
+
+    /// Charges one statement to the run and its ancestors.
+    fn charge_statement(&self, ruling: Ruling) -> Ruling {
+        let Some(run) = &self.session.run else { return ruling };
+        match (&ruling.verdict, run.budget().charge_statement()) {
+            (Verdict::Allow, Err(spent)) => self.refuse(ruling.decision_id, Denial::from(spent)),
+            (Verdict::Allow, Ok(())) | (Verdict::Deny(_) | Verdict::Hold(_), _) => ruling,
+        }
+    }
+}
+
+impl Scope for SessionScope {
+    fn tap(&mut self) -> &mut dyn Tap {
+        &mut self.tap
+    }
+
+    fn sync(&mut self) -> BoxFuture<'_, Result<(), TapError>> {
+        Box::pin(self.tap.sync())
+    }
+
+    fn rule(&mut self, statement: &Statement) -> Ruling {
+        self.session.activity.count_statement();
+        let ruling = self.ask(statement);
+        let ruling = match &ruling.verdict {
+            Verdict::Allow => self.charge_statement(ruling),
+            Verdict::Deny(_) | Verdict::Hold(_) => ruling,
+        };
+        self.app.metrics.statement_decided(&ruling.verdict);
+        ruling
+    }
+
+    fn check(&mut self, statement: &Statement) -> Ruling {
+        self.ask(statement)
+    }
+
+    fn hold<'a>(
+        &'a mut self,
+        statement: &'a Statement,
+        ruling: &'a Ruling,
+    ) -> BoxFuture<'a, Result<(ApprovalId, String), Denial>> {
+        let app = self.app.clone();
+        let session = self.session.clone();
+        let meaning = self.view.target.meaning.clone();
+        Box::pin(async move { app.file_approval(&session, statement, ruling, &meaning).await })
+    }
+
+    fn rule_approved(&mut self, statement: &Statement, approval: &ApprovalId) -> Ruling {
+        self.session.activity.wait_for(None);
+        let ruling = self.ask(statement);
+        let meaning = self.view.target.meaning.clone();
+        let used = self.app.use_approval(&self.session, statement, approval, &meaning);
+        let ruling = match (used, &ruling.verdict) {
+            (_, Verdict::Deny(_)) => ruling,
+            (Err(denial), Verdict::Allow | Verdict::Hold(_)) => {
+                self.refuse(ruling.decision_id, denial)
+            }
+            (Ok(_), Verdict::Allow) => self.charge_statement(ruling),
+            (Ok(waiting), Verdict::Hold(terms)) if waiting.covers(terms) => {
+                self.charge_statement(Ruling { verdict: Verdict::Allow, ..ruling })
+            }
+            (Ok(_), Verdict::Hold(_)) => {
+                let text = "the policy asks for more than was approved; send it again";
+                self.refuse(ruling.decision_id, Denial::new(DenialKind::ApprovalDenied, text))
+            }
+        };
+        self.app.metrics.statement_decided(&ruling.verdict);
+        ruling
+    }
+
+    fn withdraw(&mut self, approval: &ApprovalId, _seq: StatementSeq) {
+        self.session.activity.wait_for(None);
+        self.app.withdraw_approval(approval);
+    }
+
+    fn charge(&mut self, usage: Usage) -> Result<(), Denial> {
+        self.session.activity.count(usage);
+        self.app.metrics.moved(usage);
+        let Some(run) = &self.session.run else { return Ok(()) };
+        let bytes = usage.bytes_to_client.saturating_add(usage.bytes_to_target);
+        run.budget().charge(usage.rows, bytes).map_err(Denial::from)
+    }
+
+    fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
+        if self.app.version() == self.masked.version {
+            return None;
+        }
+        if let Err(denial) = self.renew() {
+            // Whoever changed the configuration ends this session too; whichever comes first.
+            self.session.end(CloseReason::Disabled, denial);
+            return None;
+        }
+        self.masked.version = self.view.config.version;
+        let subject = self.decisions.subject().clone();
+        let context = Context { time: OffsetDateTime::now_utc(), ..self.context.clone() };
+        let columns = self.view.config.masked(&subject, &self.view.target, &context);
+        if columns == self.masked.columns {
+            return None;
+        }
+        self.masked.columns = columns.clone();
+        Some(columns)
+    }
+
+    fn opened(&mut self) {
+        self.session.activity.opened();
+    }
+
+    fn close(mut self: Box<Self>, reason: CloseReason, totals: Totals) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let at = OffsetDateTime::now_utc();
+            let recorded = corral_record::Totals {
+                statements: totals.statements,
+                rows: totals.rows,
+                bytes_to_client: totals.bytes_to_client,
+                bytes_to_target: totals.bytes_to_target,
+                duration_ms: u64::try_from(totals.duration.as_millis()).unwrap_or(u64::MAX),
+            };
+            if let Err(error) = self.tap.close(at, reason, recorded) {
+                tracing::warn!(session = %self.session.id, %error, "its end is written later");
+            }
+            self.app.metrics.session_closed(reason);
+        })
+    }
+}
