@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corral_model::ids::{PrincipalName, RunId, SessionId, TargetName};
+use corral_model::ids::{ApprovalId, PrincipalName, RunId, SessionId, TargetName};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -62,6 +62,10 @@ pub struct SessionView {
     pub rows: u64,
     pub bytes_to_client: u64,
     pub bytes_to_target: u64,
+    /// The approval that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub waiting_for: Option<ApprovalId>,
 }
 
 /// Which sessions `GET /api/v1/sessions` answers with.

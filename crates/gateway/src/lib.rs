@@ -16,4 +16,5 @@ mod protocols;
 mod settings;
 pub mod up;
 
+pub use protocols::verbs as protocol_verbs;
 pub use up::{UpOptions, up};

@@ -24,7 +24,8 @@ pub(crate) fn ids() -> impl Iterator<Item = &'static str> {
 }
 
 /// Every protocol's part of the policy schema.
-pub(crate) fn verbs() -> Vec<ProtocolVerbs> {
+#[must_use]
+pub fn verbs() -> Vec<ProtocolVerbs> {
     let verbs = |protocol: &Arc<dyn Protocol>| {
         let spec = protocol.spec();
         ProtocolVerbs { protocol: spec.id, verbs: spec.verbs }

@@ -1,5 +1,6 @@
 //! The gateway itself: version, listeners, health, metrics.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use axum::extract::{Path, State};
@@ -7,11 +8,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use corral_api::{GatewayInfo, RecordKey, TargetConnection, VersionInfo};
+use corral_api::{GatewayInfo, ListenerClient, RecordKey, TargetConnection, VersionInfo};
+
+use corral_model::native::Reach;
 
 use super::Failure;
 use super::extract::SignedIn;
 use crate::app::App;
+use crate::protocols;
 
 const JSON_TYPE: &str = "application/json";
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,10 +46,22 @@ async fn connection(SignedIn(_): SignedIn, State(app): State<Arc<App>>) -> Json<
     Json(GatewayInfo {
         name: about.name,
         version: about.version.to_owned(),
+        clients: listener_clients(&about.listeners),
         listeners: about.listeners,
-        clients: Vec::new(),
         ca_pem: about.ca_pem,
     })
+}
+
+/// What clients of each shared listener are told, whatever their target.
+fn listener_clients(listeners: &BTreeMap<String, String>) -> Vec<ListenerClient> {
+    let of = |id: &'static str| -> Option<ListenerClient> {
+        let (host, port) = listeners.get(id)?.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        let client = protocols::find(id)?.native_client(&Reach { port, database: None })?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Some(ListenerClient { protocol: id.to_owned(), host, port, client })
+    };
+    protocols::ids().filter_map(of).collect()
 }
 
 async fn target_connection(
@@ -54,13 +70,16 @@ async fn target_connection(
     Path(name): Path<String>,
 ) -> Result<Json<TargetConnection>, Failure> {
     let facts = app.connect_facts(&caller, &name)?;
+    let reach = Reach { port: facts.port, database: facts.database.clone() };
+    let client =
+        protocols::find(&facts.protocol).and_then(|protocol| protocol.native_client(&reach));
     Ok(Json(TargetConnection {
         name: facts.target,
         protocol: facts.protocol,
         host: facts.host,
         port: facts.port,
         database: facts.database,
-        client: None,
+        client,
         ca_pem: app.about().ca_pem,
     }))
 }

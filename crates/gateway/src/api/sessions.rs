@@ -67,6 +67,7 @@ fn view(session: app_sessions::SessionView) -> SessionView {
         rows: session.rows,
         bytes_to_client: session.bytes_to_client,
         bytes_to_target: session.bytes_to_target,
+        waiting_for: session.waiting_for,
     }
 }
 
