@@ -1,0 +1,13 @@
+//! The commands, one file for each.
+
+pub(crate) mod approvals;
+pub(crate) mod audit;
+pub(crate) mod connect;
+pub(crate) mod login;
+pub(crate) mod policy;
+pub(crate) mod replay;
+pub(crate) mod resources;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod sessions;
+pub(crate) mod users;

@@ -1,0 +1,127 @@
+//! `run`: a command as a run, which ends with it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Args;
+use corral_api::{EndedView, StartRunResponse};
+use corral_model::ids::TargetName;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::command::runs::WhatArgs;
+use crate::failure::{Exit, Failure};
+use crate::native::{self, CaFile};
+use crate::{Context, child, output};
+
+/// Start a run, run a command in it, end the run with the command
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  corral run --name planner --target orders-db --ttl 15m -- python3 planner.py
+  corral run --target orders-db -- psql -c 'select 1'
+  corral --data ./corral-data run --for nightly-report --name me -- bash
+
+CMD finds the gateway as stock clients do (for PostgreSQL by PGHOST, PGPORT, PGUSER, PGPASSWORD,
+PGSSLMODE, PGSSLROOTCERT and, with one target, PGDATABASE), and `corral` finds it by
+CORRAL_GATEWAY, CORRAL_TOKEN and CORRAL_CA_FILE: a `corral run` within CMD starts a child run.
+The exit code is CMD's; 128 and the signal's number when a signal ended it.")]
+pub struct RunArgs {
+    /// The run's name; the command's when absent
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<(), Failure> {
+    let mut words = args.command.into_iter();
+    let program = words.next().ok_or_else(|| Failure::usage("name a command after --"))?;
+    let arguments: Vec<OsString> = words.collect();
+    let name = args.name.unwrap_or_else(|| name_of(&program));
+    let client = context.client()?;
+    let request = args.what.request(name);
+    let started: StartRunResponse = client.post(&["runs"], &request).await?;
+    let as_run = client.with_token(started.token.secret().clone());
+    let result = in_run(&as_run, &started, &program, &arguments).await;
+    end(&as_run, &started).await;
+    match result? {
+        0 => Ok(()),
+        code => Err(Failure::silent(Exit::Of(code))),
+    }
+}
+
+async fn in_run(
+    as_run: &Client,
+    started: &StartRunResponse,
+    program: &OsString,
+    arguments: &[OsString],
+) -> Result<u8, Failure> {
+    let ca_file = CaFile::of(as_run).await?;
+    let variables = environment(as_run, started, ca_file.path()).await?;
+    child::run(program, arguments, &variables).await
+}
+
+async fn environment(
+    as_run: &Client,
+    started: &StartRunResponse,
+    ca_file: &Path,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let token = started.token.secret().reveal();
+    let targets: Vec<String> = started.targets.iter().map(TargetName::to_string).collect();
+    let mut variables = native::variables(as_run, &targets, token, ca_file, &started.name).await?;
+    let own = [
+        ("CORRAL_GATEWAY", as_run.found().gateway.clone()),
+        ("CORRAL_TOKEN", token.to_owned()),
+        ("CORRAL_CA_FILE", ca_file.display().to_string()),
+        ("CORRAL_RUN_ID", started.run_id.to_string()),
+    ];
+    variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    Ok(variables)
+}
+
+/// Ends the run. That it ended already (killed, expired, its gateway gone) is no failure of the
+/// command, whose exit code is what the caller waits for.
+async fn end(as_run: &Client, started: &StartRunResponse) {
+    let path = ["runs", started.run_id.as_str(), "end"];
+    let ended: Result<EndedView, Failure> = as_run.post(&path, &Value::Null).await;
+    if let Err(failure) = ended
+        && failure.exit == Exit::Unreachable
+    {
+        let run = &started.run_id;
+        output::remark(&format!(
+            "corral: run {run} was not ended: {}; it ends with its TTL",
+            failure.message
+        ));
+    }
+}
+
+/// The file name of a program, with what a run's name may not hold replaced.
+fn name_of(program: &OsString) -> String {
+    let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    let name: String = file
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
+        .take(63)
+        .collect();
+    if name.is_empty() { "run".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_after_its_command() {
+        let check = |program: &str, name: &str| {
+            assert_eq!(name_of(&OsString::from(program)), name);
+        };
+        check("/usr/bin/python3", "python3");
+        check("./my script.sh", "my-script.sh");
+        check("/", "run");
+    }
+}
