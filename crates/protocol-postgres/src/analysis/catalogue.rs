@@ -227,7 +227,7 @@ pub struct SessionNames {
     /// The effective search path, in order, with the implicit schemas; the session's temporary
     /// schema is `pg_temp`.
     pub(super) path: Vec<String>,
-    /// Why texts cannot be understood in this session, if they cannot.
+    /// Why no text can be understood in this session, if none can.
     pub(super) blindness: Option<&'static str>,
     /// The session's temporary objects; their schema is `pg_temp`.
     pub(super) temporary: Catalogue,
@@ -253,6 +253,17 @@ impl SessionNames {
     #[must_use]
     pub fn user(&self) -> &str {
         self.settings.get("user").map_or("", String::as_str)
+    }
+
+    /// Why this text cannot be understood in this session, if it cannot.
+    pub(super) fn blindness_for(&self, text: &str) -> Option<&'static str> {
+        let is_utf8 = self.settings.get("server_encoding").is_some_and(|name| name == "UTF8");
+        match self.blindness {
+            None if !is_utf8 && !text.is_ascii() => {
+                Some("the database folds letters outside ASCII in its own way")
+            }
+            known => known,
+        }
     }
 
     pub(super) fn database(&self) -> &str {

@@ -5,14 +5,18 @@
 //! [`Effect::Unknown`]; in a session with masked columns that is an obstacle.
 
 pub mod catalogue;
+pub mod tables;
 pub mod verbs;
 
 mod builtins;
 mod define;
 mod expression;
 mod findings;
+mod from;
+mod mask;
 mod modify;
 mod query;
+mod reach;
 mod settings;
 mod shape;
 mod statement;
@@ -183,9 +187,10 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
     }
     let mut walker = Walker::new(names, &scope.masked);
     walker.prepared = prepared;
-    // What a backslash means depends on a setting of the session.
-    walker.found.needs_names = text.contains('\\');
-    if let Some(blindness) = names.and_then(|names| names.session.blindness) {
+    // What a backslash means depends on a setting of the session; how letters outside ASCII are
+    // folded depends on the database's encoding.
+    walker.found.needs_names = text.contains('\\') || !text.is_ascii();
+    if let Some(blindness) = names.and_then(|names| names.session.blindness_for(text)) {
         walker.unknown(format!("{blindness} in this session, so texts cannot be understood"), None);
     }
     let parsed = match parse(text) {
@@ -202,6 +207,7 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
             walker.unknown("a statement is empty where the parser saw one", None);
             continue;
         };
+        walker.classified_at = None;
         let before = walker.found.change;
         let needed = std::mem::take(&mut walker.found.needs_names);
         let outcome = walker.statement(node);

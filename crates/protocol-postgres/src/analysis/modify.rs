@@ -109,7 +109,7 @@ impl Walker<'_> {
     fn sources(&mut self, nodes: &[Node]) {
         for node in nodes {
             self.found.verb(verbs::SELECT);
-            self.from_item(node);
+            self.range_item(node);
         }
     }
 

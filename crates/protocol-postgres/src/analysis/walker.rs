@@ -1,5 +1,5 @@
-//! The state of one walk over one text, and what every part of the walk uses: names of relations,
-//! functions, operators and types, and what each of them reaches.
+//! The state of one walk over one text, and what every part of the walk uses: what names of
+//! relations, functions, operators and types mean.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,10 +7,10 @@ use corral_model::resource::ColumnName;
 use corral_model::{Effect, ObjectRef, ObjectRole};
 use pg_query::protobuf::{Node, RangeVar, TypeName};
 
-use super::catalogue::{Catalogue, FIRST_USER_OID, Function, Relation, Tree, TreeContext};
+use super::catalogue::{Catalogue, FIRST_USER_OID, Function, Relation};
 use super::findings::Findings;
 use super::shape::{Level, Shape};
-use super::{Names, builtins, system};
+use super::{Names, builtins};
 
 /// Levels of a tree that are walked; what is deeper is unknown. The parser's own tree of a text
 /// of the largest size needs less than 64 MiB of stack for this many.
@@ -33,16 +33,6 @@ pub(super) enum Call {
     Hidden,
 }
 
-/// Which columns of a relation are masked, when it is read by its own name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RelationMask {
-    Clear,
-    /// Name of the column in the relation, and the classified column.
-    Columns(Vec<(String, ColumnName)>),
-    /// It may not be touched at all, for this reason.
-    Closed(String),
-}
-
 pub(super) struct Walker<'a> {
     pub(super) names: Option<&'a Names>,
     /// Empty: nothing is masked.
@@ -58,13 +48,13 @@ pub(super) struct Walker<'a> {
     /// How calls in expressions count: in a definition they are no statement's own.
     pub(super) call: Call,
     depth: usize,
-    reached: HashSet<(u32, Access)>,
+    pub(super) reached: HashSet<(u32, Access)>,
     seen_types: HashSet<u32>,
 }
 
 /// What a walk has already reached.
 pub(super) struct Memory {
-    reached: HashSet<(u32, Access)>,
+    pub(super) reached: HashSet<(u32, Access)>,
     seen_types: HashSet<u32>,
 }
 
@@ -144,251 +134,6 @@ impl<'a> Walker<'a> {
             self.unknown(format!("relation \"{name}\" is not in the target's catalogue"), position);
         }
         found
-    }
-
-    /// Notes that the statement names a relation, and all that it reaches by that.
-    pub(super) fn touch(
-        &mut self,
-        relation: &'a Relation,
-        access: Access,
-        position: Option<usize>,
-    ) {
-        let role = match access {
-            Access::Read => ObjectRole::Read,
-            Access::Write => ObjectRole::Write,
-            Access::Define => ObjectRole::Define,
-        };
-        self.found.objects.insert(object(relation, role));
-        if relation.is_system {
-            self.touch_system(relation, access, position);
-            return;
-        }
-        if self.is_masking() {
-            match self.mask_of(relation) {
-                RelationMask::Clear => {}
-                RelationMask::Columns(_) => {
-                    self.classified_at.get_or_insert(position);
-                    if access != Access::Read {
-                        let text = format!(
-                            "\"{}\" has masked columns; only plain SELECT lists may use it",
-                            relation.name
-                        );
-                        self.found.obstacle(text, position);
-                    }
-                }
-                RelationMask::Closed(reason) => {
-                    self.classified_at.get_or_insert(position);
-                    self.found.obstacle(reason, position);
-                }
-            }
-        }
-        self.reach(relation, access, position);
-    }
-
-    fn touch_system(&mut self, relation: &Relation, access: Access, position: Option<usize>) {
-        match access {
-            Access::Read => self.found.effect(system::read_effect(&relation.name)),
-            Access::Write | Access::Define => {
-                self.found.effect(Effect::Administer);
-                self.refuse_when_masked("PostgreSQL's own catalogue may not be changed", position);
-            }
-        }
-        if self.is_masking() && !system::is_open_when_masked(&relation.name) {
-            let text = format!(
-                "\"{}\" may hold values of masked columns or other statements' text",
-                relation.name
-            );
-            self.found.obstacle(text, position);
-        }
-    }
-
-    /// What using a relation reaches: views, families, triggers, rules, keys, policies, types.
-    fn reach(&mut self, relation: &'a Relation, access: Access, position: Option<usize>) {
-        if !self.reached.insert((relation.oid, access)) {
-            return;
-        }
-        self.deeper(|walker| match access {
-            Access::Read => walker.reach_by_reading(relation, position),
-            Access::Write => {
-                walker.reach_by_reading(relation, position);
-                walker.reach_by_writing(relation, position);
-            }
-            // A rewrite of a table evaluates its checks, indexes and generated columns.
-            Access::Define => {
-                walker.reach_trees(relation, &[TreeContext::Check, TreeContext::Index], position);
-                walker.reach_generated(relation, position);
-            }
-        });
-    }
-
-    fn reach_by_reading(&mut self, relation: &'a Relation, position: Option<usize>) {
-        match relation.kind {
-            'f' => self.unknown(
-                format!("\"{}\" is a foreign table; what it reaches cannot be told", relation.name),
-                position,
-            ),
-            'v' => self.reach_trees(relation, &[TreeContext::View], position),
-            'm' => {
-                // Its rows were computed before: what they were computed from matters to
-                // masking (see `mask_of`), and the functions do not run again.
-                for tree in &relation.trees {
-                    for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
-                        self.note_reached(*oid);
-                    }
-                }
-            }
-            'r' | 'p' | 'S' | 'i' | 'I' | 'c' | 't' => {}
-            other => self.unknown(
-                format!(
-                    "\"{}\" is a relation of kind '{other}', which is not known",
-                    relation.name
-                ),
-                position,
-            ),
-        }
-        if relation.has_row_security {
-            self.reach_trees(relation, &[TreeContext::Policy], position);
-        }
-        // A virtual generated column is computed when it is read.
-        self.reach_generated(relation, position);
-        for column in &relation.columns {
-            self.use_type_oid(column.type_oid, position);
-        }
-        for child in &relation.children {
-            if let Some(child) = self.relation_by_oid(*child) {
-                self.found.objects.insert(object(child, ObjectRole::Reached));
-                self.reach(child, Access::Read, position);
-            }
-        }
-    }
-
-    fn reach_generated(&mut self, relation: &Relation, position: Option<usize>) {
-        let is_generated =
-            |tree: &&Tree| tree.context == TreeContext::Default && !tree.reads.is_empty();
-        for tree in relation.trees.iter().filter(is_generated) {
-            for function in &tree.functions {
-                self.reach_function(*function, position);
-            }
-        }
-    }
-
-    fn reach_by_writing(&mut self, relation: &'a Relation, position: Option<usize>) {
-        self.reach_trees(
-            relation,
-            &[
-                TreeContext::Default,
-                TreeContext::Check,
-                TreeContext::Index,
-                TreeContext::Partition,
-                TreeContext::TriggerWhen,
-            ],
-            position,
-        );
-        for trigger in &relation.triggers {
-            self.reach_function(trigger.function, position);
-        }
-        let is_ruled = relation.trees.iter().any(|tree| tree.context == TreeContext::Rule);
-        if relation.kind == 'v' || is_ruled {
-            for tree in relation
-                .trees
-                .iter()
-                .filter(|tree| matches!(tree.context, TreeContext::View | TreeContext::Rule))
-            {
-                for function in &tree.functions {
-                    self.reach_function(*function, position);
-                }
-                for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
-                    self.reach_relation(*oid, Access::Write, position);
-                }
-            }
-        }
-        for relative in relation.children.iter().chain(&relation.parents) {
-            if let Some(relative) = self.relation_by_oid(*relative) {
-                self.found.objects.insert(object(relative, ObjectRole::Reached));
-                self.reach(relative, Access::Write, position);
-            }
-        }
-        for key in relation.referenced_by.iter().filter(|key| key.is_cascading) {
-            self.reach_relation(key.from, Access::Write, position);
-        }
-        for key in &relation.foreign_keys {
-            self.reach_referenced(key.to, &key.to_columns, position);
-        }
-        for key in relation.referenced_by.iter().filter(|key| !key.is_cascading) {
-            self.reach_referenced(key.from, &key.from_columns, position);
-        }
-    }
-
-    /// A foreign key compares these columns of another relation.
-    fn reach_referenced(&mut self, oid: u32, columns: &[i16], position: Option<usize>) {
-        let Some(relation) = self.relation_by_oid(oid) else { return };
-        self.found.objects.insert(object(relation, ObjectRole::Reached));
-        if !self.is_masking() {
-            return;
-        }
-        let is_told = match self.mask_of(relation) {
-            RelationMask::Clear => false,
-            RelationMask::Closed(_) => true,
-            RelationMask::Columns(masked) => relation
-                .columns
-                .iter()
-                .filter(|column| columns.contains(&column.number))
-                .any(|column| masked.iter().any(|(name, _)| *name == column.name)),
-        };
-        if is_told {
-            let text = format!(
-                "a foreign key would tell whether a masked value of \"{}\" exists",
-                relation.name
-            );
-            self.found.obstacle(text, position);
-        }
-    }
-
-    fn reach_trees(
-        &mut self,
-        relation: &'a Relation,
-        contexts: &[TreeContext],
-        position: Option<usize>,
-    ) {
-        for tree in relation.trees.iter().filter(|tree| contexts.contains(&tree.context)) {
-            for function in &tree.functions {
-                self.reach_function(*function, position);
-            }
-            for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
-                self.reach_relation(*oid, Access::Read, position);
-            }
-        }
-    }
-
-    /// Something reaches a relation that the statement does not name.
-    fn reach_relation(&mut self, oid: u32, access: Access, position: Option<usize>) {
-        let Some(relation) = self.relation_by_oid(oid) else {
-            if oid >= FIRST_USER_OID {
-                self.unknown("a relation that it reaches is not in the catalogue", position);
-            }
-            return;
-        };
-        self.found.objects.insert(object(relation, ObjectRole::Reached));
-        if relation.is_system {
-            self.touch_system(relation, access, position);
-            return;
-        }
-        match access {
-            Access::Read => self.found.effect(Effect::Read),
-            Access::Write | Access::Define => self.found.effect(Effect::Write),
-        }
-        if self.is_masking() && self.mask_of(relation) != RelationMask::Clear {
-            self.classified_at.get_or_insert(position);
-            let text = format!("it reaches \"{}\", which has masked columns", relation.name);
-            self.found.obstacle(text, position);
-        }
-        self.reach(relation, access, position);
-    }
-
-    fn note_reached(&mut self, oid: u32) {
-        if let Some(relation) = self.relation_by_oid(oid) {
-            self.found.objects.insert(object(relation, ObjectRole::Reached));
-        }
     }
 
     pub(super) fn relation_by_oid(&self, oid: u32) -> Option<&'a Relation> {
@@ -621,133 +366,6 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Which columns of a relation are masked, when it is read by its own name.
-    pub(super) fn mask_of(&self, relation: &Relation) -> RelationMask {
-        let own = self.masked_columns(relation);
-        let own_names = || own.iter().map(|(name, _)| name.as_str());
-        let closed = |why: &str| {
-            RelationMask::Closed(format!("\"{}\" {why}; it may not be used", relation.name))
-        };
-        for (name, _) in &own {
-            if !relation.columns.iter().any(|column| column.name == *name) {
-                return closed(&format!(
-                    "is classified by a column \"{name}\" that it does not have"
-                ));
-            }
-        }
-        let number_is_masked = |number: &i16| {
-            relation.columns.iter().any(|column| {
-                column.number == *number && own_names().any(|name| name == column.name)
-            })
-        };
-        for tree in &relation.trees {
-            let tells = tree.reads.iter().any(number_is_masked);
-            match tree.context {
-                TreeContext::Default if tells && !number_is_masked(&tree.attribute) => {
-                    return closed("has a column that is generated from a masked one");
-                }
-                TreeContext::Policy if tells => {
-                    return closed("has a row security policy that reads a masked column");
-                }
-                _ => {}
-            }
-        }
-        for relative in self.family(relation) {
-            let is_covered = self
-                .masked_columns(relative)
-                .iter()
-                .all(|(name, _)| own_names().any(|own| own == name));
-            if !is_covered {
-                return closed("is of one family with a relation that has masked columns");
-            }
-        }
-        if matches!(relation.kind, 'v' | 'm') && self.view_reaches_masked(relation) {
-            return closed("is a view that reaches masked columns or what cannot be told");
-        }
-        if own.is_empty() { RelationMask::Clear } else { RelationMask::Columns(own) }
-    }
-
-    fn masked_columns(&self, relation: &Relation) -> Vec<(String, ColumnName)> {
-        self.masked
-            .iter()
-            .filter(|name| name.schema == relation.schema && name.table == relation.name)
-            .map(|name| (name.column.clone(), name.clone()))
-            .collect()
-    }
-
-    /// Ancestors and descendants by inheritance and partitioning.
-    fn family(&self, relation: &Relation) -> Vec<&'a Relation> {
-        let mut family: Vec<&'a Relation> = Vec::new();
-        let mut seen: HashSet<u32> = HashSet::from([relation.oid]);
-        for direction in [|r: &Relation| r.parents.clone(), |r: &Relation| r.children.clone()] {
-            let mut open = direction(relation);
-            while let Some(oid) = open.pop() {
-                if !seen.insert(oid) {
-                    continue;
-                }
-                if let Some(relative) = self.relation_by_oid(oid) {
-                    open.extend(direction(relative));
-                    family.push(relative);
-                }
-            }
-        }
-        family
-    }
-
-    /// Whether a view's definition reaches a masked relation, a telling system relation, a user
-    /// function or a foreign table.
-    fn view_reaches_masked(&self, view: &Relation) -> bool {
-        let mut seen: HashSet<u32> = HashSet::from([view.oid]);
-        let mut open: Vec<u32> = Vec::new();
-        let mut functions: Vec<u32> = Vec::new();
-        let mut add = |relation: &Relation, open: &mut Vec<u32>| {
-            for tree in relation
-                .trees
-                .iter()
-                .filter(|tree| matches!(tree.context, TreeContext::View | TreeContext::Policy))
-            {
-                open.extend(&tree.relations);
-                functions.extend(&tree.functions);
-            }
-        };
-        add(view, &mut open);
-        while let Some(oid) = open.pop() {
-            if !seen.insert(oid) {
-                continue;
-            }
-            let Some(relation) = self.relation_by_oid(oid) else {
-                return true;
-            };
-            let is_telling = relation.is_system && !system::is_open_when_masked(&relation.name);
-            let is_masked = !self.masked_columns(relation).is_empty()
-                || self.family(relation).iter().any(|one| !self.masked_columns(one).is_empty());
-            if is_telling || is_masked || relation.kind == 'f' {
-                return true;
-            }
-            add(relation, &mut open);
-        }
-        functions.into_iter().any(|oid| !self.is_open_function(oid))
-    }
-
-    fn is_open_function(&self, oid: u32) -> bool {
-        let Some(names) = self.names else { return false };
-        if let Some(name) = names.catalogue.builtins.get(&oid) {
-            return builtins::is_open_when_masked(name);
-        }
-        if oid < FIRST_USER_OID {
-            return true;
-        }
-        names.catalogue.functions.get(&oid).is_some_and(|function| {
-            function.is_privileged
-                && function.extension.as_deref().is_some_and(builtins::is_reviewed_extension)
-        })
-    }
-
-    /// Running a materialized view's definition.
-    pub(super) fn reach_definition(&mut self, relation: &'a Relation) {
-        self.reach_trees(relation, &[TreeContext::View], None);
-    }
-
     /// What was already reached, so that something can be walked apart.
     pub(super) fn take_memory(&mut self) -> Memory {
         Memory {
@@ -759,11 +377,6 @@ impl<'a> Walker<'a> {
     pub(super) fn put_memory(&mut self, memory: Memory) {
         self.reached = memory.reached;
         self.seen_types = memory.seen_types;
-    }
-
-    /// Whether a schema holds a relation with masked columns.
-    pub(super) fn schema_is_classified(&self, schema: &str) -> bool {
-        self.masked.iter().any(|name| name.schema == schema)
     }
 }
 

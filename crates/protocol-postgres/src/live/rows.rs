@@ -206,6 +206,7 @@ mod tests {
             needs_names: true,
             session_change: SessionChange::default(),
             mask,
+            unknown: None,
         }
     }
 

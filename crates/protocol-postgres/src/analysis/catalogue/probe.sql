@@ -9,6 +9,7 @@ SELECT 'setting', v.name, v.value, NULL, NULL, NULL, NULL, NULL FROM (VALUES
   ('database', pg_catalog.current_database()::text),
   ('search_path', pg_catalog.current_setting('search_path')),
   ('standard_conforming_strings', pg_catalog.current_setting('standard_conforming_strings')),
+  ('server_encoding', pg_catalog.current_setting('server_encoding')),
   ('client_encoding', pg_catalog.current_setting('client_encoding')),
   ('session_replication_role', pg_catalog.current_setting('session_replication_role')),
   ('row_security', pg_catalog.current_setting('row_security'))) AS v(name, value)

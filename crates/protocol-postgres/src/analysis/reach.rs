@@ -1,0 +1,260 @@
+//! What using a relation reaches: views, families, triggers, rules, keys, policies, expressions.
+
+use corral_model::{Effect, ObjectRole};
+
+use super::catalogue::{FIRST_USER_OID, Relation, Tree, TreeContext};
+use super::mask::RelationMask;
+use super::system;
+use super::walker::{Access, Walker, object};
+
+impl<'a> Walker<'a> {
+    /// Notes that the statement names a relation, and all that it reaches by that.
+    pub(super) fn touch(
+        &mut self,
+        relation: &'a Relation,
+        access: Access,
+        position: Option<usize>,
+    ) {
+        let role = match access {
+            Access::Read => ObjectRole::Read,
+            Access::Write => ObjectRole::Write,
+            Access::Define => ObjectRole::Define,
+        };
+        self.found.objects.insert(object(relation, role));
+        if relation.is_system {
+            self.touch_system(relation, access, position);
+            return;
+        }
+        if self.is_masking() {
+            match self.mask_of(relation) {
+                RelationMask::Clear => {}
+                RelationMask::Columns(_) => {
+                    self.classified_at.get_or_insert(position);
+                    if access != Access::Read {
+                        let text = format!(
+                            "\"{}\" has masked columns; only plain SELECT lists may use it",
+                            relation.name
+                        );
+                        self.found.obstacle(text, position);
+                    }
+                }
+                RelationMask::Closed(reason) => {
+                    self.classified_at.get_or_insert(position);
+                    self.found.obstacle(reason, position);
+                }
+            }
+        }
+        self.reach(relation, access, position);
+    }
+
+    fn touch_system(&mut self, relation: &Relation, access: Access, position: Option<usize>) {
+        match access {
+            Access::Read => self.found.effect(system::read_effect(&relation.name)),
+            Access::Write | Access::Define => {
+                self.found.effect(Effect::Administer);
+                self.refuse_when_masked("PostgreSQL's own catalogue may not be changed", position);
+            }
+        }
+        if self.is_masking() && !system::is_open_when_masked(&relation.name) {
+            let text = format!(
+                "\"{}\" may hold values of masked columns or other statements' text",
+                relation.name
+            );
+            self.found.obstacle(text, position);
+        }
+    }
+
+    /// What using a relation reaches: views, families, triggers, rules, keys, policies, types.
+    fn reach(&mut self, relation: &'a Relation, access: Access, position: Option<usize>) {
+        if !self.reached.insert((relation.oid, access)) {
+            return;
+        }
+        self.deeper(|walker| match access {
+            Access::Read => walker.reach_by_reading(relation, position),
+            Access::Write => {
+                walker.reach_by_reading(relation, position);
+                walker.reach_by_writing(relation, position);
+            }
+            // A rewrite of a table evaluates its checks, indexes and generated columns.
+            Access::Define => {
+                walker.reach_trees(relation, &[TreeContext::Check, TreeContext::Index], position);
+                walker.reach_generated(relation, position);
+            }
+        });
+    }
+
+    fn reach_by_reading(&mut self, relation: &'a Relation, position: Option<usize>) {
+        match relation.kind {
+            'f' => self.unknown(
+                format!("\"{}\" is a foreign table; what it reaches cannot be told", relation.name),
+                position,
+            ),
+            'v' => self.reach_trees(relation, &[TreeContext::View], position),
+            'm' => {
+                // Its rows were computed before: what they were computed from matters to
+                // masking (see `mask_of`), and the functions do not run again.
+                for tree in &relation.trees {
+                    for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
+                        self.note_reached(*oid);
+                    }
+                }
+            }
+            'r' | 'p' | 'S' | 'i' | 'I' | 'c' | 't' => {}
+            other => self.unknown(
+                format!(
+                    "\"{}\" is a relation of kind '{other}', which is not known",
+                    relation.name
+                ),
+                position,
+            ),
+        }
+        if relation.has_row_security {
+            self.reach_trees(relation, &[TreeContext::Policy], position);
+        }
+        // A virtual generated column is computed when it is read.
+        self.reach_generated(relation, position);
+        for column in &relation.columns {
+            self.use_type_oid(column.type_oid, position);
+        }
+        for child in &relation.children {
+            if let Some(child) = self.relation_by_oid(*child) {
+                self.found.objects.insert(object(child, ObjectRole::Reached));
+                self.reach(child, Access::Read, position);
+            }
+        }
+    }
+
+    fn reach_generated(&mut self, relation: &Relation, position: Option<usize>) {
+        let is_generated =
+            |tree: &&Tree| tree.context == TreeContext::Default && !tree.reads.is_empty();
+        for tree in relation.trees.iter().filter(is_generated) {
+            for function in &tree.functions {
+                self.reach_function(*function, position);
+            }
+        }
+    }
+
+    fn reach_by_writing(&mut self, relation: &'a Relation, position: Option<usize>) {
+        self.reach_trees(
+            relation,
+            &[
+                TreeContext::Default,
+                TreeContext::Check,
+                TreeContext::Index,
+                TreeContext::Partition,
+                TreeContext::TriggerWhen,
+            ],
+            position,
+        );
+        for trigger in &relation.triggers {
+            self.reach_function(trigger.function, position);
+        }
+        let is_ruled = relation.trees.iter().any(|tree| tree.context == TreeContext::Rule);
+        if relation.kind == 'v' || is_ruled {
+            for tree in relation
+                .trees
+                .iter()
+                .filter(|tree| matches!(tree.context, TreeContext::View | TreeContext::Rule))
+            {
+                for function in &tree.functions {
+                    self.reach_function(*function, position);
+                }
+                for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
+                    self.reach_relation(*oid, Access::Write, position);
+                }
+            }
+        }
+        for relative in relation.children.iter().chain(&relation.parents) {
+            if let Some(relative) = self.relation_by_oid(*relative) {
+                self.found.objects.insert(object(relative, ObjectRole::Reached));
+                self.reach(relative, Access::Write, position);
+            }
+        }
+        for key in relation.referenced_by.iter().filter(|key| key.is_cascading) {
+            self.reach_relation(key.from, Access::Write, position);
+        }
+        for key in &relation.foreign_keys {
+            self.reach_referenced(key.to, &key.to_columns, position);
+        }
+        for key in relation.referenced_by.iter().filter(|key| !key.is_cascading) {
+            self.reach_referenced(key.from, &key.from_columns, position);
+        }
+    }
+
+    /// A foreign key compares these columns of another relation.
+    fn reach_referenced(&mut self, oid: u32, columns: &[i16], position: Option<usize>) {
+        let Some(relation) = self.relation_by_oid(oid) else { return };
+        self.found.objects.insert(object(relation, ObjectRole::Reached));
+        if !self.is_masking() {
+            return;
+        }
+        let is_told = match self.mask_of(relation) {
+            RelationMask::Clear => false,
+            RelationMask::Closed(_) => true,
+            RelationMask::Columns(masked) => relation
+                .columns
+                .iter()
+                .filter(|column| columns.contains(&column.number))
+                .any(|column| masked.iter().any(|(name, _)| *name == column.name)),
+        };
+        if is_told {
+            let text = format!(
+                "a foreign key would tell whether a masked value of \"{}\" exists",
+                relation.name
+            );
+            self.found.obstacle(text, position);
+        }
+    }
+
+    fn reach_trees(
+        &mut self,
+        relation: &'a Relation,
+        contexts: &[TreeContext],
+        position: Option<usize>,
+    ) {
+        for tree in relation.trees.iter().filter(|tree| contexts.contains(&tree.context)) {
+            for function in &tree.functions {
+                self.reach_function(*function, position);
+            }
+            for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
+                self.reach_relation(*oid, Access::Read, position);
+            }
+        }
+    }
+
+    /// Something reaches a relation that the statement does not name.
+    fn reach_relation(&mut self, oid: u32, access: Access, position: Option<usize>) {
+        let Some(relation) = self.relation_by_oid(oid) else {
+            if oid >= FIRST_USER_OID {
+                self.unknown("a relation that it reaches is not in the catalogue", position);
+            }
+            return;
+        };
+        self.found.objects.insert(object(relation, ObjectRole::Reached));
+        if relation.is_system {
+            self.touch_system(relation, access, position);
+            return;
+        }
+        match access {
+            Access::Read => self.found.effect(Effect::Read),
+            Access::Write | Access::Define => self.found.effect(Effect::Write),
+        }
+        if self.is_masking() && self.mask_of(relation) != RelationMask::Clear {
+            self.classified_at.get_or_insert(position);
+            let text = format!("it reaches \"{}\", which has masked columns", relation.name);
+            self.found.obstacle(text, position);
+        }
+        self.reach(relation, access, position);
+    }
+
+    fn note_reached(&mut self, oid: u32) {
+        if let Some(relation) = self.relation_by_oid(oid) {
+            self.found.objects.insert(object(relation, ObjectRole::Reached));
+        }
+    }
+
+    /// Running a materialized view's definition.
+    pub(super) fn reach_definition(&mut self, relation: &'a Relation) {
+        self.reach_trees(relation, &[TreeContext::View], None);
+    }
+}
