@@ -165,6 +165,11 @@ impl Engine {
         &self.actions
     }
 
+    #[cfg(test)]
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.values()
+    }
+
     pub(crate) fn stamp(&self, judged: &Judged, decision_id: String) -> Ruling {
         let mut verdict = judged.verdict.clone();
         if let Verdict::Deny(denial) = &mut verdict {

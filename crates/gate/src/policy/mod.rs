@@ -16,6 +16,8 @@ mod index;
 mod nearest;
 mod problem;
 mod question;
+#[cfg(test)]
+mod reference;
 mod requirement;
 mod rules;
 mod schema;
