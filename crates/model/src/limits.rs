@@ -109,6 +109,11 @@ pub const RECORD_CHECKPOINT_ENTRIES: u64 = 1_024;
 pub const RECORD_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// A buffer that one large entry made longer than this is given back, in bytes.
 pub const RECORD_BUFFER_BYTES_KEPT: usize = 64 * 1024;
+/// An event larger than this, in bytes of its entry, goes to followers without its rows and
+/// parameters: [`EVENT_STREAM_LEN_MAX`] of them wait in memory. The record has them.
+pub const RECORD_FOLLOWED_BYTES_MAX: u64 = 64 * 1024;
+/// Events that one replay shows at most.
+pub const RECORD_REPLAY_LEN_MAX: usize = 100_000;
 /// Events that one search returns at most.
 pub const RECORD_SEARCH_LEN_MAX: usize = 10_000;
 /// Rows kept with `record: {rows: sample}` for one statement.

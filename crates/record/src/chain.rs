@@ -19,6 +19,14 @@ pub(crate) struct Chain {
     buffer: Vec<u8>,
 }
 
+/// An entry that is in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) seq: u64,
+    /// Of the whole entry.
+    pub(crate) bytes: u64,
+}
+
 /// Writes an entry's payload behind what is in the buffer; it is told the entry's number and the
 /// hash of the entry before.
 pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut Vec<u8>, Head) -> io::Result<()>;
@@ -59,29 +67,25 @@ impl Chain {
         &self.sink
     }
 
-    /// Bytes of the entry that was encoded last, whether or not it could be written.
-    pub(crate) fn last_entry_bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
     /// Writes one entry with one system call.
     ///
     /// # Errors
     /// The device's, or `InvalidInput` when the entry is too long; the chain is as it was, and the
     /// same call may succeed later.
-    pub(crate) fn append(&mut self, kind: EntryKind, fill: Fill<'_>) -> io::Result<u64> {
+    pub(crate) fn append(&mut self, kind: EntryKind, fill: Fill<'_>) -> io::Result<Written> {
         self.buffer.clear();
         let head = encode_frame(&mut self.buffer, kind, self.head, fill)?;
         if self.is_torn {
             self.sink.truncate(self.bytes)?;
             self.is_torn = false;
         }
+        let start = self.bytes;
         self.write_buffer()?;
         self.head = head;
         if self.buffer.capacity() > limits::RECORD_BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
         }
-        Ok(head.seq)
+        Ok(Written { seq: head.seq, bytes: self.bytes - start })
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
@@ -116,6 +120,11 @@ pub(crate) struct FirstEntry {
 }
 
 impl FirstEntry {
+    /// What is to be said of it once it is in the record.
+    pub(crate) fn written(&self) -> Written {
+        Written { seq: self.head.seq, bytes: self.bytes.len() as u64 }
+    }
+
     /// # Errors
     /// `fill`'s, or `InvalidInput` when the entry is too long.
     pub(crate) fn encode(header: Header, kind: EntryKind, fill: Fill<'_>) -> io::Result<Self> {

@@ -166,15 +166,21 @@ impl SigningKey {
 fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
     let failed = |source| KeyError::Io { doing: "write", path: path.to_owned(), source };
     let beside = path.with_extension("part");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        // What a crash left may have another mode.
+        _ => {}
+    }
     let mut file = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(mode)
         .open(&beside)
         .map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&beside, path).map_err(failed)
+    fs::rename(&beside, path).map_err(failed)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 fn encode_pem(der: &[u8], label: &str) -> String {

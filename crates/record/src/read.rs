@@ -185,12 +185,12 @@ fn checkpoint_event(seq: u64, payload: &[u8]) -> Result<Event, String> {
 /// Reads a session whole, for a replay.
 ///
 /// # Errors
-/// [`ReadError::TooMany`] above [`limits::RECORD_SEARCH_LEN_MAX`] events, or what the file has.
+/// [`ReadError::TooMany`] above [`limits::RECORD_REPLAY_LEN_MAX`] events, or what the file has.
 pub(crate) fn collect(events: Events) -> Result<Vec<Event>, ReadError> {
     let mut collected = Vec::new();
     for event in events {
-        if collected.len() >= limits::RECORD_SEARCH_LEN_MAX {
-            return Err(ReadError::TooMany { max: limits::RECORD_SEARCH_LEN_MAX });
+        if collected.len() >= limits::RECORD_REPLAY_LEN_MAX {
+            return Err(ReadError::TooMany { max: limits::RECORD_REPLAY_LEN_MAX });
         }
         collected.push(event?);
     }

@@ -15,7 +15,7 @@ use corral_model::resource::Durability;
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::broadcast;
 
-use crate::chain::{Chain, FirstEntry};
+use crate::chain::{Chain, FirstEntry, Written};
 use crate::error::RecordError;
 use crate::follow::Follower;
 use crate::format::{
@@ -289,7 +289,7 @@ impl Inner {
         let mut state = self.lock();
         match chain {
             Ok(chain) => {
-                self.voice.publish(session.as_str(), first.head.seq, said);
+                self.voice.publish(session.as_str(), first.written(), said);
                 let place = SessionPlace { id: session.clone(), day, origin };
                 let file = Arc::new(SessionFile::new(place, self.voice.clone(), chain, at));
                 if let Some(open) = state.open.get_mut(&session) {
@@ -330,12 +330,12 @@ impl Inner {
     }
 
     fn append_event(&self, state: &mut State, said: Said<'_>) -> io::Result<u64> {
-        let seq = state.append(said.at, EntryKind::Event, &mut |buffer, head| {
+        let written = state.append(said.at, EntryKind::Event, &mut |buffer, head| {
             self.voice.encode(buffer, &self.chain_name, head.seq, said)
         })?;
-        self.voice.publish(&self.chain_name, seq, said);
+        self.voice.publish(&self.chain_name, written, said);
         self.poke_when_due(state);
-        Ok(seq)
+        Ok(written.seq)
     }
 
     /// Writes what the device refused earlier, oldest first.
@@ -459,7 +459,8 @@ impl Signs for Inner {
             (Arc::clone(state.chain.sink()), old_sink, body, state.chain.head().seq, at)
         };
         let origin = Origin::default();
-        self.voice.publish(&self.chain_name, seq, Said { at, origin: &origin, body: &body });
+        let written = Written { seq, bytes: 0 };
+        self.voice.publish(&self.chain_name, written, Said { at, origin: &origin, body: &body });
         old_sink.sync().and_then(|()| sink.sync()).map_err(RecordError::Append)?;
         Ok(true)
     }

@@ -199,7 +199,11 @@ impl Reader {
         order: Order,
         len_max: usize,
     ) -> Result<Found, ReadError> {
-        let mut hits = Hits::new(order, len_max.min(limits::RECORD_SEARCH_LEN_MAX));
+        self.find(filter, order, len_max.min(limits::RECORD_SEARCH_LEN_MAX))
+    }
+
+    fn find(&self, filter: &Filter, order: Order, len_max: usize) -> Result<Found, ReadError> {
+        let mut hits = Hits::new(order, len_max);
         let mut sources = self.sources(filter)?;
         match order {
             Order::NewestFirst => sources.sort_by_key(|source| std::cmp::Reverse(source.newest)),
@@ -225,12 +229,12 @@ impl Reader {
     /// [`ReadError`]: the record's files are to blame, or there are too many events.
     ///
     /// # Limits
-    /// [`limits::RECORD_SEARCH_LEN_MAX`] events.
+    /// [`limits::RECORD_REPLAY_LEN_MAX`] events.
     pub fn replay_runs(&self, runs: &BTreeSet<RunId>) -> Result<Vec<Event>, ReadError> {
         let filter = Filter { runs: Some(runs.clone()), ..Filter::default() };
-        let found = self.search(&filter, Order::OldestFirst, limits::RECORD_SEARCH_LEN_MAX)?;
+        let found = self.find(&filter, Order::OldestFirst, limits::RECORD_REPLAY_LEN_MAX)?;
         if found.has_more {
-            return Err(ReadError::TooMany { max: limits::RECORD_SEARCH_LEN_MAX });
+            return Err(ReadError::TooMany { max: limits::RECORD_REPLAY_LEN_MAX });
         }
         Ok(found.events)
     }
@@ -241,7 +245,7 @@ impl Reader {
     /// [`ReadError`]: the record's files are to blame, or there are too many events.
     ///
     /// # Limits
-    /// [`limits::RECORD_SEARCH_LEN_MAX`] events.
+    /// [`limits::RECORD_REPLAY_LEN_MAX`] events.
     pub fn replay_session(&self, session: &SessionId) -> Result<Option<Vec<Event>>, ReadError> {
         self.session(session)?.map(crate::read::collect).transpose()
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::broadcast;
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Written};
 use crate::format::{EntryKind, Head};
 use crate::sink::Sink;
 
@@ -46,10 +46,16 @@ impl Voice {
         serde_json::to_writer(buffer, &event).map_err(io::Error::from)
     }
 
-    /// Shows a written event to the followers, if there are any.
-    pub(crate) fn publish(&self, chain: &str, seq: u64, said: Said<'_>) {
+    /// Shows a written event to the followers, if there are any. One whose entry is longer than
+    /// [`limits::RECORD_FOLLOWED_BYTES_MAX`] is shown without what makes it long.
+    pub(crate) fn publish(&self, chain: &str, written: Written, said: Said<'_>) {
         if self.live.receiver_count() == 0 {
             return;
+        }
+        let Written { seq, bytes } = written;
+        let mut body = said.body.clone();
+        if bytes > limits::RECORD_FOLLOWED_BYTES_MAX {
+            shorten(&mut body);
         }
         let event = Event {
             seq,
@@ -57,10 +63,28 @@ impl Voice {
             time: said.at.to_offset(UtcOffset::UTC),
             gateway: self.gateway.to_string(),
             origin: said.origin.clone(),
-            body: said.body.clone(),
+            body,
         };
         // The last follower may have left in the meantime: nothing is lost by that.
         let _ = self.live.send(Arc::new(event));
+    }
+}
+
+/// Takes out the two things that can be as long as a message of the protocol.
+fn shorten(body: &mut EventBody) {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are bounded by short limits")]
+    match body {
+        EventBody::StatementRows { rows, truncated, .. } => {
+            rows.clear();
+            *truncated = true;
+        }
+        EventBody::StatementDecided { parameters, .. } => {
+            for parameter in parameters {
+                parameter.value = None;
+                "omitted".clone_into(&mut parameter.format);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -219,12 +243,12 @@ impl SessionFile {
         body: &EventBody,
     ) -> io::Result<u64> {
         let said = Said { at, origin: &self.origin, body };
-        let seq = writing.chain.append(EntryKind::Event, &mut |buffer, head| {
+        let written = writing.chain.append(EntryKind::Event, &mut |buffer, head| {
             self.voice.encode(buffer, self.id.as_str(), head.seq, said)
         })?;
         writing.last_at = at;
-        self.voice.publish(self.id.as_str(), seq, said);
-        Ok(seq)
+        self.voice.publish(self.id.as_str(), written, said);
+        Ok(written.seq)
     }
 
     fn lock(&self) -> MutexGuard<'_, Writing> {
@@ -234,7 +258,9 @@ impl SessionFile {
 }
 
 fn keep(writing: &mut Writing, note: Note, error: io::Error) -> io::Result<()> {
-    let bytes = writing.chain.last_entry_bytes();
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, &note.body)?;
+    let bytes = length.0;
     let has_room = writing.notes.len() < limits::RECORD_NOTES_MAX
         && writing.notes_bytes + bytes <= limits::RECORD_NOTES_BYTES_MAX;
     if !has_room {
@@ -243,6 +269,20 @@ fn keep(writing: &mut Writing, note: Note, error: io::Error) -> io::Result<()> {
     writing.notes_bytes += bytes;
     writing.notes.push_back(note);
     Ok(())
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Which session it is, and the day's folder that its file is in.

@@ -9,7 +9,7 @@ use corral_model::event::{CloseReason, EventBody, Origin};
 use corral_model::ids::SessionId;
 use time::{OffsetDateTime, UtcOffset};
 
-use crate::chain::{Chain, Fill};
+use crate::chain::{Chain, Fill, Written};
 use crate::format::{EntryKind, Hash, Head};
 use crate::link::{ClosedLink, SessionHead};
 use crate::recover::Recovered;
@@ -57,11 +57,11 @@ impl State {
         at: OffsetDateTime,
         kind: EntryKind,
         fill: Fill<'_>,
-    ) -> io::Result<u64> {
-        let seq = self.chain.append(kind, fill)?;
+    ) -> io::Result<Written> {
+        let written = self.chain.append(kind, fill)?;
         self.unsigned_entries += 1;
         self.last_at = at;
-        Ok(seq)
+        Ok(written)
     }
 
     pub(crate) fn begin_closing(

@@ -215,6 +215,89 @@ fn an_entry_that_is_too_long_is_refused_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_large_event_is_shortened_for_followers_and_whole_in_the_record() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (recorder, _) = open(dir.path());
+    let mut tap = begin(&recorder, "s1");
+    let mut follower = recorder.subscribe();
+    let rows = |cell: &str| EventBody::StatementRows {
+        seq_in_session: corral_model::StatementSeq(1),
+        columns: vec!["doc".to_owned()],
+        rows: vec![vec![Some(cell.to_owned())]],
+        truncated: false,
+    };
+    let long = "x".repeat(100_000);
+    tap.note(at(1), rows("short")).expect("written");
+    tap.note(at(1), rows(&long)).expect("written");
+    let mut seen = || match follower.try_next() {
+        Some(Followed::Event(event)) => event.body.clone(),
+        other => unreachable!("an event, not {other:?}"),
+    };
+    assert_eq!(seen(), rows("short"));
+    let EventBody::StatementRows { rows: cells, truncated, .. } = seen() else {
+        unreachable!("rows")
+    };
+    assert!(cells.is_empty() && truncated);
+    assert_eq!(events_of(dir.path(), "s1")[2].body, rows(&long));
+}
+
+#[test]
+fn notes_that_are_long_together_are_not_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let disk = FaultyDisk::default();
+    let (recorder, _) =
+        Recorder::open_on(std::sync::Arc::new(disk.clone()), dir.path(), "gw-1", start())
+            .expect("opened");
+    let mut tap = begin(&recorder, "s1");
+    let tripped = || EventBody::SessionTripped {
+        seq_in_session: corral_model::StatementSeq(1),
+        detail: "x".repeat(limits::RECORD_NOTES_BYTES_MAX / 2),
+    };
+    disk.set_full(true);
+    tap.note(at(1), tripped()).expect("kept");
+    assert!(tap.note(at(1), tripped()).is_err());
+    tap.note(at(1), completed(1)).expect("a short one is kept");
+}
+
+#[test]
+fn many_sessions_at_once_are_one_record() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (recorder, _) = open(dir.path());
+    let mut follower = recorder.subscribe();
+    let threads: Vec<_> = (0..8)
+        .map(|thread| {
+            let recorder = recorder.clone();
+            std::thread::spawn(move || {
+                for round in 0..100 {
+                    let mut tap = begin(&recorder, &format!("s{thread}-{round}"));
+                    say(&mut tap, 1).expect("written");
+                    tap.note(at(2), completed(1)).expect("written");
+                    close(&mut tap);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("done");
+    }
+    // More links than a checkpoint waits for: the signer was woken.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        while let Some(followed) = follower.next().await {
+            if let Followed::Event(event) = followed
+                && matches!(event.body, EventBody::RecordCheckpointed { .. })
+            {
+                break;
+            }
+        }
+    });
+    recorder.stop().expect("stopped");
+    let verified = check(dir.path()).expect("verified");
+    assert_eq!((verified.sessions, verified.sessions_open), (800, 0));
+    assert_eq!(verified.entries_unsigned, 0);
+}
+
+#[test]
 fn a_dropped_tap_is_closed_in_the_record() {
     let dir = tempfile::tempdir().expect("a folder");
     let (recorder, _) = open(dir.path());
