@@ -50,7 +50,8 @@ pub struct TestArgs {
     /// Files of cases, YAML with `tests:`
     #[arg(value_name = "FILE", required = true)]
     pub tests: Vec<PathBuf>,
-    /// The policies to test; the .cedar files beside each test file when absent
+    /// The policies to test; when absent those that the test file names in `policies:`, or else
+    /// the .cedar files beside it
     #[arg(long, value_name = "PATH")]
     pub policies: Vec<PathBuf>,
 }
@@ -91,7 +92,8 @@ impl Sources {
                 for file in files_in(path, &["cedar"])? {
                     sources.add_cedar(&file)?;
                 }
-                let manifests = files_in(path, &["yaml", "yml"])?;
+                let mut manifests = files_in(path, &["yaml", "yml"])?;
+                manifests.retain(|file| !holds_cases(file));
                 sources.add_manifests(&manifests, Missing::IsFine)?;
             } else if path.extension().is_some_and(|extension| extension == "cedar") {
                 sources.add_cedar(path)?;
@@ -170,6 +172,11 @@ impl Sources {
     }
 }
 
+/// Test cases stand beside policies and are no manifests: `shop.tests.yaml`, `shop-tests.yaml`.
+fn holds_cases(file: &Path) -> bool {
+    file.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
+}
+
 /// Whether a manifest without a policy is a mistake.
 #[derive(Debug, Clone, Copy)]
 enum Missing {
@@ -219,17 +226,18 @@ struct Tested {
 fn test(context: &Context<'_>, args: &TestArgs) -> Result<(), Failure> {
     let mut tested: Vec<Tested> = Vec::new();
     for file in &args.tests {
-        let beside = [file
-            .parent()
-            .filter(|path| !path.as_os_str().is_empty())
-            .unwrap_or(Path::new("."))
-            .to_path_buf()];
-        let engine = if args.policies.is_empty() {
-            engine_of_cedar_beside(context, &beside[0])?
-        } else {
+        let cases = read_tests(file)?;
+        let folder = file.parent().filter(|path| !path.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let engine = if !args.policies.is_empty() {
             compile(context, &Sources::read(&args.policies)?)?
+        } else if !cases.policies.is_empty() {
+            let named: Vec<PathBuf> = cases.policies.iter().map(|name| folder.join(name)).collect();
+            compile(context, &Sources::read(&named)?)?
+        } else {
+            engine_of_cedar_beside(context, folder)?
         };
-        let results = run_tests(&engine, &read_tests(file)?);
+        let results = run_tests(&engine, &cases);
         let shown = file.display().to_string();
         tested.extend(results.into_iter().map(|result| Tested { file: shown.clone(), result }));
     }
@@ -361,6 +369,13 @@ mod tests {
         let sources = Sources::read(&[dir.path().to_owned()]).expect("is read");
         assert_eq!(sources.sources.len(), 1);
         assert_eq!(sources.sources[0].name.as_str(), "shop");
+    }
+
+    #[test]
+    fn cases_beside_policies_are_no_manifests() {
+        let dir = folder(&[("shop.cedar", PERMIT), ("shop.tests.yaml", "tests: []")]);
+        let sources = Sources::read(&[dir.path().to_owned()]).expect("is read");
+        assert_eq!(sources.sources.len(), 1);
     }
 
     #[test]
