@@ -9,6 +9,7 @@ import argparse
 import os
 import pathlib
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -100,7 +101,7 @@ class Demo:
 
     def corral(self, *arguments, token=None, expect=0, lines=LINES_SHOWN):
         """Runs a command in front of everybody."""
-        command("corral " + " ".join(map(str, arguments)))
+        command("corral " + " ".join(shlex.quote(str(word)) for word in arguments))
         result = self.gateway.run(*arguments, token=token, expect=expect)
         show(result.stdout + result.stderr, lines)
         return result

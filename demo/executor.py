@@ -14,7 +14,7 @@ STATEMENTS = {
     "read": "select id, name, ssn, card_number from customers order by id",
     "evade": "select name from customers where ssn like '123%'",
     "alter": "alter table orders add column note text",
-    "watch": "select count(*), pg_sleep(300) from orders",
+    "watch": "select pg_sleep(300)",
 }
 
 
