@@ -40,7 +40,7 @@ use tokio::sync::Notify;
 pub use caller::Caller;
 pub use error::{AppError, Problem};
 
-pub(crate) use admit::Door;
+pub use admit::Door;
 use config::Config;
 
 use crate::metrics::Metrics;

@@ -131,21 +131,16 @@ async fn serve(
         .header_read_timeout(HEAD_DEADLINE)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "an API connection ended early");
-                }
-                return;
-            }
-            () = until_closed(&mut closed) => {
-                connection.as_mut().graceful_shutdown();
-                // Followers of events end with the process; the others when they are done.
-                let _ = connection.await;
-                return;
-            }
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = until_closed(&mut closed) => {
+            connection.as_mut().graceful_shutdown();
+            // Followers of events end with the process; the others when they are done.
+            connection.await
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an API connection ended early");
     }
 }
 

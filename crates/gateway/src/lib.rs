@@ -8,6 +8,7 @@ pub mod app;
 mod certificates;
 mod data_dir;
 mod events;
+pub mod gateway;
 mod https;
 mod listeners;
 mod logging;
@@ -16,5 +17,6 @@ mod protocols;
 mod settings;
 pub mod up;
 
+pub use gateway::Gateway;
 pub use protocols::verbs as protocol_verbs;
 pub use up::{UpOptions, up};

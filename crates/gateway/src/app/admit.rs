@@ -109,12 +109,13 @@ fn bad_token() -> Denial {
 }
 
 /// The gateway, as sessions see it.
-pub(crate) struct Door {
+pub struct Door {
     app: Arc<App>,
 }
 
 impl Door {
-    pub(crate) fn new(app: Arc<App>) -> Self {
+    #[must_use]
+    pub fn new(app: Arc<App>) -> Self {
         Self { app }
     }
 }
@@ -129,7 +130,7 @@ impl Authority for Door {
             match self.app.try_admit(login, &connection).await {
                 Ok(admitted) => Ok(admitted),
                 Err(refusal) => {
-                    let reason = refusal.denial.client_text.clone();
+                    let reason = refusal.denial.sentence();
                     self.app.record_refusal(refusal.origin, &connection, reason);
                     Err(refusal.denial)
                 }

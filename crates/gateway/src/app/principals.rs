@@ -23,7 +23,7 @@ pub struct SignedIn {
 }
 
 /// What disabling a principal ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Disabled {
     pub runs_ended: u64,
     pub sessions_closed: u64,
@@ -71,7 +71,7 @@ impl App {
             PasswordError::Busy => {
                 AppError::LimitReached("too many people sign in at once; try again".to_owned())
             }
-            PasswordError::BadLength { .. } | PasswordError::BadHash | PasswordError::Failed => {
+            PasswordError::BadLength | PasswordError::BadHash | PasswordError::Failed => {
                 tracing::error!(%error, "a password cannot be checked");
                 AppError::Unavailable("the password cannot be checked".to_owned())
             }
@@ -155,9 +155,7 @@ impl App {
             user.disabled = true;
             user.disabled_by = Some(label.clone());
         };
-        self.change_user(caller, name, change).await?;
-        // Usually the change itself ended everything; a second call finds what is left.
-        let swept = self.sweep().await;
+        let swept = self.change_user(caller, name, change).await?;
         let principal = PrincipalName::new(name).map(Principal::user);
         if let Ok(principal) = principal {
             self.forget_logins(&principal).await?;

@@ -8,6 +8,7 @@ use corral_store::{Apply, Change as StoreChange, Put, SecretChange};
 use time::OffsetDateTime;
 
 use super::config::{Config, key};
+use super::principals::Disabled;
 use super::{App, AppError, Caller, Problem};
 
 /// How to apply.
@@ -91,7 +92,7 @@ impl App {
         let _one_at_a_time = self.config.changing.lock().await;
         let config = self.config();
         let plan = Plan::of(&config, resources, options.prune)?;
-        self.carry_out(caller, &config, plan, options.dry_run).await
+        self.carry_out(caller, &config, plan, options.dry_run).await.map(|(applied, _)| applied)
     }
 
     /// Checks, stores, records and puts into use. The caller holds the lock for changes.
@@ -101,7 +102,7 @@ impl App {
         config: &Config,
         plan: Plan,
         is_dry_run: bool,
-    ) -> Result<Applied, AppError> {
+    ) -> Result<(Applied, Disabled), AppError> {
         let next = PolicyVersion(config.version.0 + 1);
         let compiled = Config::compile(next, plan.outcome(config), Some(config));
         let compiled = compiled.map_err(AppError::Invalid)?;
@@ -110,7 +111,7 @@ impl App {
         if is_dry_run || is_nothing {
             let version = if is_nothing { config.version } else { next };
             let warnings = compiled.warnings;
-            return Ok(Applied { version, changes, warnings });
+            return Ok((Applied { version, changes, warnings }, Disabled::default()));
         }
         let puts = self.puts(&plan).await?;
         let listed: Vec<String> = changes
@@ -135,9 +136,9 @@ impl App {
         for principal in plan.removed_principals(config) {
             self.live.logins().remove_of(&principal);
         }
-        self.sweep().await;
+        let swept = self.sweep().await;
         self.signals.targets.notify_one();
-        Ok(Applied { version: applied.version, changes, warnings })
+        Ok((Applied { version: applied.version, changes, warnings }, swept))
     }
 
     /// The plan as the store takes it, with secrets apart and passwords hashed.
@@ -162,13 +163,13 @@ impl App {
         Ok(changes)
     }
 
-    /// Changes one user; the caller has the right to.
+    /// Changes one user; the caller has the right to. Returns what ended by it.
     pub(super) async fn change_user(
         &self,
         caller: &Caller,
         name: &str,
         change: impl FnOnce(&mut UserSpec),
-    ) -> Result<(), AppError> {
+    ) -> Result<Disabled, AppError> {
         let _one_at_a_time = self.config.changing.lock().await;
         let config = self.config();
         let not_found = || AppError::NotFound { kind: "user", name: name.to_owned() };
@@ -177,7 +178,7 @@ impl App {
         change(&mut user);
         let asked = Asked { resource: Resource::User(user), secrets: Secrets::default() };
         let plan = Plan { asked: vec![asked], deletes: Vec::new() };
-        self.carry_out(caller, &config, plan, false).await.map(|_| ())
+        self.carry_out(caller, &config, plan, false).await.map(|(_, swept)| swept)
     }
 
     /// All resources of a kind (`target`, `Target` or `targets`), by name. Only the administrator
@@ -245,7 +246,7 @@ impl App {
             return Err(not_found(kind.name(), name));
         }
         let plan = Plan { asked: Vec::new(), deletes: vec![(kind, name.to_owned())] };
-        self.carry_out(caller, &config, plan, false).await
+        self.carry_out(caller, &config, plan, false).await.map(|(applied, _)| applied)
     }
 }
 

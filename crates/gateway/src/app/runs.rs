@@ -155,7 +155,8 @@ impl App {
         let standing = config.standing(&starter.principal).map_err(refused_run)?;
         let targets = granted_targets(config, starter, &ask.targets)?;
         let bounds = budget::run_bounds(&config.limits, &starter.principal, &standing.groups);
-        let parent_left = starter.parent.as_ref().map(|parent| parent.time_left(Instant::now()));
+        let now = Instant::now();
+        let parent_left = starter.parent.as_ref().map(|parent| parent.time_left(now));
         let ttl = budget::clamp_ttl(ask.ttl, &bounds, parent_left);
         let id = RunId::new(new_id("r")).expect("an id is hexadecimal with a prefix");
         let budget = match &starter.parent {
@@ -177,7 +178,7 @@ impl App {
             depth: budget.depth(),
             started_by: starter.started_by.clone(),
             started_at,
-            expires_at: started_at + ttl,
+            expires_at: shown_end(started_at + ttl, starter.parent.as_ref()),
             state: RunState::Active,
         };
         let token = new_token()?;
@@ -186,7 +187,7 @@ impl App {
             Some(token.digest()),
             starter.parent.clone(),
             budget,
-            Instant::now() + ttl,
+            now + ttl,
         ));
         self.keep_run(&run, &live, &token, ttl).await?;
         let path = live.path().to_owned();
@@ -363,7 +364,7 @@ impl App {
         let now = Instant::now();
         let parent_left = run.parent().map(|parent| parent.time_left(now));
         let ttl = budget::clamp_ttl(ttl, &bounds, parent_left);
-        let expires_at = OffsetDateTime::now_utc() + ttl;
+        let expires_at = shown_end(OffsetDateTime::now_utc() + ttl, run.parent());
         if !self.store.renew_run(run.id(), expires_at).await? {
             return Err(AppError::Conflict("this run has ended".to_owned()));
         }
@@ -548,6 +549,12 @@ fn refused_run(why: NoStanding) -> AppError {
             "the run is refused: {why}; an active person must answer for it"
         )),
     }
+}
+
+/// The two clocks are read one after the other: what people read of a child's end must not be
+/// later than its parent's because of that.
+fn shown_end(end: OffsetDateTime, parent: Option<&Arc<LiveRun>>) -> OffsetDateTime {
+    parent.map_or(end, |parent| end.min(parent.lease().expires_at))
 }
 
 fn parent_ended() -> AppError {

@@ -55,7 +55,7 @@ impl App {
     pub(super) async fn sweep(&self) -> Disabled {
         let config = self.config();
         let roots = self.live.runs().roots_where(|run| config.standing(run.principal()).is_err());
-        let mut total = Disabled { runs_ended: 0, sessions_closed: 0 };
+        let mut total = Disabled::default();
         for root in roots {
             let ended = self.end_tree(&root, RunEnd::SponsorDisabled, "gateway").await;
             total.runs_ended += ended.runs_ended;

@@ -1,0 +1,248 @@
+//! One gateway from its start to its end: store, record, certificates, listeners.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use corral_api::ReadyFile;
+use corral_identity::{PasswordChecks, Token, TokenDigest};
+use corral_model::event::{EventBody, Origin};
+use corral_record::Recorder;
+use corral_session::Analysts;
+use corral_store::{SealSource, Store};
+use time::OffsetDateTime;
+
+use crate::app::about::{Identity, Reach};
+use crate::app::{App, Parts};
+use crate::certificates::{self, Certificates};
+use crate::data_dir::DataDir;
+use crate::events;
+use crate::https::Https;
+use crate::listeners::Listeners;
+use crate::settings::{HTTPS, SealKey, Settings};
+use crate::up::UpOptions;
+
+const ADMIN_TOKEN_FILE: &str = "admin.token";
+const READY_FILE: &str = "ready.json";
+
+/// A gateway that runs.
+pub struct Gateway {
+    options: UpOptions,
+    settings: Settings,
+    directory: DataDir,
+    app: Arc<App>,
+    listeners: Listeners,
+    https: Https,
+    recorder: Recorder,
+    store: Store,
+    watcher: tokio::task::JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Starts everything; returns when connections are accepted and `ready.json` says so.
+    ///
+    /// # Errors
+    /// When it cannot start: the text says what, where, and what would be right.
+    pub async fn start(options: UpOptions) -> anyhow::Result<Self> {
+        let settings = Settings::load(options.config.as_deref(), options.data_dir.as_deref())?;
+        let directory = DataDir::open(&settings.data_dir)?;
+        directory.remove(READY_FILE);
+        let now = OffsetDateTime::now_utc();
+        let certificates = certificates::load(&directory, &settings, now)?;
+        let store = open_store(&directory, &settings).await?;
+        let (recorder, recovery) = Recorder::open(directory.path(), &settings.name, now)
+            .context("the record cannot be opened")?;
+        if let Some(sink) = &settings.events {
+            events::start(sink, recorder.subscribe())?;
+        }
+        let identity = identity(&directory, &settings, &certificates)?;
+        let passwords = PasswordChecks::start().await.context("passwords cannot be checked")?;
+        let parts = Parts { identity, store: store.clone(), recorder: recorder.clone(), passwords };
+        let app = App::start(parts).await?;
+        let started = EventBody::GatewayStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            recovered_sessions: recovery.sessions_lost,
+        };
+        recorder
+            .append_gateway(now, &Origin::default(), &started)
+            .context("the record cannot be written")?;
+        let (listeners, https) = listen(&app, &settings, &certificates).await?;
+        let watcher = tokio::spawn(app.clone().watch_deadlines());
+        let gateway =
+            Self { options, settings, directory, app, listeners, https, recorder, store, watcher };
+        gateway.write_ready()?;
+        tracing::info!(lost_sessions = recovery.sessions_lost, "gateway is ready");
+        Ok(gateway)
+    }
+
+    /// What the gateway can do.
+    #[must_use]
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Opens and closes listeners of single targets as the configuration says.
+    pub(crate) async fn follow_targets(&mut self) {
+        self.listeners.follow_targets().await;
+    }
+
+    /// Tells whoever waits that connections are accepted.
+    fn write_ready(&self) -> anyhow::Result<()> {
+        let show = |name: &str| self.directory.file(name).display().to_string();
+        let reach = self.app.identity().reach();
+        let listeners = reach.listeners.iter();
+        let listeners = listeners.map(|(name, address)| (name.clone(), address.to_string()));
+        let ready = ReadyFile {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            api: format!("https://{}", self.https.address()),
+            ca_file: show(certificates::CA_FILE),
+            admin_token_file: show(ADMIN_TOKEN_FILE),
+            listeners: listeners.collect(),
+        };
+        let mut text = serde_json::to_vec_pretty(&ready)?;
+        text.push(b'\n');
+        self.directory.replace(READY_FILE, &text)
+    }
+
+    /// Reads certificates and configuration again. What is wrong is logged and changes nothing.
+    pub async fn reload(&mut self) {
+        match self.try_reload().await {
+            Ok(()) => tracing::info!("certificates and configuration were read again"),
+            Err(error) => tracing::error!("nothing was changed: {error:#}"),
+        }
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<()> {
+        let options = &self.options;
+        let settings = Settings::load(options.config.as_deref(), options.data_dir.as_deref())?;
+        // A socket or a folder is not changed under living sessions.
+        let fixed = [
+            ("name", settings.name != self.settings.name),
+            ("data_dir", settings.data_dir != self.settings.data_dir),
+            ("listeners", settings.listeners != self.settings.listeners),
+            ("public_address", settings.public_address != self.settings.public_address),
+            ("events", settings.events != self.settings.events),
+            ("seal_key", settings.seal_key != self.settings.seal_key),
+        ];
+        if let Some((key, _)) = fixed.iter().find(|(_, is_changed)| *is_changed) {
+            anyhow::bail!("{key} was changed; that needs a restart of the gateway");
+        }
+        let now = OffsetDateTime::now_utc();
+        let certificates = certificates::load(&self.directory, &settings, now)?;
+        let Certificates { chain_pem, key_pem, ca_pem } = certificates;
+        // Both take the same bytes, so the second cannot refuse what the first took.
+        self.https.replace_certificate(&chain_pem, &key_pem)?;
+        self.listeners.replace_certificate(&chain_pem, &key_pem)?;
+        self.app.identity().change_reach(|reach| reach.ca_pem = ca_pem);
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Lets nobody in, lets sessions finish for a while, ends the rest, signs the record.
+    ///
+    /// # Errors
+    /// When the last words cannot be written to the record.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let Self {
+            settings, directory, app, mut listeners, https, recorder, store, watcher, ..
+        } = self;
+        tracing::info!(sessions = app.sessions_open(), "gateway stops");
+        directory.remove(READY_FILE);
+        app.drain();
+        listeners.close().await;
+        if tokio::time::timeout(settings.drain_timeout, listeners.wait()).await.is_err() {
+            let ended = app.end_all_sessions();
+            tracing::info!(sessions = ended, "the time to finish is over");
+            listeners.wait().await;
+        }
+        https.stop().await;
+        watcher.abort();
+        let at = OffsetDateTime::now_utc();
+        let stopped = EventBody::GatewayStopped {};
+        recorder
+            .append_gateway(at, &Origin::default(), &stopped)
+            .context("the record cannot be written")?;
+        let last = recorder.clone();
+        tokio::task::spawn_blocking(move || last.stop())
+            .await
+            .context("signing the record ended early")?
+            .context("the record cannot be signed")?;
+        store.close().await;
+        tracing::info!("gateway stopped");
+        Ok(())
+    }
+}
+
+async fn open_store(directory: &DataDir, settings: &Settings) -> anyhow::Result<Store> {
+    let path = directory.file("corral.db");
+    let own = directory.file("seal.key");
+    let source = match &settings.seal_key {
+        Some(SealKey::File(path)) => SealSource::choose(None, path.clone()),
+        Some(SealKey::Env(name)) => {
+            let key = std::env::var(name)
+                .with_context(|| format!("seal_key: the environment has no usable {name}"))?;
+            SealSource::choose(Some(&key), own)
+        }
+        None => SealSource::choose(std::env::var("CORRAL_SEAL_KEY").ok().as_deref(), own),
+    };
+    let source = source.context("the seal key cannot be used")?;
+    Store::open(&path, &source)
+        .await
+        .with_context(|| format!("the store {} cannot be opened", path.display()))
+}
+
+fn identity(
+    directory: &DataDir,
+    settings: &Settings,
+    certificates: &Certificates,
+) -> anyhow::Result<Identity> {
+    let reach = Reach { ca_pem: certificates.ca_pem.clone(), ..Reach::default() };
+    Ok(Identity {
+        name: settings.name.clone(),
+        public_address: settings.public_address.clone(),
+        admin: admin_token(directory)?,
+        reach: reach.into(),
+    })
+}
+
+/// The administrator's token, made at the first start. Removing the file and starting again makes
+/// another one.
+fn admin_token(directory: &DataDir) -> anyhow::Result<TokenDigest> {
+    let path = directory.file(ADMIN_TOKEN_FILE);
+    if let Some(bytes) = directory.read(ADMIN_TOKEN_FILE)? {
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let token = Token::parse(text.trim()).with_context(|| {
+            format!("{} holds no token; remove it to get another one", path.display())
+        })?;
+        return Ok(token.digest());
+    }
+    let token = Token::generate().context("no token can be made")?;
+    directory.replace(ADMIN_TOKEN_FILE, format!("{}\n", token.reveal()).as_bytes())?;
+    Ok(token.digest())
+}
+
+async fn listen(
+    app: &Arc<App>,
+    settings: &Settings,
+    certificates: &Certificates,
+) -> anyhow::Result<(Listeners, Https)> {
+    let analysts = Analysts::start().context("no thread for analysis")?;
+    let Certificates { chain_pem, key_pem, .. } = certificates;
+    let mut listeners = Listeners::new(app.clone(), &analysts, chain_pem, key_pem)?;
+    let mut reach: Vec<(String, std::net::SocketAddr)> = Vec::new();
+    let mut https_address = None;
+    for (name, address) in &settings.listeners {
+        if name == HTTPS {
+            https_address = Some(*address);
+        } else {
+            reach.push((name.clone(), listeners.open(name, *address).await?));
+        }
+    }
+    let https_address = https_address.context("no address for the API")?;
+    let router = crate::api::router(app.clone());
+    let https = Https::start(https_address, router, chain_pem, key_pem).await?;
+    reach.push((HTTPS.to_owned(), https.address()));
+    app.identity().change_reach(|known| known.listeners.extend(reach));
+    listeners.follow_targets().await;
+    Ok((listeners, https))
+}
