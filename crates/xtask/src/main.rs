@@ -40,6 +40,8 @@ fn run_tidy() -> ExitCode {
 
 /// The folder that holds the workspace's `Cargo.toml`.
 fn workspace_root() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).unwrap_or(own).to_path_buf()
+    // As cargo says when it runs this; a target directory may serve several checkouts.
+    let own = std::env::var("CARGO_MANIFEST_DIR");
+    let own = PathBuf::from(own.unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned()));
+    own.ancestors().nth(2).unwrap_or(Path::new(".")).to_path_buf()
 }
