@@ -7,6 +7,7 @@ use std::time::Duration;
 use corral_gate::policy::{Context, Subject, TargetFacts};
 use corral_gate::{Denial, DenialKind, Verdict};
 use corral_model::event::Outcome;
+use corral_model::limits;
 use corral_model::resource::ColumnName;
 use corral_model::statement::{Facts, Obstacle};
 use corral_model::{Effect, Effects, ObjectRole, Verb};
@@ -330,6 +331,26 @@ fn an_obstacle_denies_what_every_policy_permits() {
         assert_eq!(denial.rules, ruling.rules);
         assert_eq!(denial.client_text, "column ssn may be projected only");
     }
+}
+
+#[test]
+fn a_statement_with_too_many_tables_is_too_large() {
+    let one_table =
+        r#"@id("x") forbid (principal, action, resource in Corral::Table::"orders-db/public.x");"#;
+    let engine = engine(&format!("permit (principal, action, resource);\n{one_table}"));
+    let tables = |count: usize| {
+        let mut facts = statement(&[SELECT], &[]);
+        facts.objects =
+            (0..count).map(|i| object(&format!("public.t{i}"), ObjectRole::Reached)).collect();
+        facts
+    };
+    let chain_len = 4;
+    let subject = agent(&["a", "b", "c"]);
+    let max = limits::DECISION_QUESTIONS_MAX / chain_len;
+    let ruling = ask(&engine, &subject, &tables(max + 1));
+    assert_eq!(short(&ruling), "deny limits");
+    assert_eq!(denial(&ruling.verdict).kind, DenialKind::TooLarge);
+    assert_eq!(short(&ask(&engine, &subject, &tables(50))), "allow shop#1");
 }
 
 #[test]

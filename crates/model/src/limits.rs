@@ -63,6 +63,9 @@ pub const CATALOGUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 pub const EVENT_ROWS_MAX: usize = 256;
 /// Texts longer than this are analysed each time and not kept, in bytes.
 pub const ANALYSIS_CACHE_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Questions to the policies for one statement: verbs times objects times runs of the chain. About
+/// a tenth of a second; reached only with rules on single tables and thousands of partitions.
+pub const DECISION_QUESTIONS_MAX: usize = 20_000;
 /// Decisions kept, over all sessions.
 pub const DECISION_CACHE_LEN_MAX: usize = 65_536;
 /// Decisions that one session keeps for itself, without a lock, in front of the shared ones.

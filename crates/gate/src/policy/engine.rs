@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cedar_policy::{AuthorizationError, Authorizer, PolicyId};
 use corral_model::ids::{PolicyVersion, ResourceName};
+use corral_model::limits;
 use corral_model::resource::{ColumnName, TargetSpec};
 use corral_model::statement::{Facts, Obstacle};
 
@@ -205,6 +206,9 @@ impl Engine {
     }
 
     fn judge_all(&self, asked: &Asked<'_>, needed: &[Requirement<'_>]) -> Judged {
+        if asked.is_too_much(needed) {
+            return too_many_objects();
+        }
         let mut collector = Collector::default();
         let mut is_of_the_moment = false;
         let question = match self.question(asked, needed) {
@@ -306,6 +310,13 @@ pub(crate) struct Asked<'a> {
     pub(crate) context: &'a Context,
 }
 
+impl Asked<'_> {
+    pub(crate) fn is_too_much(&self, needed: &[Requirement<'_>]) -> bool {
+        let chain_len = self.subject.runs.len().saturating_add(1);
+        needed.len().saturating_mul(chain_len) > limits::DECISION_QUESTIONS_MAX
+    }
+}
+
 fn obstructed(obstacle: &Obstacle) -> Judged {
     let kind = if obstacle.is_size { DenialKind::TooLarge } else { DenialKind::Forbidden };
     let mut denial = Denial::new(kind, obstacle.text.clone());
@@ -313,6 +324,15 @@ fn obstructed(obstacle: &Obstacle) -> Judged {
     denial.position = obstacle.position;
     let rules = denial.rules.clone();
     Judged { verdict: Verdict::Deny(denial), rules, is_of_the_moment: false }
+}
+
+fn too_many_objects() -> Judged {
+    obstructed(&Obstacle {
+        rule: "limits",
+        text: "this statement uses more tables than can be judged at once".to_owned(),
+        position: None,
+        is_size: true,
+    })
 }
 
 /// A problem that no policy's author can mend.

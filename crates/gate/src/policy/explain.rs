@@ -19,7 +19,8 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// What the client reads; empty when it is allowed.
     pub text: String,
-    /// One question for each action, resource and node of the chain.
+    /// One question for each action, resource and node of the chain; none when no policy was
+    /// asked.
     pub steps: Vec<ExplainedStep>,
 }
 
@@ -74,7 +75,8 @@ impl Engine {
                 (Outcome::Hold, reasons.join(" "))
             }
         };
-        let steps = if facts.obstacle.is_some() { Vec::new() } else { self.steps(&asked, &needed) };
+        let was_asked = facts.obstacle.is_none() && !asked.is_too_much(&needed);
+        let steps = if was_asked { self.steps(&asked, &needed) } else { Vec::new() };
         Explanation { outcome, text, steps }
     }
 
