@@ -81,6 +81,8 @@ fn runs(api: &mut Document) {
     api.get("/runs", "Runs, newest first").asks::<RunQuery>().gives_list::<RunView>();
     api.get("/runs/tree", "The same runs as trees").asks::<RunQuery>().gives_list::<RunNode>();
     api.get("/runs/{id}", "One run").gives::<RunView>();
+    api.get("/runs/{id}/attach", "Hold a run, as that run: it ends when this connection does")
+        .gives_text();
     api.post("/runs/{id}/renew", "Give a run a later end")
         .takes::<RenewRunRequest>()
         .gives::<RunView>();

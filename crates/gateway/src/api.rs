@@ -17,6 +17,7 @@ use crate::app::App;
 
 mod about;
 mod approvals;
+mod attach;
 mod events;
 mod extract;
 mod failure;
@@ -41,6 +42,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(policies::routes())
         .merge(users::routes())
         .merge(runs::routes())
+        .merge(attach::routes())
         .merge(sessions::routes())
         .merge(approvals::routes())
         .merge(events::routes());

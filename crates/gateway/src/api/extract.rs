@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use corral_api::ErrorCode;
 use corral_model::{Secret, limits};
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use super::Failure;
 use crate::app::{App, Caller};
@@ -51,29 +51,38 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
-        match Json::<T>::from_request(request, app).await {
-            Ok(Json(value)) => Ok(Self(value)),
-            // serde's own words would quote the value, which may be a secret.
-            Err(JsonRejection::JsonDataError(error)) => Err(Failure::invalid(format!(
-                "the body is not what this path takes, at {}; see /api/openapi.json",
-                place_of(&error)
-            ))),
-            Err(JsonRejection::JsonSyntaxError(_)) => Err(Failure::invalid("the body is not JSON")),
-            Err(error) => Err(Failure::of_status(error.status(), error.body_text())),
+        if !is_json(&request) {
+            return Err(Failure::of_status(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "this path takes JSON; send `content-type: application/json`",
+            ));
         }
+        let bytes = match Bytes::from_request(request, app).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(Failure::of_status(error.status(), "the body is larger than allowed"));
+            }
+            Err(error) => return Err(Failure::of_status(error.status(), error.body_text())),
+        };
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| Failure::invalid(unfit(&error)))
     }
 }
 
-/// `resources[0].tls.mode`: where in the body, without the value.
-fn place_of(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref::<serde_json::Error>() {
-            return format!("line {}, column {}", found.line(), found.column());
-        }
-        source = error.source();
-    }
-    "an unknown place".to_owned()
+fn is_json(request: &Request) -> bool {
+    let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// What is wrong with a body, by its place: serde's own words would quote a value, which may be
+/// a secret.
+fn unfit(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Syntax | Category::Eof | Category::Io => "the body is not JSON",
+        Category::Data => "the body is not what this path takes",
+    };
+    let (line, column) = (error.line(), error.column());
+    format!("{what}: line {line}, column {column}; /api/openapi.json says what would be right")
 }
 
 /// The query of the URL.
@@ -87,5 +96,44 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
             Ok(Query(value)) => Ok(Self(value)),
             Err(error) => Err(Failure::invalid(error.body_text())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request as HttpRequest;
+
+    use super::*;
+
+    fn token_of(header_value: Option<&str>) -> Option<String> {
+        let mut request = HttpRequest::builder();
+        if let Some(value) = header_value {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        bearer_token(&parts).ok().map(|token| token.reveal().to_owned())
+    }
+
+    #[test]
+    fn only_a_plausible_bearer_token_is_looked_up() {
+        let too_long = format!("Bearer {}", "x".repeat(limits::TOKEN_BYTES_MAX + 1));
+        assert_eq!(token_of(Some("Bearer crl_x")).as_deref(), Some("crl_x"));
+        assert_eq!(token_of(Some("bearer crl_x")).as_deref(), Some("crl_x"));
+        for wrong in [None, Some("Bearer"), Some("Bearer  "), Some("Basic crl_x"), Some("crl_x")] {
+            assert_eq!(token_of(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(token_of(Some(&too_long)), None);
+    }
+
+    #[test]
+    fn an_unfit_body_is_told_by_its_place_and_never_quoted() {
+        let check = |text: &str, words: &str| {
+            let error = serde_json::from_str::<u8>(text).expect_err("is unfit");
+            let text = unfit(&error);
+            assert!(text.contains(words) && text.contains("line 2"), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        };
+        check("\n \"hunter2\"", "not what this path takes");
+        check("\n hunter2", "not JSON");
     }
 }
