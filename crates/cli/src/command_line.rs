@@ -28,6 +28,7 @@ pub struct CommandLine {
 }
 
 /// `up`, or a client of what it starts.
+#[expect(clippy::large_enum_variant, reason = "one value for each process")]
 #[derive(Debug, Clone, Subcommand)]
 pub enum TopCommand {
     Up(UpArgs),

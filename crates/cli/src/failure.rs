@@ -64,6 +64,13 @@ impl Failure {
         self
     }
 
+    /// Without a hint, where it would lead back to what just failed.
+    #[must_use]
+    pub(crate) fn without_hint(mut self) -> Self {
+        self.hint = None;
+        self
+    }
+
     /// Ends with this exit code and says nothing more.
     #[must_use]
     pub(crate) fn silent(exit: Exit) -> Self {

@@ -1,6 +1,6 @@
 //! Printing: tables for people, JSON and YAML for programs.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, TableStyle};
@@ -26,7 +26,13 @@ pub(crate) fn show<T: Serialize>(
     table: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
     match format {
-        Format::Table => print(&table(value)),
+        Format::Table => {
+            let text = table(value);
+            if text.is_empty() && io::stderr().is_terminal() {
+                remark("nothing to show");
+            }
+            print(&text)
+        }
         Format::Json => print(&json(value)?),
         Format::Yaml => {
             let text = serde_saphyr::to_string(value)

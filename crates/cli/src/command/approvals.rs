@@ -1,15 +1,19 @@
 //! `approvals list`, `show`, `approve`, `deny`, `watch`.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
-use corral_api::{ApprovalDecision, ApprovalQuery, ApprovalView, StreamQuery};
+use corral_api::{ApprovalDecision, ApprovalQuery, ApprovalView};
 use corral_model::event::ApprovalState;
+use corral_model::ids::ApprovalId;
 use time::OffsetDateTime;
 
 use crate::Context;
-use crate::command::audit;
+use crate::client::Client;
 use crate::failure::Failure;
-use crate::output;
-use crate::text::{duration, short, timestamp};
+use crate::output::{self, Format};
+use crate::text::{duration, short, timestamp, visible};
 use crate::words;
 
 /// Longest text of a statement in a list, in characters.
@@ -106,12 +110,62 @@ pub(crate) async fn approvals(
             let approval: ApprovalView = client.post(&path, &decision).await?;
             output::show(context.format(), &approval, decided_text)
         }
-        ApprovalsCommand::Watch => {
-            let query =
-                StreamQuery { event: Some("approval.".to_owned()), ..StreamQuery::default() };
-            audit::follow(context, &client, &query).await
+        ApprovalsCommand::Watch => watch(context, &client).await,
+    }
+}
+
+/// How often `watch` looks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Prints what waits, then each approval as it is asked for or decided. The event stream tells a
+/// person only of their own runs, so the list is what an approver can follow.
+async fn watch(context: &Context<'_>, client: &Client) -> Result<(), Failure> {
+    let mut known: BTreeMap<ApprovalId, ApprovalState> = BTreeMap::new();
+    let mut is_first = true;
+    let mut interval = tokio::time::interval(WATCH_INTERVAL);
+    loop {
+        interval.tick().await;
+        let query = ApprovalQuery::default();
+        let newest_first: Vec<ApprovalView> = client.ask(&["approvals"], &query).await?;
+        let fresh = changes(&mut known, newest_first, is_first);
+        is_first = false;
+        for approval in &fresh {
+            match context.format() {
+                Format::Table => output::print(&watch_line(approval))?,
+                Format::Json => output::json_line(approval)?,
+                Format::Yaml => {
+                    output::print("---")?;
+                    output::show(Format::Yaml, approval, |_| String::new())?;
+                }
+            }
         }
     }
+}
+
+/// What differs from `known`, oldest first; at first, only what still waits.
+fn changes(
+    known: &mut BTreeMap<ApprovalId, ApprovalState>,
+    newest_first: Vec<ApprovalView>,
+    is_first: bool,
+) -> Vec<ApprovalView> {
+    let before = std::mem::take(known);
+    known.extend(newest_first.iter().map(|approval| (approval.id.clone(), approval.state)));
+    newest_first
+        .into_iter()
+        .rev()
+        .filter(|approval| {
+            let is_changed = before.get(&approval.id) != Some(&approval.state);
+            is_changed && (!is_first || approval.state == ApprovalState::Pending)
+        })
+        .collect()
+}
+
+fn watch_line(approval: &ApprovalView) -> String {
+    let at = approval.decided_at.unwrap_or(approval.requested_at);
+    let state = words::approval_state(approval.state);
+    let statement = short(&approval.statement, STATEMENT_CHARS_MAX);
+    let (id, who, target) = (&approval.id, who(approval), &approval.target);
+    visible(&format!("{} {state:<9} {id} {who} @{target}: {statement}", timestamp(at)))
 }
 
 fn who(approval: &ApprovalView) -> String {
@@ -196,5 +250,61 @@ fn decided_text(approval: &ApprovalView) -> String {
         | ApprovalState::Denied
         | ApprovalState::Expired
         | ApprovalState::Withdrawn => format!("{} is {state}", approval.id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn approval(id: &str, state: ApprovalState) -> ApprovalView {
+        let at = datetime!(2026-01-01 12:00 UTC);
+        ApprovalView {
+            id: id.parse().expect("an id"),
+            state,
+            run_id: None,
+            session_id: "s-1".parse().expect("an id"),
+            target: "orders-db".parse().expect("a target"),
+            statement: "alter table t\u{202e} add c int".to_owned(),
+            requested_at: at,
+            expires_at: at + time::Duration::minutes(15),
+            run_path: Some("job/planner".to_owned()),
+            principal: "nightly".parse().expect("a name"),
+            sponsor: "ada".parse().expect("a name"),
+            decision: "d-1".to_owned(),
+            policy_version: corral_model::PolicyVersion(1),
+            parameters: Vec::new(),
+            verbs: Vec::new(),
+            effects: corral_model::Effects::NONE,
+            objects: Vec::new(),
+            in_transaction: true,
+            terms: Vec::new(),
+            answers: Vec::new(),
+            decided_at: None,
+        }
+    }
+
+    #[test]
+    fn a_watcher_sees_what_waits_then_every_change_once() {
+        let mut known = BTreeMap::new();
+        let mut look = |list: &[(&str, ApprovalState)], is_first: bool| -> Vec<String> {
+            let list = list.iter().map(|(id, state)| approval(id, *state)).collect();
+            let fresh = changes(&mut known, list, is_first);
+            fresh.iter().map(|approval| approval.id.to_string()).collect()
+        };
+        let (pending, denied) = (ApprovalState::Pending, ApprovalState::Denied);
+        assert_eq!(look(&[("a2", pending), ("a1", denied)], true), ["a2"]);
+        assert!(look(&[("a2", pending), ("a1", denied)], false).is_empty());
+        assert_eq!(look(&[("a3", pending), ("a2", denied), ("a1", denied)], false), ["a2", "a3"]);
+    }
+
+    #[test]
+    fn an_approver_sees_the_whole_statement_and_nothing_hidden() {
+        let text = approval_text(&approval("a1", ApprovalState::Pending));
+        assert!(text.contains("alter table t\\u{202e} add c int"), "{text}");
+        assert!(text.contains("locks may be held"), "{text}");
+        assert!(!text.contains('\u{202e}'));
     }
 }

@@ -59,7 +59,8 @@ pub(crate) async fn login(context: &Context<'_>, args: LoginArgs) -> Result<(), 
     };
     let client = context.client()?;
     let request = LoginRequest { kind, name: name.clone(), secret: secret_of_stdin()? };
-    let response: LoginResponse = client.post_open(&["login"], &request).await?;
+    let response: LoginResponse =
+        client.post_open(&["login"], &request).await.map_err(Failure::without_hint)?;
     let config = context.environment().config.ok_or_else(|| {
         Failure::failed("there is no place to save the login")
             .with_hint("set HOME or XDG_CONFIG_HOME to an absolute path")

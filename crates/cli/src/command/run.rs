@@ -1,6 +1,7 @@
 //! `run`: a command as a run, which ends with it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use crate::client::Client;
 use crate::command::runs::WhatArgs;
 use crate::failure::{Exit, Failure};
 use crate::native::{self, CaFile};
+use crate::stream::Lines;
 use crate::{Context, child, output};
 
 /// Start a run, run a command in it, end the run with the command
@@ -63,7 +65,19 @@ async fn in_run(
 ) -> Result<u8, Failure> {
     let ca_file = CaFile::of(as_run).await?;
     let variables = environment(as_run, started, ca_file.path()).await?;
-    child::run(program, arguments, &variables).await
+    let attached = as_run.lines(&["runs", started.run_id.as_str(), "attach"], &Value::Null).await?;
+    tokio::select! {
+        code = child::run(program, arguments, &variables) => code,
+        never = hold(attached) => match never {},
+    }
+}
+
+/// Holds the connection that the run ends with: when this process is killed, the gateway sees it
+/// close. A connection that the gateway closes (it was stopped, the run was killed) is no reason
+/// to end the command, so this waits for ever.
+async fn hold(mut attached: Lines) -> Infallible {
+    while let Ok(Some(_)) = attached.next().await {}
+    std::future::pending().await
 }
 
 async fn environment(
