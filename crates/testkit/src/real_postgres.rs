@@ -22,8 +22,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Ports tried, as another program may take a free one first.
 const PORT_ATTEMPTS: usize = 5;
 const INSTALLATIONS: &str = "/usr/lib/postgresql";
-/// `SSLRequest`: the shortest thing that a server answers without a login.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+/// `StartupMessage` 3.0 for user postgres.
+const STARTUP: &[u8] = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
 
 /// A running server. Its superuser is `postgres`; passwords are SCRAM-SHA-256.
 #[derive(Debug)]
@@ -194,13 +194,14 @@ fn wait_until_it_answers(child: &mut Child, port: u16) -> anyhow::Result<bool> {
     Ok(false)
 }
 
+/// Whether it asks for a password. A server that is still starting up answers with an error.
 fn answers(port: u16) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(&SSL_REQUEST)?;
+    stream.write_all(STARTUP)?;
     let mut answer = [0_u8; 1];
     stream.read_exact(&mut answer)?;
-    Ok(answer == *b"N" || answer == *b"S")
+    Ok(answer == *b"R")
 }
 
 #[cfg(test)]
