@@ -5,6 +5,7 @@
 //! neither policy nor record. See its README for versions, and for what is refused.
 
 pub mod analysis;
+pub mod analyst;
 pub mod codec;
 mod conditions;
 mod deny;
@@ -24,6 +25,7 @@ use corral_gate::machine::Start;
 use corral_gate::{Machine, Protocol, ProtocolSpec};
 use corral_model::native::{NativeClient, Reach};
 
+use crate::analyst::{Analyst, Grammar};
 use crate::machine::PostgresMachine;
 use crate::shared::Shared;
 
@@ -37,7 +39,7 @@ const SPEC: ProtocolSpec = ProtocolSpec {
 
 /// PostgreSQL, protocol versions 3.0 to 3.2 with clients and 3.0 with targets. One value serves
 /// all sessions: it keeps the targets' catalogues and the analyses that sessions share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Postgres {
     shared: Arc<Shared>,
 }
@@ -45,7 +47,19 @@ pub struct Postgres {
 impl Postgres {
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_analyst(Arc::new(Grammar))
+    }
+
+    /// With another analysis than this crate's own: for tests of the wire.
+    #[must_use]
+    pub fn with_analyst(analyst: Arc<dyn Analyst>) -> Self {
+        Self { shared: Arc::new(Shared::new(analyst)) }
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -13,10 +13,12 @@ use corral_model::ids::TargetName;
 use corral_model::limits;
 
 use crate::analysis::{Analysis, Catalogue};
+use crate::analyst::Analyst;
 
 /// All targets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) analyst: Arc<dyn Analyst>,
     targets: Mutex<HashMap<Key, Arc<SharedTarget>>>,
 }
 
@@ -29,6 +31,10 @@ struct Key {
 }
 
 impl Shared {
+    pub(crate) fn new(analyst: Arc<dyn Analyst>) -> Self {
+        Self { analyst, targets: Mutex::default() }
+    }
+
     /// What is shared with other sessions of the same target, account and database.
     pub(crate) fn target(&self, admission: &Admission, now: Instant) -> Arc<SharedTarget> {
         let key = Key {

@@ -40,6 +40,10 @@ impl Live {
             if bytes.len() < head.frame_len {
                 return Ok(());
             }
+            if head.tag == b'X' && !self.queue.is_empty() {
+                // What was sent ahead of the goodbye is answered first.
+                return Ok(());
+            }
             self.read_message(head, link)?;
         }
         Ok(())
@@ -115,6 +119,7 @@ impl Live {
         decode_empty(front(link, head)).map_err(Ending::client_fault)?;
         self.forward_front(head, link);
         self.is_skipping = false;
+        self.described = None;
         let is_in_block = self.transaction.is_in_block();
         let epoch = self.transaction.next_epoch();
         self.queue.push_back(Pending::Sync { sender: Sender::Client, epoch });

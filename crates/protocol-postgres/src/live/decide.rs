@@ -22,7 +22,7 @@ use super::rowlog::RowLog;
 use super::scope::Scope;
 use super::task::{Analysed, Approved, Hold, Step, Task, What};
 use crate::analysis::catalogue::CatalogueError;
-use crate::analysis::{Analysis, Names, StatementKind, analyse};
+use crate::analysis::{Analysis, Names, StatementKind};
 use crate::codec::client::Named;
 use crate::codec::server::{
     Report, Severity, put_authentication_ok, put_key_data, put_parameter_status, put_ready,
@@ -134,8 +134,9 @@ impl Live {
         let text = task.text.clone();
         let scope = self.scope.clone();
         task.scope = Some(scope.clone());
+        let analyst = self.analyst.clone();
         let work = Work(Box::new(move || {
-            let analysis = Box::new(analyse(&text, None, &scope.mask));
+            let analysis = Box::new(analyst.analyse(&text, None, &scope.mask));
             let done: Box<dyn Any + Send> = Box::new(Done::Sorted(analysis));
             done
         }));
@@ -147,8 +148,9 @@ impl Live {
         let text = task.text.clone();
         let scope = self.scope.clone();
         task.scope = Some(scope.clone());
+        let analyst = self.analyst.clone();
         let work = Work(Box::new(move || {
-            let analysis = Box::new(analyse(&text, names.as_deref(), &scope.mask));
+            let analysis = Box::new(analyst.analyse(&text, names.as_deref(), &scope.mask));
             let done: Box<dyn Any + Send> = Box::new(Done::Analysed(analysis));
             done
         }));
@@ -496,6 +498,7 @@ impl Live {
         let frame = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
         link.buffers.target_out.push(&running.permit, &frame);
         let analysis = running.analysis.clone();
+        self.described = None;
         let is_in_block = self.transaction.is_in_block();
         self.sent(&analysis, link);
         let epoch = self.transaction.next_epoch();
@@ -520,10 +523,7 @@ impl Live {
         };
         let needs_layout =
             running.scope.is_masked() || running.analysis.mask.is_some() || is_recorded;
-        let is_described = match self.queue.back() {
-            Some(Pending::DescribePortal { portal: described, .. }) => *described == portal,
-            _ => false,
-        };
+        let is_described = self.described.take().is_some_and(|described| described == portal);
         if needs_layout && !is_described {
             link.tell_target(Harmless::Control, |out| put_describe_portal(out, &portal));
             let describe =

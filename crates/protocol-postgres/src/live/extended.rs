@@ -70,6 +70,7 @@ impl Live {
 
     /// A message of the extended protocol is sent.
     pub(super) fn open_pipeline(&mut self) {
+        self.described = None;
         self.transaction.is_pipeline_open = true;
         self.has_flushed = false;
     }
@@ -147,8 +148,10 @@ impl Live {
                 return Ok(());
             }
         };
+        let described = (named == Named::Portal).then(|| name.to_owned());
         self.queue.push_back(pending);
         self.open_pipeline();
+        self.described = described;
         self.forward_front(head, link);
         Ok(())
     }

@@ -41,6 +41,7 @@ use self::store::Store;
 use self::task::{Step, Task, What};
 use self::texts::Texts;
 use self::transaction::Transaction;
+use crate::analyst::Analyst;
 use crate::codec::answers::Field;
 use crate::codec::target::{cancel_request, put_terminate};
 use crate::deny::sqlstate;
@@ -64,11 +65,14 @@ pub(crate) struct Live {
     admission: Box<Admission>,
     minor: u16,
     facts: TargetFacts,
+    analyst: Arc<dyn Analyst>,
     is_open: bool,
     queue: VecDeque<Pending>,
     step: Step,
     /// An error in a pipeline: the client's messages are skipped up to its Sync.
     is_skipping: bool,
+    /// The portal that the message before this one described.
+    described: Option<String>,
     /// A Flush was sent because the queue is full.
     has_flushed: bool,
     is_client_gone: bool,
@@ -91,16 +95,19 @@ impl Live {
         shared: &Shared,
         link: &mut Link,
     ) -> Result<Self, Ending> {
+        let analyst = shared.analyst.clone();
         let shared = shared.target(&admission, link.now);
         let scope = Scope::new(admission.classified.clone(), admission.masked.clone(), 1);
         let mut live = Self {
             admission,
             minor,
             facts,
+            analyst,
             is_open: false,
             queue: VecDeque::new(),
             step: Step::Ready,
             is_skipping: false,
+            described: None,
             has_flushed: false,
             is_client_gone: false,
             copy: CopyIn::default(),

@@ -7,6 +7,7 @@ use corral_model::limits;
 
 use crate::analysis::catalogue::{CatalogueError, Row};
 use crate::analysis::{Catalogue, Names, SessionChange, SessionNames};
+use crate::analyst::Analyst;
 use crate::digest::digest;
 use crate::shared::{Claim, SharedTarget};
 
@@ -35,15 +36,15 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// What the rows mean. Takes long for a large catalogue.
-    pub(crate) fn read(self) -> Result<ReadNames, CatalogueError> {
+    pub(crate) fn read(self, analyst: &dyn Analyst) -> Result<ReadNames, CatalogueError> {
         if self.has_failed {
             return Err(CatalogueError::Incomplete("its rows"));
         }
         let catalogue = match &self.catalogue {
-            Some(rows) => Some(Catalogue::from_rows(rows)?),
+            Some(rows) => Some(analyst.catalogue(rows)?),
             None => None,
         };
-        let session = SessionNames::from_rows(&self.probe)?;
+        let session = analyst.session_names(&self.probe)?;
         Ok(ReadNames { catalogue, session, share_as: self.share_as })
     }
 }
@@ -279,7 +280,8 @@ mod tests {
             record_rows: corral_model::resource::RecordRows::None,
             cancel_secret: [0; 32],
         };
-        Keeper::new(crate::shared::Shared::default().target(&admission, now))
+        let shared = crate::shared::Shared::new(Arc::new(crate::analyst::Grammar));
+        Keeper::new(shared.target(&admission, now))
     }
 
     fn learn(keeper: &mut Keeper, is_idle: bool, now: Instant) -> Need {

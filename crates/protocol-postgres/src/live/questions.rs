@@ -68,15 +68,17 @@ impl Live {
         }
         let rows = std::mem::take(&mut self.keeper.rows);
         if rows.catalogue.is_some() {
+            let analyst = self.analyst.clone();
             let work = Work(Box::new(move || {
-                let done: Box<dyn Any + Send> = Box::new(Done::Names(rows.read().map(Box::new)));
+                let read = rows.read(&*analyst).map(Box::new);
+                let done: Box<dyn Any + Send> = Box::new(Done::Names(read));
                 done
             }));
             link.ask(Output::Work(work));
             self.step = Step::ExpectWork(task);
             return Ok(());
         }
-        let read = rows.read().map(Box::new);
+        let read = rows.read(&*self.analyst).map(Box::new);
         self.names_read(task, read, link)
     }
 

@@ -102,7 +102,7 @@ impl Live {
         let versions = (self.keeper.version(), scope.version);
         if self.layouts.origins_of != versions {
             let catalogue = self.keeper.names().map(|names| &*names.catalogue);
-            self.layouts.origins = origins(&scope, catalogue);
+            self.layouts.origins = origins(&scope, catalogue, &*self.analyst);
             self.layouts.origins_of = versions;
         }
         let layout = self.layouts.current.as_deref();

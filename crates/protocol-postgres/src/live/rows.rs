@@ -11,6 +11,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::scope::Scope;
 use crate::analysis::{Analysis, Catalogue};
+use crate::analyst::Analyst;
 use crate::codec::CodecError;
 use crate::codec::answers::{Field, row_cells};
 
@@ -35,10 +36,14 @@ pub(crate) enum Cell {
 pub(crate) type Origins = HashSet<(u32, i16)>;
 
 /// The origins of a scope's masked columns in a catalogue.
-pub(crate) fn origins(scope: &Scope, catalogue: Option<&Catalogue>) -> Option<Origins> {
+pub(crate) fn origins(
+    scope: &Scope,
+    catalogue: Option<&Catalogue>,
+    analyst: &dyn Analyst,
+) -> Option<Origins> {
     let catalogue = catalogue?;
     let masked = scope.mask.masked.iter();
-    Some(masked.filter_map(|column| catalogue.column_origin(column)).collect())
+    Some(masked.filter_map(|column| analyst.origin(catalogue, column)).collect())
 }
 
 /// A result that is not what the analysis foresaw: no row of it may go out.

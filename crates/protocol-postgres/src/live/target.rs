@@ -185,9 +185,14 @@ impl Live {
         match self.queue.front_mut() {
             Some(Pending::Ask(_)) => Ok(self.pop_for(Sender::Question)),
             Some(Pending::Execute { .. }) => {
-                if let Some(Pending::Execute { mut running, .. }) = self.queue.pop_front() {
+                if let Some(Pending::Execute { mut running, portal }) = self.queue.pop_front() {
                     running.tag = tag;
                     finish_with_rows(&mut running, "00000", link);
+                    // Executed ahead of its own suspension.
+                    let portal = self.store.portal_mut(&portal);
+                    if let Some(mut before) = portal.and_then(|portal| portal.suspended.take()) {
+                        finish_with_rows(&mut before, "00000", link);
+                    }
                 }
                 self.layouts.current = None;
                 Ok(Passing::ToClient)

@@ -1,0 +1,655 @@
+//! Whole conversations: what a client is told, what a target is sent, what is recorded.
+
+#![allow(clippy::panic, reason = "a test may stop at the first surprise")]
+
+mod support;
+
+use std::sync::atomic::Ordering;
+
+use corral_gate::decision::{Denial, DenialKind};
+use corral_gate::{Decision, Input};
+use corral_model::event::{CloseReason, EventBody};
+use corral_model::resource::RecordRows;
+use support::client::*;
+use support::{Setting, World};
+
+const DENIED: &str = "E 42501 corral: rule-1: not for you (decision d-1) P=8";
+
+fn masked() -> Setting {
+    Setting { masked: true, ..Setting::default() }
+}
+
+#[test]
+fn a_session_opens_after_its_names_are_known() {
+    let mut world = World::new(Setting::default());
+    world.log_in();
+    assert_eq!(
+        world.told(),
+        [
+            "R 3",
+            "R 0",
+            "S server_version 15.20",
+            "S client_encoding UTF8",
+            "K [17, 34, 51, 68, 85, 102, 119, 136]",
+            "Z I"
+        ]
+    );
+    assert_eq!(world.target.questions, 2);
+    let expect = ["user", "service", "database", "shop", "client_encoding", "UTF8"];
+    assert_eq!(world.target.startup[..6], expect);
+}
+
+#[test]
+fn version_3_2_gets_a_long_cancel_key() {
+    let mut world = World::new(Setting { minor: 2, ..Setting::default() });
+    world.log_in();
+    assert!(world.told().contains(&format!("K {:?}", support::SECRET)));
+}
+
+#[test]
+fn simple_queries_are_decided_recorded_and_answered() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("select 5"));
+    assert_eq!(world.told(), ["T 1", "D 1", "D 2", "D 3", "D 4", "D 5", "C SELECT 5", "Z I"]);
+    assert_eq!(world.completed(), [("00000".into(), Some("SELECT 5".into()), 5)]);
+    world.send(&query("select 1/0"));
+    assert_eq!(
+        world.told(),
+        ["E 22012 division by 123-45-6789 D=Detail division by 123-45-6789 P=7", "Z I"]
+    );
+    assert_eq!(world.completed().last(), Some(&("22012".into(), None, 0)));
+    world.send(&query(""));
+    assert_eq!(world.told(), ["I", "Z I"]);
+}
+
+#[test]
+fn several_statements_in_one_query_are_one_decision() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("update; select 5"));
+    assert_eq!(world.decided.len(), 1);
+    assert_eq!(world.completed(), [("00000".into(), Some("SELECT 5".into()), 5)]);
+    world.told();
+    world.send(&query("update; forbidden"));
+    assert_eq!(world.told(), ["E 42501 corral: rule-1: not for you (decision d-1) P=9", "Z I"]);
+    assert_eq!(world.target.log, ["Q update; select 5"]);
+}
+
+#[test]
+fn a_denial_outside_a_transaction_does_not_reach_the_target() {
+    let mut world = World::open(Setting::default());
+    world.send(&[query("select forbidden"), query("select 1")].concat());
+    assert_eq!(world.told(), [DENIED, "Z I", "T 1", "D 1", "C SELECT 1", "Z I"]);
+    assert_eq!(world.target.log, ["Q select 1"]);
+}
+
+#[test]
+fn a_denial_in_a_transaction_fails_it_at_the_target_too() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("begin"));
+    world.send(&query("select forbidden"));
+    world.send(&query("select 1"));
+    world.send(&query("rollback"));
+    assert_eq!(
+        world.told(),
+        [
+            "C BEGIN",
+            "Z T",
+            DENIED,
+            "Z E",
+            "E 25P02 current transaction is aborted, commands ignored until end of transaction block",
+            "Z E",
+            "C COMMIT",
+            "Z I"
+        ]
+    );
+    assert_eq!(world.target.log[1], "Q corral refused \"d-1.\"");
+    assert!(!world.target.log.iter().any(|line| line.contains("forbidden")));
+}
+
+#[test]
+fn a_denial_in_a_pipeline_keeps_the_order_of_answers() {
+    let mut world = World::open(Setting::default());
+    let pipeline = [
+        extended("select 1"),
+        extended("select forbidden"),
+        extended("select 5"),
+        sync(),
+        extended("select 1"),
+        sync(),
+    ];
+    world.send(&pipeline.concat());
+    assert_eq!(
+        world.told(),
+        [
+            "1",
+            "2",
+            "T 1",
+            "D 1",
+            "C SELECT 1",
+            DENIED,
+            "Z I",
+            "1",
+            "2",
+            "T 1",
+            "D 1",
+            "C SELECT 1",
+            "Z I"
+        ]
+    );
+    let decided: Vec<&str> = world.decided.iter().map(|statement| &*statement.text).collect();
+    assert_eq!(decided, ["select 1", "select 1"], "what is skipped is not decided");
+    assert!(!world.target.log.iter().any(|line| line.contains("select 5")));
+}
+
+#[test]
+fn an_error_of_the_target_skips_what_was_sent_ahead() {
+    let mut world = World::open(Setting::default());
+    let ahead = [
+        parse("a", "select 1/0"),
+        bind("", "a", &[]),
+        execute("", 0),
+        parse("b", "select 1"),
+        bind("", "b", &[]),
+        execute("", 0),
+        sync(),
+        bind("", "b", &[]),
+        sync(),
+    ];
+    world.send(&ahead.concat());
+    let told = world.told();
+    assert!(told[2].starts_with("E 22012"), "{told:?}");
+    assert_eq!(told[3], "Z I");
+    assert!(told[4].starts_with("E 26000"), "{told:?}");
+    assert_eq!(told[5], "Z I");
+    let codes: Vec<String> = world.completed().into_iter().map(|done| done.0).collect();
+    assert!(codes.contains(&"22012".to_owned()));
+}
+
+#[test]
+fn prepared_statements_cost_one_analysis() {
+    let mut world = World::open(Setting::default());
+    world.send(&[parse("p", "select 1"), sync()].concat());
+    let works = world.works;
+    for _ in 0..10 {
+        world.send(&[bind("", "p", &[]), execute("", 0), sync()].concat());
+        world.send(&query("select 1"));
+    }
+    assert_eq!(world.works, works);
+    assert_eq!(world.decided.len(), 20);
+}
+
+#[test]
+fn parameters_are_bound_to_the_decision() {
+    let mut world = World::open(Setting::default());
+    let messages =
+        [parse("", "select 1"), bind("", "", &[Some("one"), None]), execute("", 0), sync()];
+    world.send(&messages.concat());
+    let parameters = &world.decided[0].parameters;
+    assert_eq!(parameters[0].value.as_deref(), Some("one"));
+    assert_eq!(parameters[1].value, None);
+}
+
+#[test]
+fn a_suspended_portal_goes_on_under_its_permit() {
+    let mut world = World::open(Setting::default());
+    let portal = [parse("", "select 5"), bind("c", "", &[]), execute("c", 2), flush()];
+    world.send(&query("begin"));
+    world.told();
+    world.send(&portal.concat());
+    assert_eq!(world.told(), ["1", "2", "D 1", "D 2", "s"]);
+    world.send(&[execute("c", 2), execute("c", 2), sync()].concat());
+    assert_eq!(world.told(), ["D 3", "D 4", "s", "D 5", "C SELECT 1", "Z T"]);
+    let rows: u64 = world.completed().iter().map(|done| done.2).sum();
+    assert_eq!(rows, 5);
+    world.send(&query("commit"));
+    world.told();
+    world.send(&[execute("c", 0), sync()].concat());
+    assert_eq!(world.told(), ["E 34000 portal \"c\" does not exist", "Z I"]);
+}
+
+#[test]
+fn a_name_that_sql_took_over_is_not_believed() {
+    let mut world = World::open(Setting::default());
+    world.send(&[parse("x", "select 1"), sync()].concat());
+    world.send(&query("prepare x as delete"));
+    world.told();
+    world.send(&[bind("", "x", &[]), execute("", 0), sync()].concat());
+    assert_eq!(world.told(), ["E 26000 prepared statement \"x\" does not exist", "Z I"]);
+    world.send(&[parse("corral.question", "select 1"), sync()].concat());
+    assert!(world.told()[0].starts_with("E 42602 corral:"));
+}
+
+#[test]
+fn names_that_changed_since_the_parse_are_refused_at_the_bind() {
+    let mut world = World::open(Setting::default());
+    world.send(&[parse("p", "select id"), sync()].concat());
+    world.words.generation.fetch_add(1, Ordering::Relaxed);
+    world.send(&query("set search_path = evil"));
+    world.told();
+    world.later(corral_model::limits::CATALOGUE_AGE_MAX * 3);
+    world.send(&query("alter table t"));
+    world.told();
+    // The naive analysis has one version of names only: a text that is not kept is analysed anew.
+    world.send(&[parse("p2", "select id, name"), sync()].concat());
+    assert_eq!(world.told(), ["1", "Z I"]);
+}
+
+#[test]
+fn what_changes_names_is_followed_by_a_question() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("select 1"));
+    let before = world.target.questions;
+    world.send(&query("set search_path = a"));
+    world.send(&query("select 1"));
+    assert_eq!(world.target.questions, before + 1, "the session is probed");
+    world.send(&query("begin"));
+    world.send(&query("create table t"));
+    world.send(&query("select 1"));
+    let in_transaction = world.target.questions;
+    assert_eq!(in_transaction, before + 3, "catalogue and session");
+    world.send(&query("rollback"));
+    world.send(&query("select 1"));
+    assert_eq!(world.target.questions, in_transaction + 2);
+    world.send(&query("select 1"));
+    assert_eq!(world.target.questions, in_transaction + 2);
+}
+
+#[test]
+fn questions_inside_a_pipeline_disturb_nothing() {
+    let mut world = World::open(Setting::default());
+    let pipeline = [
+        extended("set search_path = a"),
+        extended("select 5"),
+        extended("select 1/0"),
+        extended("select 1"),
+        sync(),
+    ];
+    world.send(&pipeline.concat());
+    let told = world.told();
+    assert_eq!(told[..5], ["1", "2", "n", "C OK", "1"]);
+    assert_eq!(told.iter().filter(|line| line.starts_with("D ")).count(), 5);
+    assert!(told[told.len() - 2].starts_with("E 22012"));
+    assert_eq!(told[told.len() - 1], "Z I");
+}
+
+#[test]
+fn statements_that_need_no_names_are_not_preceded_by_a_question() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("set search_path = a"));
+    let before = world.target.questions;
+    world.send(&query("begin"));
+    world.send(&query("show x"));
+    assert_eq!(world.target.questions, before);
+}
+
+#[test]
+fn a_held_statement_waits_and_runs_once() {
+    let mut world = World::open(Setting::default());
+    world.send(&[query("update approve"), query("select 1")].concat());
+    let notice = "N 00000 corral: approve it at https://gateway/";
+    assert_eq!(world.told(), [notice]);
+    assert!(world.target.log.is_empty());
+    world.later(corral_model::limits::APPROVAL_NOTICE_INTERVAL);
+    assert_eq!(world.told(), [notice]);
+    let permit = world.permit(world.decided[0].seq);
+    world.input(Input::Decided(permit));
+    assert_eq!(world.told(), ["C UPDATE 3", "Z I", "T 1", "D 1", "C SELECT 1", "Z I"]);
+    assert_eq!(world.target.log, ["Q update approve", "Q select 1"]);
+}
+
+#[test]
+fn what_changed_while_a_statement_waited_refuses_it() {
+    let mut world = World::open(Setting::default());
+    // The text is too long to be kept, so that the second look analyses again.
+    let text = format!("update approve {}", "x".repeat(70_000));
+    world.send(&query(&text));
+    world.told();
+    world.words.generation.fetch_add(1, Ordering::Relaxed);
+    let changed = corral_model::resource::ColumnName::parse("public.people.name").expect("a name");
+    world.input(Input::MaskChanged(vec![changed].into()));
+    let permit = world.permit(world.decided[0].seq);
+    world.input(Input::Decided(permit));
+    let told = world.told();
+    assert!(told[0].starts_with("E 42501 corral: the database's objects"), "{told:?}");
+    assert!(world.target.log.is_empty());
+    assert_eq!(world.completed(), [("42501".into(), None, 0)]);
+}
+
+#[test]
+fn denied_and_expired_approvals_are_refusals() {
+    let cases = [(DenialKind::ApprovalDenied, "42501"), (DenialKind::ApprovalExpired, "57014")];
+    for (kind, code) in cases {
+        let mut world = World::open(Setting::default());
+        world.send(&[extended("update approve"), sync()].concat());
+        world.told();
+        world.input(Input::Decided(Decision::Deny(Denial::new(kind, "no"))));
+        assert_eq!(world.told(), [format!("E {code} corral: no"), "Z I".into()]);
+        assert!(!world.target.log.iter().any(|line| line.starts_with('E')));
+    }
+}
+
+#[test]
+fn a_cancel_or_a_lost_client_withdraws_what_waits() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("begin"));
+    world.send(&query("update approve"));
+    let told = world.told();
+    assert!(told[2].contains("locks are held"), "{told:?}");
+    world.input(Input::CancelAsked);
+    assert_eq!(world.told(), ["E 57014 canceling statement due to user request", "Z E"]);
+    assert_eq!(world.withdrawn.len(), 1);
+
+    let mut world = World::open(Setting::default());
+    world.send(&query("update approve"));
+    assert!(world.machine.wants().client, "a lost client is seen");
+    world.input(Input::ClientClosed);
+    assert_eq!(world.withdrawn.len(), 1);
+    assert_eq!(world.closed, Some(CloseReason::Client));
+    assert!(!world.target.log.iter().any(|line| line.contains("approve")));
+}
+
+#[test]
+fn a_cancel_reaches_what_runs_at_the_target() {
+    let mut world = World::open(Setting::default());
+    world.input(Input::CancelAsked);
+    assert!(world.cancels.is_empty(), "nothing runs");
+    world.is_client_stalled = true;
+    world.send(&query("select many"));
+    world.input(Input::CancelAsked);
+    let key = [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 77, 1, 2, 3, 4];
+    assert_eq!(world.cancels, [key]);
+}
+
+#[test]
+fn a_cancel_request_names_its_session_by_the_key_that_it_was_given() {
+    let mut world = World::new(Setting::default());
+    let key: Vec<u8> = support::SECRET[..8].to_vec();
+    world.send(&first(80_877_102, &key));
+    assert_eq!(world.cancelled_sessions, [key]);
+    assert_eq!(world.closed, Some(CloseReason::Client));
+}
+
+#[test]
+fn an_end_tells_the_client_and_cancels_what_runs() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("update approve"));
+    world.told();
+    let denial = Denial::new(DenialKind::Ended, "the run was killed");
+    world.input(Input::End { reason: CloseReason::Killed, denial });
+    assert_eq!(world.told(), ["E FATAL 57P01 corral: the run was killed"]);
+    assert_eq!(world.withdrawn.len(), 1);
+    assert_eq!(world.closed, Some(CloseReason::Killed));
+
+    let mut world = World::open(Setting::default());
+    world.is_client_stalled = true;
+    world.send(&query("select many"));
+    let denial = Denial::new(DenialKind::Ended, "the run was killed");
+    world.input(Input::End { reason: CloseReason::Killed, denial });
+    assert_eq!(world.cancels.len(), 1);
+    assert_eq!(world.completed().last().map(|done| done.0.as_str()), Some("57P01"));
+    assert_eq!(world.target.log.last().map(String::as_str), Some("X"));
+}
+
+#[test]
+fn masked_columns_are_constants_however_they_are_asked_for() {
+    let text = "select id, ssn from people";
+    let rows = ["D 1|****", "D 2|****"];
+    let described = [extended(text), sync()].concat();
+    let undescribed = [parse("", text), bind("", "", &[]), execute("", 0), sync()].concat();
+    let binary =
+        [parse("", text), bind_formats("", "", &[], &[1]), execute("", 0), sync()].concat();
+    let suspended = [parse("", text), bind("c", "", &[]), execute("c", 1), execute("c", 0), sync()];
+    for messages in [query(text), described, undescribed, binary, suspended.concat()] {
+        let mut world = World::open(masked());
+        world.send(&messages);
+        let told = world.told();
+        let got: Vec<&String> = told.iter().filter(|line| line.starts_with("D ")).collect();
+        assert_eq!(got, rows, "{told:?}");
+        assert!(!format!("{:?}", world.events).contains("6789"));
+        let masked_rows = world.events.iter().filter_map(|event| match event {
+            EventBody::RowsMasked { rows, columns, .. } => {
+                assert_eq!(*columns, ["public.people.ssn"]);
+                Some(*rows)
+            }
+            _ => None,
+        });
+        assert_eq!(masked_rows.sum::<u64>(), 2);
+    }
+}
+
+#[test]
+fn a_result_that_was_not_foreseen_ends_the_session_without_a_row() {
+    let cases = ["select sly", "select id, ssn as three"];
+    for text in cases {
+        let extended = [parse("", text), bind("", "", &[]), execute("", 0), sync()].concat();
+        for messages in [query(text), extended] {
+            let mut world = World::open(masked());
+            world.target.replies.insert(
+                "select id, ssn as three".into(),
+                support::target::Reply::Rows(
+                    vec![("a", 0, 0, 23), ("b", 0, 0, 25), ("c", 0, 0, 25)],
+                    vec![vec![Some("1".into()), Some("2".into()), Some("3".into())]],
+                ),
+            );
+            world.send(&messages);
+            let told = world.told();
+            assert!(!told.iter().any(|line| line.starts_with("D ")), "{told:?}");
+            assert!(told.last().is_some_and(|line| line.starts_with("E FATAL 42501")), "{told:?}");
+            assert_eq!(world.closed, Some(CloseReason::Tripwire));
+            assert!(
+                world.events.iter().any(|event| matches!(event, EventBody::SessionTripped { .. }))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_masked_session_hears_no_word_of_the_target() {
+    let mut world = World::open(masked());
+    world.send(&query("select 1/0"));
+    assert_eq!(world.told(), ["E 22012 division_by_zero P=7", "Z I"]);
+    let said = [
+        message(b'N', b"SNOTICE\0VNOTICE\0C00000\0M123-45-6789\0\0"),
+        message(b'A', b"\0\0\0\x4dchannel\0payload\0"),
+        message(b'S', b"application_name\0123-45-6789\0"),
+        message(b'S', b"TimeZone\0UTC\0"),
+    ];
+    world.machine.buffers().target_in.extend_from_slice(&said.concat());
+    world.input(Input::TargetReadable);
+    assert_eq!(world.told(), ["A \u{11}\"3Dchannel", "S TimeZone UTC"]);
+}
+
+#[test]
+fn an_unmasked_session_hears_everything() {
+    let mut world = World::open(Setting::default());
+    let said = [
+        message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0"),
+        message(b'A', b"\0\0\0\x01channel\0payload\0"),
+        message(b'S', b"application_name\0psql\0"),
+    ];
+    world.machine.buffers().target_in.extend_from_slice(&said.concat());
+    world.input(Input::TargetReadable);
+    assert_eq!(
+        world.told(),
+        [
+            "N 00000 hello",
+            "A \0\0\0\u{1}channel payload".replace('\0', " ").as_str(),
+            "S application_name psql"
+        ]
+    );
+}
+
+#[test]
+fn an_encoding_that_cannot_be_judged_ends_the_session() {
+    let mut world = World::open(Setting::default());
+    let said = message(b'S', b"client_encoding\0SJIS\0");
+    world.machine.buffers().target_in.extend_from_slice(&said);
+    world.input(Input::TargetReadable);
+    assert_eq!(world.closed, Some(CloseReason::Protocol));
+}
+
+#[test]
+fn copy_streams_both_ways_under_its_permit() {
+    let data = [message(b'd', b"1\n"), message(b'd', b"2\n"), message(b'c', b"")].concat();
+    let mut world = World::open(Setting::default());
+    world.send(&[query("copy t from stdin"), data.clone(), query("select 1")].concat());
+    assert_eq!(world.told(), ["G", "C COPY 2", "Z I", "T 1", "D 1", "C SELECT 1", "Z I"]);
+    assert_eq!(world.target.log, ["Q copy t from stdin", "d 1", "d 2", "c", "Q select 1"]);
+
+    let mut world = World::open(Setting::default());
+    world.send(&[extended("copy t from stdin"), sync(), data.clone(), sync()].concat());
+    assert_eq!(world.told(), ["1", "2", "n", "G", "C COPY 2", "Z I"]);
+
+    let mut world = World::open(Setting::default());
+    world.send(&[query("copy t from stdin"), message(b'f', b"no\0")].concat());
+    assert!(world.told()[1].starts_with("E 57014"));
+
+    let mut world = World::open(Setting::default());
+    world.send(&query("copy t to stdout"));
+    assert_eq!(world.told(), ["H", "d a", "d b", "c", "C COPY 2", "Z I"]);
+
+    let mut world = World::open(Setting::default());
+    world.send(&data);
+    world.send(&query("select 1"));
+    assert_eq!(world.told(), ["T 1", "D 1", "C SELECT 1", "Z I"], "stray data is ignored");
+}
+
+#[test]
+fn function_calls_are_refused_in_order() {
+    let mut world = World::open(Setting::default());
+    world.send(&[query("begin"), message(b'F', b"\0\0\0\x01"), query("rollback")].concat());
+    let told = world.told();
+    assert_eq!(told[2], "E 0A000 corral: function calls are not supported; use SELECT");
+    assert_eq!(told[3..], ["Z E", "C COMMIT", "Z I"]);
+}
+
+#[test]
+fn oversize_texts_and_messages_are_refused() {
+    let mut world = World::open(Setting::default());
+    let text = "x".repeat(corral_model::limits::STATEMENT_BYTES_MAX + 1);
+    world.send(&query(&text));
+    world.send(&[parse("", &text), sync()].concat());
+    let told = world.told();
+    assert!(told[0].starts_with("E 54000 corral: a statement of 1048577 bytes"), "{told:?}");
+    assert!(told[2].starts_with("E 54000"), "{told:?}");
+    assert!(world.target.log == ["S"], "{:?}", world.target.log);
+
+    world.send(b"Q\x40\0\0\0select");
+    let told = world.told();
+    assert!(told[0].starts_with("E FATAL 54000"), "{told:?}");
+    assert_eq!(world.closed, Some(CloseReason::Protocol));
+}
+
+#[test]
+fn texts_that_are_not_utf8_are_refused() {
+    let mut world = World::open(Setting::default());
+    world.send(&message(b'Q', b"select '\xff'\0"));
+    assert_eq!(world.told(), ["E 22021 corral: the statement is not UTF-8 at byte 9", "Z I"]);
+    world.send(&message(b'Q', b"select 1\0; drop\0"));
+    assert!(world.told()[0].starts_with("E FATAL 08P01"));
+}
+
+#[test]
+fn messages_that_nobody_knows_end_the_session() {
+    for tag in [b'p', b'!', b'W', 0_u8] {
+        let mut world = World::open(Setting::default());
+        world.send(&message(tag, b"body"));
+        assert!(world.told()[0].starts_with("E FATAL 08P01"), "{tag}");
+    }
+    for tag in [b'W', b'V', b'K', b'!', b'D', b'C', b'Z', b'1', b'T', b'd'] {
+        let mut world = World::open(Setting::default());
+        let bytes = message(tag, b"I\0\0\0\0\0");
+        world.machine.buffers().target_in.extend_from_slice(&bytes);
+        world.input(Input::TargetReadable);
+        assert_eq!(world.closed, Some(CloseReason::Protocol), "{}", tag as char);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_the_target() {
+    let mut world = World::open(Setting { chunk: 32 * 1024, ..Setting::default() });
+    world.is_client_stalled = true;
+    world.send(&query("select many"));
+    let waiting = world.machine.buffers().client_out.len();
+    assert!(waiting < 2 * corral_model::limits::WRITE_BUFFER_BYTES_HIGH, "{waiting}");
+    assert!(!world.machine.wants().target);
+    world.is_client_stalled = false;
+    world.settle();
+    world.input(Input::TargetReadable);
+    assert_eq!(world.told().len(), 50_003);
+}
+
+#[test]
+fn a_row_larger_than_any_buffer_streams_through() {
+    let mut world = World::open(Setting { chunk: 1_000, ..Setting::default() });
+    world.send(&query("select wide"));
+    let told = world.told();
+    assert_eq!(told.len(), 4);
+    assert_eq!(told[1].len(), 300_002);
+    assert_eq!(world.completed()[0].2, 1);
+}
+
+#[test]
+fn a_pipeline_deeper_than_the_limit_does_not_hang() {
+    let mut world = World::open(Setting::default());
+    let mut messages = Vec::new();
+    for _ in 0..corral_model::limits::PIPELINE_DEPTH_MAX {
+        messages.extend(extended("select 1"));
+    }
+    messages.extend(sync());
+    world.send(&messages);
+    let told = world.told();
+    assert_eq!(told.len(), 5 * corral_model::limits::PIPELINE_DEPTH_MAX + 1);
+}
+
+#[test]
+fn rows_are_recorded_as_the_target_says() {
+    let rows_of = |mode: RecordRows, setting: Setting, text: &str| {
+        let mut world = World::open(Setting { record_rows: mode, ..setting });
+        world.send(&query(text));
+        world.send(&[parse("", text), bind("", "", &[]), execute("", 0), sync()].concat());
+        let rows = world.events.into_iter().filter_map(|event| match event {
+            EventBody::StatementRows { rows, columns, truncated, .. } => {
+                Some((columns, rows.len(), rows.first().cloned(), truncated))
+            }
+            _ => None,
+        });
+        rows.collect::<Vec<_>>()
+    };
+    assert!(rows_of(RecordRows::Count, Setting::default(), "select 5").is_empty());
+    let sampled = rows_of(RecordRows::Sample, Setting::default(), "select many");
+    assert_eq!(sampled.len(), 2);
+    assert_eq!(sampled[0], (vec!["n".into()], 10, Some(vec![Some("1".into())]), true));
+    let full = rows_of(RecordRows::Full, masked(), "select id, ssn from people");
+    assert_eq!(full.len(), 2);
+    let first = Some(vec![Some("1".into()), Some("****".into())]);
+    assert_eq!(full[1], (vec!["id".into(), "ssn".into()], 2, first, false));
+    let many = rows_of(RecordRows::Full, Setting::default(), "select many");
+    assert_eq!(many.iter().map(|event| event.1).sum::<usize>(), 100_000);
+}
+
+#[test]
+fn a_target_that_dies_is_told_and_recorded() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("update approve"));
+    world.told();
+    world.input(Input::TargetClosed);
+    assert_eq!(world.told(), ["E FATAL 08006 corral: the target closed its connection"]);
+    assert_eq!(world.closed, Some(CloseReason::Target));
+}
+
+#[test]
+fn a_change_of_objects_that_is_pipelined_with_its_use_is_seen() {
+    let mut world = World::open(Setting::default());
+    world.send(&[query("create table t"), query("select 1"), query("select 5")].concat());
+    assert_eq!(world.told().len(), 2 + 4 + 8);
+}
+
+#[test]
+fn what_was_sent_ahead_of_a_goodbye_is_answered() {
+    let mut world = World::open(Setting::default());
+    world.send(&[query("select 5"), query("select 1"), terminate()].concat());
+    assert_eq!(world.told().len(), 8 + 4);
+    assert_eq!(world.closed, Some(CloseReason::Client));
+    assert_eq!(world.completed().len(), 2);
+}
