@@ -499,6 +499,33 @@ fn effects_are_what_a_statement_does_not_how_it_starts() {
     check("SELECT set_config('search_path', '', false)", &["read"]);
     check("SELECT set_config('role', 'postgres', false)", &["read", "administer"]);
     check("SELECT set_config('ro' || 'le', 'postgres', false)", &["read", "administer"]);
+    check(
+        "SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'",
+        &["read"],
+    );
+    check(
+        "SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'role'",
+        &["read", "administer"],
+    );
+    check(
+        "SELECT set_config(name, 'x', false) FROM pg_settings WHERE name <> 'work_mem'",
+        &["read", "administer"],
+    );
+    check(
+        "SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'work_mem' OR true",
+        &["read", "administer"],
+    );
+    check(
+        "SELECT set_config(name, 'x', false) FROM notes WHERE name = 'work_mem'",
+        &["read", "administer"],
+    );
+    check(
+        "SELECT (SELECT set_config(name, 'x', false) FROM notes) FROM pg_settings WHERE name = 'work_mem'",
+        &["read", "administer"],
+    );
+    check("LOCK TABLE protected_oddly, odd_mails IN ACCESS SHARE MODE", &["read"]);
+    check("SELECT pg_advisory_unlock_all()", &["read"]);
+    check("SELECT pg_advisory_lock(1)", &["read", "write"]);
     check("INSERT INTO notes VALUES (1, 'x')", &["write"]);
     check("INSERT INTO notes SELECT * FROM notes", &["read", "write"]);
     check("INSERT INTO notes VALUES (1) RETURNING *", &["read", "write"]);

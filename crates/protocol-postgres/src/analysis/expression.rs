@@ -9,6 +9,7 @@ use pg_query::protobuf::{
 };
 
 use super::builtins;
+use super::query::is_setting_name;
 use super::settings::{self, SettingClass};
 use super::shape::{Level, Shape};
 use super::verbs;
@@ -315,7 +316,13 @@ impl Walker<'_> {
         let position = offset(call.location);
         self.found.functions.insert("pg_catalog.set_config".to_owned());
         self.found.change.names = true;
-        let literals: Vec<Option<&str>> = call.args.iter().map(literal).collect();
+        let mut literals: Vec<Option<&str>> = call.args.iter().map(literal).collect();
+        let pinned = self.pinned_setting.clone();
+        if let (Some(first), Some(node)) = (literals.first_mut(), call.args.first())
+            && is_setting_name(node)
+        {
+            *first = pinned.as_deref();
+        }
         match literals.as_slice() {
             [Some(name), value, ..] => match settings::class_of(name, *value) {
                 SettingClass::Harmless | SettingClass::SearchPath => {

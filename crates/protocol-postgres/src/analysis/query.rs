@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    ColumnRef, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause,
+    AExprKind, ColumnRef, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause,
 };
 
+use super::expression::literal;
 use super::shape::{Entry, Level, OutColumn, Shape, beside};
 use super::walker::{Walker, offset, strings};
 use super::{SessionChange, verbs};
@@ -92,11 +93,14 @@ impl Walker<'_> {
                 level.star = beside(std::mem::take(&mut level.star), shape);
             }
         }
+        let pinned = pinned_setting(select);
+        let outer = std::mem::replace(&mut self.pinned_setting, pinned);
         let shape = if select.values_lists.is_empty() {
             self.targets(&select.target_list)
         } else {
             self.values(&select.values_lists)
         };
+        self.pinned_setting = outer;
         self.optional(select.where_clause.as_deref());
         self.sort(&select.group_clause, &shape);
         self.optional(select.having_clause.as_deref());
@@ -408,5 +412,28 @@ impl Walker<'_> {
             }
             _ => self.expression(item),
         }
+    }
+}
+
+/// `FROM pg_settings WHERE name = 'literal'`: pg_dump changes a setting only where it exists.
+fn pinned_setting(select: &SelectStmt) -> Option<String> {
+    let [from] = select.from_clause.as_slice() else { return None };
+    let Some(NodeEnum::RangeVar(named)) = &from.node else { return None };
+    let is_settings = named.relname == "pg_settings"
+        && matches!(named.schemaname.as_str(), "" | "pg_catalog")
+        && named.alias.is_none();
+    let Some(NodeEnum::AExpr(equality)) = &select.where_clause.as_ref()?.node else { return None };
+    let is_equality =
+        equality.kind == AExprKind::AexprOp as i32 && strings(&equality.name) == ["="];
+    let is_name = equality.lexpr.as_deref().is_some_and(is_setting_name);
+    let value = equality.rexpr.as_deref().and_then(literal)?;
+    (is_settings && is_equality && is_name).then(|| value.to_owned())
+}
+
+/// The bare column `name`.
+pub(super) fn is_setting_name(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::ColumnRef(column)) => strings(&column.fields) == ["name"],
+        _ => false,
     }
 }

@@ -16,7 +16,7 @@ impl<'a> Walker<'a> {
         position: Option<usize>,
     ) {
         let role = match access {
-            Access::Read => ObjectRole::Read,
+            Access::Read | Access::Lock => ObjectRole::Read,
             Access::Write => ObjectRole::Write,
             Access::Define => ObjectRole::Define,
         };
@@ -30,7 +30,7 @@ impl<'a> Walker<'a> {
                 RelationMask::Clear => {}
                 RelationMask::Columns(_) => {
                     self.classified_at.get_or_insert(position);
-                    if access != Access::Read {
+                    if !matches!(access, Access::Read | Access::Lock) {
                         let text = format!(
                             "\"{}\" has masked columns; only plain SELECT lists may use it",
                             relation.name
@@ -49,6 +49,7 @@ impl<'a> Walker<'a> {
 
     fn touch_system(&mut self, relation: &Relation, access: Access, position: Option<usize>) {
         match access {
+            Access::Lock => {}
             Access::Read => self.found.effect(system::read_effect(&relation.name)),
             Access::Write | Access::Define => {
                 self.found.effect(Effect::Administer);
@@ -70,6 +71,7 @@ impl<'a> Walker<'a> {
             return;
         }
         self.deeper(|walker| match access {
+            Access::Lock => {}
             Access::Read => walker.reach_by_reading(relation, position),
             Access::Write => {
                 walker.reach_by_reading(relation, position);
@@ -236,7 +238,7 @@ impl<'a> Walker<'a> {
             return;
         }
         match access {
-            Access::Read => self.found.effect(Effect::Read),
+            Access::Read | Access::Lock => self.found.effect(Effect::Read),
             Access::Write | Access::Define => self.found.effect(Effect::Write),
         }
         if self.is_masking() && self.mask_of(relation) != RelationMask::Clear {

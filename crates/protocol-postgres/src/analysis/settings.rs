@@ -83,6 +83,8 @@ pub(super) const HARMLESS: &[(&str, Allowed)] = &[
     ("plan_cache_mode", Allowed::Any),
     ("quote_all_identifiers", Allowed::Any),
     ("random_page_cost", Allowed::Any),
+    // It closes views and foreign tables to the session, and opens nothing.
+    ("restrict_nonsystem_relation_kind", Allowed::Any),
     // Off makes a query fail where a policy would have filtered it; it never shows more rows.
     ("row_security", Allowed::Any),
     ("seq_page_cost", Allowed::Any),

@@ -117,7 +117,7 @@ impl Walker<'_> {
             NodeEnum::LockStmt(found) => {
                 self.found.verb(verbs::LOCK_TABLE);
                 for named in &found.relations {
-                    self.touch_named(named, Access::Read);
+                    self.touch_named(named, Access::Lock);
                 }
                 self.refuse_classified("LOCK TABLE");
                 StatementKind::NoRows.into()

@@ -20,6 +20,8 @@ const DEPTH_MAX: usize = 4_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Access {
     Read,
+    /// LOCK TABLE: nothing of it is evaluated.
+    Lock,
     Write,
     Define,
 }
@@ -43,6 +45,8 @@ pub(super) struct Walker<'a> {
     pub(super) tables: Vec<HashMap<String, Shape>>,
     /// Where a relation with masked columns was named, if one was.
     pub(super) classified_at: Option<Option<usize>>,
+    /// The setting that a WHERE pins `pg_settings.name` to.
+    pub(super) pinned_setting: Option<String>,
     /// Text of the SQL PREPARE that an EXECUTE runs.
     pub(super) prepared: Option<&'a str>,
     /// How calls in expressions count: in a definition they are no statement's own.
@@ -67,6 +71,7 @@ impl<'a> Walker<'a> {
             levels: Vec::new(),
             tables: Vec::new(),
             classified_at: None,
+            pinned_setting: None,
             prepared: None,
             call: Call::Written,
             depth: 0,
