@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+/// A shared place such as /tmp is not taken over.
+const WRITABLE_BY_OTHERS: u32 = 0o002;
+
 /// The data directory, held by this process until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -24,6 +27,10 @@ impl DataDir {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot make the data directory {shown}"))?;
+        let mode = fs::metadata(path).map(|found| found.permissions().mode());
+        if mode.with_context(|| format!("cannot read {shown}"))? & WRITABLE_BY_OTHERS != 0 {
+            bail!("everybody may write in {shown}; give the gateway a directory of its own");
+        }
         fs::set_permissions(path, Permissions::from_mode(0o700))
             .with_context(|| format!("cannot set the mode of {shown} to 0700"))?;
         let lock = OpenOptions::new()
@@ -102,6 +109,16 @@ mod tests {
         assert!(error.to_string().contains("another gateway"), "{error}");
         drop(first);
         DataDir::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_place_that_everybody_may_write_in_is_not_taken_over() {
+        let parent = tempfile::tempdir().expect("directory");
+        fs::set_permissions(parent.path(), Permissions::from_mode(0o1777)).expect("mode");
+        let error = DataDir::open(parent.path()).expect_err("shared");
+        assert!(error.to_string().contains("directory of its own"), "{error}");
+        let mode = fs::metadata(parent.path()).expect("exists").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1777);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::app::about::{Identity, Reach};
 use crate::app::{App, Parts};
 use crate::certificates::{self, Certificates};
 use crate::data_dir::DataDir;
-use crate::events;
+use crate::events::EventLines;
 use crate::https::Https;
 use crate::listeners::Listeners;
 use crate::settings::{HTTPS, SealKey, Settings};
@@ -35,6 +35,7 @@ pub struct Gateway {
     recorder: Recorder,
     store: Store,
     watcher: tokio::task::JoinHandle<()>,
+    lines: Option<EventLines>,
 }
 
 impl Gateway {
@@ -51,9 +52,8 @@ impl Gateway {
         let store = open_store(&directory, &settings).await?;
         let (recorder, recovery) = Recorder::open(directory.path(), &settings.name, now)
             .context("the record cannot be opened")?;
-        if let Some(sink) = &settings.events {
-            events::start(sink, recorder.subscribe())?;
-        }
+        let follow = |sink| EventLines::start(sink, recorder.subscribe());
+        let lines = settings.events.as_ref().map(follow).transpose()?;
         let identity = identity(&directory, &settings, &certificates)?;
         let passwords = PasswordChecks::start().await.context("passwords cannot be checked")?;
         let parts = Parts { identity, store: store.clone(), recorder: recorder.clone(), passwords };
@@ -67,8 +67,18 @@ impl Gateway {
             .context("the record cannot be written")?;
         let (listeners, https) = listen(&app, &settings, &certificates).await?;
         let watcher = tokio::spawn(app.clone().watch_deadlines());
-        let gateway =
-            Self { options, settings, directory, app, listeners, https, recorder, store, watcher };
+        let gateway = Self {
+            options,
+            settings,
+            directory,
+            app,
+            listeners,
+            https,
+            recorder,
+            store,
+            watcher,
+            lines,
+        };
         gateway.write_ready()?;
         tracing::info!(lost_sessions = recovery.sessions_lost, "gateway is ready");
         Ok(gateway)
@@ -144,7 +154,16 @@ impl Gateway {
     /// When the last words cannot be written to the record.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self {
-            settings, directory, app, mut listeners, https, recorder, store, watcher, ..
+            settings,
+            directory,
+            app,
+            mut listeners,
+            https,
+            recorder,
+            store,
+            watcher,
+            lines,
+            ..
         } = self;
         tracing::info!(sessions = app.sessions_open(), "gateway stops");
         directory.remove(READY_FILE);
@@ -168,6 +187,9 @@ impl Gateway {
             .context("signing the record ended early")?
             .context("the record cannot be signed")?;
         store.close().await;
+        if let Some(lines) = lines {
+            let _ = tokio::task::spawn_blocking(move || lines.stop()).await;
+        }
         tracing::info!("gateway stopped");
         Ok(())
     }

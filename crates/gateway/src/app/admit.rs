@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::config::{Config, Standing, Target};
+use super::config::{Config, NoStanding, Standing, Target};
 use super::live::logins::LiveLogin;
 use super::live::runs::LiveRun;
 use super::live::sessions::{Activity, LiveSession};
@@ -54,6 +54,17 @@ impl Bearer {
         match self {
             Self::Principal { .. } => None,
             Self::Run(run) => Some(run),
+        }
+    }
+
+    /// Whether it may act now, and for whom.
+    pub(crate) fn standing(&self, config: &Config) -> Result<Standing, NoStanding> {
+        match self {
+            Self::Principal { principal, .. } => config.standing(principal),
+            Self::Run(run) => {
+                let standing = config.standing_under(run.principal(), run.sponsor())?;
+                Ok(Standing { sponsor: run.sponsor().clone(), ..standing })
+            }
         }
     }
 
@@ -210,7 +221,7 @@ impl App {
         let bearer = bearer.ok_or_else(|| Refusal::new(&nobody, bad_token()))?;
         let config = self.config();
         let origin = bearer.origin(None);
-        let standing = config.standing(bearer.principal()).map_err(|why| {
+        let standing = bearer.standing(&config).map_err(|why| {
             let mut denial = bad_token();
             denial.internal = Some(why.to_string());
             Refusal::new(&origin, denial)
@@ -420,8 +431,7 @@ impl App {
     /// find it, or this finds the changed state.
     async fn check_again(&self, entry: &Entry) -> Result<(), Denial> {
         let config = self.config();
-        let is_active =
-            entry.bearer.is_live(self).await && config.standing(entry.bearer.principal()).is_ok();
+        let is_active = entry.bearer.is_live(self).await && entry.bearer.standing(&config).is_ok();
         if !is_active {
             return Err(bad_token());
         }

@@ -250,7 +250,8 @@ impl App {
         };
         let groups: Vec<String> = terms.iter().map(group).collect();
         let reasons: Vec<&str> = terms.iter().map(|term| term.reason.as_str()).collect();
-        let until = expires_at.format(&time::format_description::well_known::Rfc3339);
+        let until = expires_at.truncate_to_second();
+        let until = until.format(&time::format_description::well_known::Rfc3339);
         format!(
             "held: {} It waits for approval by {} until {}: corral approvals approve {id} \
              --reason TEXT ({}/api/v1/approvals/{id})",

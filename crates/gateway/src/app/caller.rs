@@ -53,7 +53,7 @@ impl App {
             return Ok(Caller::Admin);
         }
         let bearer = self.bearer(token).await?.ok_or_else(nobody)?;
-        let standing = self.config().standing(bearer.principal());
+        let standing = bearer.standing(&self.config());
         match (bearer, standing) {
             (Bearer::Run(run), Ok(_)) => {
                 Ok(Caller::Run { run: run.id().clone(), principal: run.principal().clone() })

@@ -135,6 +135,17 @@ impl Config {
         }
     }
 
+    /// As [`Config::standing`], for what was begun under a sponsor: that person must be active too,
+    /// also when somebody else answers for the principal by now.
+    pub(crate) fn standing_under(
+        &self,
+        principal: &Principal,
+        sponsor: &PrincipalName,
+    ) -> Result<Standing, NoStanding> {
+        self.standing(&Principal::user(sponsor.clone()))?;
+        self.standing(principal)
+    }
+
     fn standing_of_workload(&self, name: &PrincipalName) -> Result<Standing, NoStanding> {
         let workload = self
             .workloads

@@ -152,7 +152,11 @@ impl App {
         starter: &Starter,
         ask: &StartRun,
     ) -> Result<StartedRun, AppError> {
-        let standing = config.standing(&starter.principal).map_err(refused_run)?;
+        let standing = match &starter.parent {
+            Some(parent) => config.standing_under(&starter.principal, parent.sponsor()),
+            None => config.standing(&starter.principal),
+        };
+        let standing = standing.map_err(refused_run)?;
         let targets = granted_targets(config, starter, &ask.targets)?;
         let bounds = budget::run_bounds(&config.limits, &starter.principal, &standing.groups);
         let now = Instant::now();
@@ -171,7 +175,11 @@ impl App {
             id,
             parent: starter.parent.as_ref().map(|parent| parent.id().clone()),
             principal: starter.principal.clone(),
-            sponsor: standing.sponsor,
+            // A child is answered for by whom its root is answered for.
+            sponsor: match &starter.parent {
+                Some(parent) => parent.sponsor().clone(),
+                None => standing.sponsor,
+            },
             name: ask.name.clone(),
             purpose: ask.purpose.clone(),
             targets,
@@ -233,7 +241,7 @@ impl App {
         }
         // Whoever disables changes the configuration first and then looks through the runs:
         // either it finds this run, or this finds the changed configuration.
-        if let Err(why) = self.config().standing(&run.principal) {
+        if let Err(why) = self.config().standing_under(&run.principal, &run.sponsor) {
             self.end_tree(&run.id, RunEnd::SponsorDisabled, "gateway").await;
             return Err(refused_run(why));
         }
@@ -265,6 +273,7 @@ impl App {
         let is_active = (!filter.with_ended).then_some(true);
         let wanted = StoredFilter { is_active, ..StoredFilter::default() };
         let stored = self.store.runs(&wanted).await?;
+        let sessions = self.sessions_by_run();
         let known: HashMap<&RunId, &Run> = stored.iter().map(|run| (&run.id, run)).collect();
         let own = match caller {
             Caller::Admin | Caller::Principal { .. } => None,
@@ -283,10 +292,29 @@ impl App {
             let of_tree = filter.below.as_ref().is_none_or(|id| is_below(run, id, &known));
             is_visible && of_principal && of_tree
         };
-        Ok(stored.iter().filter(is_wanted).map(|run| self.view_of_run(run, &known)).collect())
+        let view = |run: &Run| {
+            let open = sessions.get(&run.id).copied().unwrap_or(0);
+            self.view_of_run(run, open, &known)
+        };
+        Ok(stored.iter().filter(is_wanted).map(view).collect())
     }
 
-    fn view_of_run(&self, stored: &Run, known: &HashMap<&RunId, &Run>) -> RunView {
+    fn sessions_by_run(&self) -> HashMap<RunId, u64> {
+        let mut counts: HashMap<RunId, u64> = HashMap::new();
+        for session in self.live.sessions().select(|session| session.run.is_some()) {
+            if let Some(run) = &session.run {
+                *counts.entry(run.id().clone()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn view_of_run(
+        &self,
+        stored: &Run,
+        sessions_open: u64,
+        known: &HashMap<&RunId, &Run>,
+    ) -> RunView {
         let live = self.live.runs().get(stored.id.as_str());
         let path = match &live {
             Some(live) => live.path().to_owned(),
@@ -295,13 +323,10 @@ impl App {
         // Memory is where a run ends first, and where it is renewed first.
         let run = live.as_ref().map_or_else(|| stored.clone(), |live| live.snapshot());
         let used = live.as_ref().map(|live| live.budget().used()).unwrap_or_default();
-        let sessions = self.live.sessions().select(|session| {
-            session.run.as_ref().is_some_and(|of_session| *of_session.id() == stored.id)
-        });
         RunView {
             run,
             path,
-            sessions_open: u64::try_from(sessions.len()).unwrap_or(u64::MAX),
+            sessions_open,
             statements: used.statements,
             rows: used.rows,
             bytes: used.bytes,
@@ -424,7 +449,7 @@ impl App {
                 limits::RUN_TTL_MAX,
             ));
             let parent = run.parent.as_ref().map(|id| self.live.runs().get(id.as_str()));
-            let standing = config.standing(&run.principal);
+            let standing = config.standing_under(&run.principal, &run.sponsor);
             let reason = match (&parent, &standing) {
                 (Some(None), _) => Some(RunEnd::ParentEnded),
                 (_, Err(_)) => Some(RunEnd::SponsorDisabled),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use corral_gate::budget::Ticket;
 use corral_gate::policy::{Context, SessionDecisions};
 use corral_gate::{Denial, DenialKind, Ruling, Tap, TapError, Verdict};
+use corral_model::Statement;
 use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, PolicyVersion, StatementSeq};
 use corral_model::resource::ColumnName;
-use corral_model::{Principal, Statement};
 use corral_record::SessionTap;
 use corral_session::scope::BoxFuture;
 use corral_session::{Scope, Totals, Usage};
@@ -50,7 +50,6 @@ struct View {
 pub(crate) struct SessionScope {
     app: Arc<App>,
     session: Arc<LiveSession>,
-    principal: Principal,
     view: View,
     decisions: SessionDecisions,
     context: Context,
@@ -97,7 +96,6 @@ impl SessionScope {
         let subject = Arc::new(entry.subject.clone());
         Self {
             session: place.session.clone(),
-            principal: entry.bearer.principal().clone(),
             view: View { config: entry.config.clone(), target: entry.target.clone() },
             decisions: SessionDecisions::new(subject, entry.target.facts.clone()),
             context: entry.context.clone(),
@@ -116,7 +114,7 @@ impl SessionScope {
         }
         let ended = |text: &str| Denial::new(DenialKind::Ended, text);
         let standing = config
-            .standing(&self.principal)
+            .standing_under(&self.session.principal, &self.session.sponsor)
             .map_err(|_| ended("this session's principal is no longer active"))?;
         let target = config
             .targets

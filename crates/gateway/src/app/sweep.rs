@@ -54,7 +54,10 @@ impl App {
     /// or sponsor is disabled or gone, its target is gone, it may not connect any more.
     pub(super) async fn sweep(&self) -> Disabled {
         let config = self.config();
-        let roots = self.live.runs().roots_where(|run| config.standing(run.principal()).is_err());
+        let roots = self
+            .live
+            .runs()
+            .roots_where(|run| config.standing_under(run.principal(), run.sponsor()).is_err());
         let mut total = Disabled::default();
         for root in roots {
             let ended = self.end_tree(&root, RunEnd::SponsorDisabled, "gateway").await;
@@ -64,7 +67,7 @@ impl App {
         total.sessions_closed += self.end_sessions(
             CloseReason::Disabled,
             "this session's principal or sponsor is no longer active",
-            |session| config.standing(&session.principal).is_err(),
+            |session| config.standing_under(&session.principal, &session.sponsor).is_err(),
         );
         total.sessions_closed += self.end_sessions(
             CloseReason::Killed,

@@ -1,9 +1,12 @@
 //! Approvals: who may answer, what is bound, how a wait ends.
 
-use crate::support::{ALTER, World, hold, statement};
+use std::path::Path;
+
+use crate::support::{ALTER, World, hold, start_in, statement};
 use corral_gate::Verdict;
 use corral_gateway::app::{AppError, Caller};
-use corral_model::event::ApprovalState;
+use corral_model::CloseReason;
+use corral_model::event::{ApprovalState, EventBody};
 use corral_model::ids::StatementSeq;
 use corral_session::{Control, Resolution};
 
@@ -140,5 +143,42 @@ async fn a_wait_ends_with_its_time_its_client_or_its_session() {
     for id in [&expired, &withdrawn, &lost] {
         let answered = world.app().approve(&bob, id.as_str(), "too late").await;
         assert!(matches!(answered, Err(AppError::Conflict(_))), "{answered:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_pending_is_withdrawn_and_its_session_is_lost() {
+    let world = World::start().await;
+    let (run, _) = world.root_run().await;
+    let mut session = world.connect(&run.token, "orders-db").await.expect("let in");
+    let alter = statement(1, "ALTER TABLE orders ADD note text", ALTER);
+    let id = hold(&mut session, &alter).await;
+    // The files as they are while the gateway runs are what a crash leaves.
+    let after = tempfile::tempdir().expect("directory");
+    copy(&world.directory.path().join("data"), &after.path().join("data"));
+
+    let gateway = start_in(after.path()).await;
+    let view = gateway.app().show_approval(&Caller::Admin, id.as_str()).await.expect("kept");
+    assert_eq!(view.state, ApprovalState::Withdrawn);
+    let events = gateway.app().replay(&Caller::Admin, session.admission.session.as_str()).await;
+    let events = events.expect("recorded");
+    let last = events.last().expect("closed");
+    assert!(
+        matches!(last.body, EventBody::SessionClosed { reason: CloseReason::Lost, .. }),
+        "{last:?}"
+    );
+    gateway.app().authenticate(&run.token).await.expect("the run goes on");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("readable");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copied");
+        }
     }
 }

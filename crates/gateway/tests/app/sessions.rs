@@ -148,3 +148,58 @@ async fn a_restart_takes_up_runs_and_tokens() {
     assert_eq!(killed.runs_ended, 2);
     assert!(world.connect(&child.token, "orders-db").await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_with_the_sponsor_it_was_started_under() {
+    let world = World::start().await;
+    let (run, _) = world.root_run().await;
+    world
+        .apply("kind: Workload\nname: nightly\nsponsor: bob\ngroups: [agents]\n")
+        .await
+        .expect("ok");
+    world.connect(&run.token, "orders-db").await.map(drop).expect("ada still answers for it");
+    let disabled = world.app().disable_user(&Caller::Admin, "ada").await.expect("disabled");
+    assert_eq!(disabled.runs_ended, 1);
+    let (_, caller) = world.root_run().await;
+    assert_eq!(world.app().whoami(&caller).await.expect("active").sponsor.as_deref(), Some("bob"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spent_budget_denies_in_every_session_of_the_run() {
+    let world = World::start().await;
+    let budget = "kind: Limit\nname: budget\nsubject: {workload: nightly}\nrun: \
+                  {statements_max: 2, rows_max: 10}\n";
+    world.apply(budget).await.expect("applied");
+    let (_, root) = world.root_run().await;
+    let (child, _) = world.run(&root, run_named("child")).await.expect("child");
+    let mut one = world.connect(&child.token, "orders-db").await.expect("let in");
+    let mut two = world.connect(&child.token, "orders-db").await.expect("let in");
+    for session in [&mut one, &mut two] {
+        let ruling = session.scope.rule(&statement(1, "SELECT 1", SELECT));
+        assert_eq!(ruling.verdict, Verdict::Allow);
+    }
+    let ruling = one.scope.rule(&statement(2, "SELECT 1", SELECT));
+    let Verdict::Deny(denial) = ruling.verdict else { panic!("{ruling:?}") };
+    assert_eq!(denial.kind, DenialKind::BudgetSpent);
+    let usage = corral_session::Usage { rows: 11, ..Default::default() };
+    assert_eq!(two.scope.charge(usage).expect_err("spent").kind, DenialKind::BudgetSpent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_key_finds_only_its_own_session() {
+    let world = World::start().await;
+    let (run, _) = world.root_run().await;
+    let mut one = world.connect(&run.token, "orders-db").await.expect("let in");
+    let mut two = world.connect(&run.token, "orders-db").await.expect("let in");
+    let door = Door::new(world.app().clone());
+    let secret = one.admission.cancel_secret;
+    let mut wrong = secret;
+    wrong[11] ^= 1;
+    for key in [&secret[..0], &secret[..4], &wrong[..12], &wrong[..]] {
+        door.cancel(key);
+    }
+    assert!(one.control.try_recv().is_err());
+    door.cancel(&secret[..12]);
+    assert!(matches!(one.control.try_recv(), Ok(Control::Cancel)));
+    assert!(two.control.try_recv().is_err());
+}
