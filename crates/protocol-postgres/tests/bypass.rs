@@ -386,6 +386,7 @@ fn every_other_use_of_a_masked_column_is_refused() {
     check("SELECT missing(1)");
     check("SELECT ssn FROM people; SELECT 1");
     check("SET search_path = other; SELECT * FROM people");
+    check("CREATE TABLE t (id int); SELECT id FROM notes");
 }
 
 #[test]
@@ -603,7 +604,37 @@ fn effects_are_what_a_statement_does_not_how_it_starts() {
     check("THIS IS NOT SQL", &["unknown"]);
     check("SELECT 1; DELETE FROM notes", &["read", "write"]);
     check("SET search_path = other; SELECT * FROM people", &["read", "unknown"]);
-    check("CREATE TABLE t (id int); INSERT INTO t VALUES (1)", &["write", "define", "unknown"]);
+    check("CREATE TABLE t (id int); INSERT INTO t VALUES (1)", &["write", "define"]);
+    check(
+        "CREATE TABLE a (id int); CREATE TABLE b (a int); CREATE INDEX ON b (a); ALTER TABLE b ADD FOREIGN KEY (a) REFERENCES a",
+        &["define"],
+    );
+    check("BEGIN; ALTER TABLE notes ADD x int; ALTER TABLE gone ADD y int; COMMIT", &["define"]);
+    check(
+        "CREATE TABLE t (id int DEFAULT odd(1, 2)); INSERT INTO t VALUES (1)",
+        &["write", "define", "unknown"],
+    );
+    check(
+        "CREATE TABLE t (LIKE audited INCLUDING ALL); INSERT INTO t VALUES (1)",
+        &["write", "define", "unknown"],
+    );
+    check(
+        "ALTER TABLE audited ADD FOREIGN KEY (id) REFERENCES notes ON DELETE CASCADE; DELETE FROM notes",
+        &["write", "define", "unknown"],
+    );
+    check(
+        "ALTER TABLE notes RENAME TO n; ALTER TABLE audited RENAME TO notes; INSERT INTO notes VALUES (1)",
+        &["write", "define", "unknown"],
+    );
+    check(
+        "CREATE SCHEMA s CREATE VIEW v AS SELECT 1 CREATE TABLE t (id int); SELECT * FROM notes",
+        &["read", "define", "unknown"],
+    );
+    check(
+        "CREATE TRIGGER x BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION trg(); INSERT INTO notes VALUES (1)",
+        &["write", "define", "unknown"],
+    );
+    check("CREATE TABLE t (id int); SELECT * FROM missing", &["read", "define", "unknown"]);
     check("SELECT 'it''s'; SELECT $$ DROP TABLE x $$", &["read"]);
     check("SELECT --\rpg_terminate_backend(1)", &["read", "administer"]);
 }

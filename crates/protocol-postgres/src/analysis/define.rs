@@ -82,9 +82,11 @@ impl Walker<'_> {
                         });
                     }
                 }
+                self.is_additive = found.schema_elts.is_empty();
             }
             NodeEnum::CreateSeqStmt(found) => {
                 self.found.verb(verbs::CREATE_SEQUENCE);
+                self.is_additive = true;
                 self.note_created(found.sequence.as_ref(), "sequence");
             }
             NodeEnum::AlterSeqStmt(found) => {
@@ -111,7 +113,10 @@ impl Walker<'_> {
                 let is_new = matches!(node, NodeEnum::CreateEnumStmt(_));
                 self.found.verb(if is_new { verbs::CREATE_TYPE } else { verbs::ALTER_TYPE });
             }
-            NodeEnum::CommentStmt(_) => self.found.verb(verbs::COMMENT),
+            NodeEnum::CommentStmt(_) => {
+                self.found.verb(verbs::COMMENT);
+                self.is_additive = true;
+            }
             NodeEnum::VacuumStmt(found) => {
                 self.found.verb(if found.is_vacuumcmd { verbs::VACUUM } else { verbs::ANALYZE });
                 for node in &found.rels {
@@ -144,7 +149,15 @@ impl Walker<'_> {
 
     fn create_table(&mut self, found: &CreateStmt) {
         self.found.verb(verbs::CREATE_TABLE);
-        self.note_created(found.relation.as_ref(), "table");
+        let schema = self.note_created(found.relation.as_ref(), "table");
+        let is_like = |node: &Node| matches!(node.node, Some(NodeEnum::TableLikeClause(_)));
+        self.is_additive = found.inh_relations.is_empty()
+            && found.partbound.is_none()
+            && found.of_typename.is_none()
+            && !found.table_elts.iter().any(is_like);
+        if let (true, Some(named)) = (self.is_additive, &found.relation) {
+            self.fresh.push((schema, named.relname.clone()));
+        }
         for parent in &found.inh_relations {
             self.touch_named(parent, Access::Define);
         }
@@ -230,6 +243,7 @@ impl Walker<'_> {
 
     fn create_index(&mut self, found: &IndexStmt) {
         self.found.verb(verbs::CREATE_INDEX);
+        self.is_additive = true;
         self.touch_optional(found.relation.as_ref(), Access::Define, false);
         for node in &found.index_params {
             match &node.node {
@@ -253,6 +267,12 @@ impl Walker<'_> {
     fn alter_table(&mut self, found: &AlterTableStmt) {
         self.found.verb(object_verbs(found.objtype).alter);
         self.touch_optional(found.relation.as_ref(), Access::Define, found.missing_ok);
+        let is_new = found.relation.as_ref().is_some_and(|named| self.is_fresh(named));
+        // A key of an older table may make a later statement reach that table's triggers.
+        self.is_additive = found
+            .cmds
+            .iter()
+            .all(|node| is_additive_command(node) && (is_new || !has_foreign_key(node)));
         for node in &found.cmds {
             match &node.node {
                 Some(NodeEnum::AlterTableCmd(command)) => self.alter_table_command(command),
@@ -416,8 +436,9 @@ impl Walker<'_> {
         }
     }
 
-    pub(super) fn note_created(&mut self, named: Option<&RangeVar>, kind: &str) {
-        let Some(named) = named else { return };
+    /// Notes a new object; gives its schema.
+    pub(super) fn note_created(&mut self, named: Option<&RangeVar>, kind: &str) -> String {
+        let Some(named) = named else { return String::new() };
         let schema = if named.relpersistence == "t" {
             "pg_temp".to_owned()
         } else if named.schemaname.is_empty() {
@@ -429,6 +450,7 @@ impl Walker<'_> {
         };
         self.note_object(&schema, &named.relname, kind, ObjectRole::Define);
         self.found.effect(Effect::Define);
+        schema
     }
 
     fn note_object(&mut self, schema: &str, name: &str, kind: &str, role: ObjectRole) {
@@ -438,6 +460,35 @@ impl Walker<'_> {
             kind: kind.to_owned(),
             role,
         });
+    }
+}
+
+/// Parts of ALTER TABLE that bring nothing but expressions and types that are walked.
+fn is_additive_command(node: &Node) -> bool {
+    let Some(NodeEnum::AlterTableCmd(command)) = &node.node else { return false };
+    matches!(
+        AlterTableType::try_from(command.subtype),
+        Ok(AlterTableType::AtAddColumn
+            | AlterTableType::AtColumnDefault
+            | AlterTableType::AtDropNotNull
+            | AlterTableType::AtSetNotNull
+            | AlterTableType::AtSetStatistics
+            | AlterTableType::AtDropColumn
+            | AlterTableType::AtAddConstraint
+            | AlterTableType::AtValidateConstraint
+            | AlterTableType::AtDropConstraint)
+    )
+}
+
+fn has_foreign_key(node: &Node) -> bool {
+    let Some(NodeEnum::AlterTableCmd(command)) = &node.node else { return false };
+    let is_key = |node: &Node| matches!(&node.node, Some(NodeEnum::Constraint(constraint)) if constraint.pktable.is_some());
+    match &command.def {
+        Some(definition) => match &definition.node {
+            Some(NodeEnum::ColumnDef(column)) => column.constraints.iter().any(is_key),
+            _ => is_key(definition),
+        },
+        None => false,
     }
 }
 

@@ -202,22 +202,31 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
     };
     let mut kinds = Vec::with_capacity(parsed.stmts.len());
     let mut mask = None;
+    // Whether names mean for the next statement what they mean now. Masks do not rest on it.
+    let mut is_certain = true;
     for raw in &parsed.stmts {
         let Some(node) = &raw.stmt else {
             walker.unknown("a statement is empty where the parser saw one", None);
             continue;
         };
         walker.classified_at = None;
-        let before = walker.found.change;
+        let before = std::mem::take(&mut walker.found.change);
         let needed = std::mem::take(&mut walker.found.needs_names);
+        walker.is_additive = false;
         let outcome = walker.statement(node);
-        if walker.found.needs_names && (before.names || before.catalogue) {
+        let is_kept = walker.found.change == SessionChange::default()
+            || (walker.is_additive && !walker.is_masking());
+        if walker.found.needs_names && !is_certain {
             let position = offset(raw.stmt_location);
             walker.unknown(
-                "an earlier statement of the same text may change what its names mean; send it alone",
+                "an earlier statement of the same text may change what its names mean; send it \
+                 alone",
                 position,
             );
         }
+        is_certain &= is_kept;
+        walker.found.change.names |= before.names;
+        walker.found.change.catalogue |= before.catalogue;
         walker.found.needs_names |= needed;
         if let Some(shape) = outcome.shape.filter(Shape::has_mask) {
             mask = Some(result_mask(&shape));

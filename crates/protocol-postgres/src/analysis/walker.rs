@@ -45,6 +45,11 @@ pub(super) struct Walker<'a> {
     pub(super) tables: Vec<HashMap<String, Shape>>,
     /// Where a relation with masked columns was named, if one was.
     pub(super) classified_at: Option<Option<usize>>,
+    /// Schema and name of tables that the same text has created: nothing hangs on them.
+    pub(super) fresh: Vec<(String, String)>,
+    /// Whether a definition only adds what the walk has seen whole, so that what the names of the
+    /// text mean later is known.
+    pub(super) is_additive: bool,
     /// The setting that a WHERE pins `pg_settings.name` to.
     pub(super) pinned_setting: Option<String>,
     /// Text of the SQL PREPARE that an EXECUTE runs.
@@ -71,6 +76,8 @@ impl<'a> Walker<'a> {
             levels: Vec::new(),
             tables: Vec::new(),
             classified_at: None,
+            fresh: Vec::new(),
+            is_additive: false,
             pinned_setting: None,
             prepared: None,
             call: Call::Written,
@@ -122,8 +129,9 @@ impl<'a> Walker<'a> {
     /// The relation that a name means, or `unknown`.
     pub(super) fn relation(&mut self, named: &RangeVar) -> Option<&'a Relation> {
         let names = self.names()?;
+        // Where a new table hides another of its name, that other one does more, not less.
         let found = find_relation(names, named);
-        if found.is_none() {
+        if found.is_none() && !self.is_fresh(named) {
             let position = offset(named.location);
             let name = if named.schemaname.is_empty() {
                 named.relname.clone()
@@ -139,6 +147,13 @@ impl<'a> Walker<'a> {
             self.unknown(format!("relation \"{name}\" is not in the target's catalogue"), position);
         }
         found
+    }
+
+    /// Whether the text has created a table of this name before.
+    pub(super) fn is_fresh(&self, named: &RangeVar) -> bool {
+        self.fresh.iter().any(|(schema, name)| {
+            *name == named.relname && (named.schemaname.is_empty() || named.schemaname == *schema)
+        })
     }
 
     pub(super) fn relation_by_oid(&self, oid: u32) -> Option<&'a Relation> {
