@@ -6,6 +6,7 @@ use corral_gate::policy::{
     Engine, PolicyProblem, ProtocolVerbs, Severity, check_sources, schema_text,
 };
 use corral_model::ids::PolicyVersion;
+use corral_model::limits;
 use corral_model::{Effect, Verb};
 use support::*;
 
@@ -178,4 +179,37 @@ fn the_schema_lists_every_verb_in_its_effects_group() {
     assert!(text.contains(
         "action unmask appliesTo { principal: [User, Workload, Run], resource: [Column]"
     ));
+}
+
+/// The threads of tests have small stacks, as those of servers do.
+#[test]
+fn a_policy_that_nests_without_end_is_refused_before_it_is_parsed() {
+    let check = |open: &str, inner: &str, close: &str, count: usize, expect: Option<&str>| {
+        let (open, close) = (open.repeat(count), close.repeat(count));
+        let when = format!("when {{ {open}{inner}{close} }}");
+        let cedar = format!("permit (principal, action, resource) {when};");
+        let found = shown(&check_sources(&[source("shop", &cedar)], PROTOCOLS));
+        match expect {
+            None => assert_eq!(found, [""; 0], "{count} {open:.20}"),
+            Some(text) => assert!(found.iter().any(|line| line.contains(text)), "{found:#?}"),
+        }
+    };
+    let deep = limits::POLICY_DEPTH_MAX;
+    check("(", "true", ")", deep - 1, None);
+    check("(", "true", ")", deep, Some("too many brackets in one policy; write several"));
+    check("(", "true", ")", 400_000, Some("too many brackets"));
+    check("{a: ", "true", "}", 100_000, Some("too many brackets"));
+    check("if true then ", "true", " else false", deep, None);
+    check("if true then ", "true", " else false", 10_000, Some("too many `if`s"));
+    check("true && ", "true", "", 240, None);
+    check("true && ", "true", "", 100_000, Some("too many operators"));
+    check("!", "true", "", 100_000, Some("too many operators"));
+}
+
+#[test]
+fn a_long_policy_decides_on_a_small_stack() {
+    let chain = "context.tls && ".repeat(150);
+    let engine = engine(&format!("permit (principal, action, resource) when {{ {chain} true }};"));
+    let facts = statement(&[SELECT], &["public.a"]);
+    assert_eq!(short(&ask(&engine, &agent(&["r"]), &facts)), "allow shop#1");
 }

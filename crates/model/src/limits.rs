@@ -63,6 +63,12 @@ pub const CATALOGUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 pub const EVENT_ROWS_MAX: usize = 256;
 /// Texts longer than this are analysed each time and not kept, in bytes.
 pub const ANALYSIS_CACHE_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Brackets, or `if`s, inside each other in one policy: far above what anybody can read.
+pub const POLICY_DEPTH_MAX: usize = 32;
+/// Operators in one policy; `a && b && c` nests as deep as it is long.
+pub const POLICY_OPERATORS_MAX: usize = 500;
+/// Stack on which policies are parsed and checked, in bytes. Virtual memory, for that time only.
+pub const POLICY_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Questions to the policies for one statement: verbs times objects times runs of the chain. About
 /// a tenth of a second; reached only with rules on single tables and thousands of partitions.
 pub const DECISION_QUESTIONS_MAX: usize = 20_000;

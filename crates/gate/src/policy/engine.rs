@@ -56,6 +56,18 @@ impl Engine {
         protocols: &[ProtocolVerbs],
         targets: Option<&[TargetSpec]>,
     ) -> Result<Self, Vec<PolicyProblem>> {
+        // Cedar's parser recurses, some 50 KB for each bracket when it is not optimised.
+        stacker::grow(limits::POLICY_STACK_BYTES, || {
+            Self::compile_here(version, sources, protocols, targets)
+        })
+    }
+
+    fn compile_here(
+        version: PolicyVersion,
+        sources: &[PolicySource],
+        protocols: &[ProtocolVerbs],
+        targets: Option<&[TargetSpec]>,
+    ) -> Result<Self, Vec<PolicyProblem>> {
         let actions = Actions::of(protocols).map_err(|error| own_fault(error.to_string()))?;
         let types = Types::new().map_err(own_fault)?;
         let compile = |is_wanted: &dyn Fn(&str) -> bool| -> Result<Compiled, Vec<PolicyProblem>> {

@@ -9,6 +9,7 @@
 mod actions;
 mod cache;
 mod cases;
+mod depth;
 mod engine;
 mod explain;
 mod fields;

@@ -16,6 +16,7 @@ use corral_model::resource::{HumanDuration, TargetSpec};
 
 use crate::decision::HoldTerm;
 use crate::policy::actions::{Actions, Kind, UNMASK};
+use crate::policy::depth;
 use crate::policy::fields::{self, Fields};
 use crate::policy::nearest::nearest;
 use crate::policy::problem::{PolicyProblem, Severity};
@@ -191,6 +192,11 @@ fn line_and_column(text: &str, offset: usize) -> (u32, u32) {
 /// The policies of a source with their offsets, in order, with ids that are unique over all
 /// sources.
 fn parse(place: &Place<'_>) -> Result<Vec<(usize, Policy)>, Vec<PolicyProblem>> {
+    if let Some((offset, what)) = depth::too_deep(&place.source.cedar) {
+        let text = format!("too many {what} in one policy");
+        let help = Some("write several policies".to_owned());
+        return Err(vec![place.error(offset, text, help)]);
+    }
     let set = PolicySet::from_str(&place.source.cedar)
         .map_err(|errors| place.detailed(Severity::Error, &DetailedError::from(&errors)))?;
     if let Some(template) = set.templates().next() {
