@@ -70,7 +70,7 @@ def test_lists_are_arrays_of_objects_with_ids(shop, token):
     ("kind: Target\nname: x\nprotocol: postgres\naddress: a:1\ncolour: red\n", "colour"),
     ("kind: Target\nname: Not Lower\nprotocol: postgres\naddress: a:1\n", "Not Lower"),
     ("kind: Gizmo\nname: x\n", "Gizmo"),
-    ("kind: Target\nname: [\n", "line"),
+    ("kind: Target\nname: [\n", ":5:7"),
     ("kind: Policy\nname: p\ncedar: |\n  permit (principal, action, resource;\n", "p"),
     ('kind: Policy\nname: p\ncedar: |\n  permit (principal, action == Corral::Action::"slect", '
      "resource);\n", "slect"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -103,6 +104,39 @@ def test_corral_run_exits_as_its_command_and_ends_the_run(shop):
                      token=shop.workload(), expect=7)
     mine = [r for r in shop.gateway.json("runs", "list") if r["name"] == "seven"]
     assert mine and all(r["state"] != "active" for r in mine)
+
+
+def started(shop, name):
+    """The run of this name, once it is there."""
+    return wait_until(lambda: next(
+        (run for run in shop.gateway.json("runs", "list") if run["name"] == name), None),
+        f"the run {name} is there")
+
+
+def test_corral_run_passes_signals_on(shop):
+    script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done"
+    process = shop.gateway.background("run", "--name", "signalled", "--", "sh", "-c", script,
+                                      token=shop.workload())
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(20) == 9
+    assert node(shop, {"run_id": started(shop, "signalled")["id"]})["state"] == "ended"
+
+
+def test_a_run_ends_when_its_wrapper_is_killed(shop):
+    process = shop.gateway.background("run", "--name", "orphaned", "--", "sh", "-c",
+                                      "echo ready; exec sleep 60", token=shop.workload(),
+                                      start_new_session=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        run = {"run_id": started(shop, "orphaned")["id"]}
+        assert node(shop, run)["state"] == "active"
+        process.kill()
+        wait_until(lambda: node(shop, run)["state"] == "ended", "the run ends with its wrapper")
+    finally:
+        # The command is left: only its run ended.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_corral_run_below_a_run_is_a_child(shop):

@@ -202,7 +202,8 @@ fn field_lines(change: &Change) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for path in paths {
         let (old, new) = (value_at(&before, path), value_at(&after, path));
-        if old == new {
+        // The heading names kind and name already.
+        if old == new || matches!(path.as_str(), "kind" | "name") {
             continue;
         }
         lines.extend(old.map(|value| format!("  - {path}: {value}")));

@@ -22,13 +22,13 @@ use crate::{Context, child, output};
 #[command(after_help = "\
 Examples:
   corral run --name planner --target orders-db --ttl 15m -- python3 planner.py
-  corral run --target orders-db -- psql -c 'select 1'
+  corral run --target orders-db -- ./report.sh
   corral --data ./corral-data run --for nightly-report --name me -- bash
 
-CMD finds the gateway as stock clients do (for PostgreSQL by PGHOST, PGPORT, PGUSER, PGPASSWORD,
-PGSSLMODE, PGSSLROOTCERT and, with one target, PGDATABASE), and `corral` finds it by
-CORRAL_GATEWAY, CORRAL_TOKEN and CORRAL_CA_FILE: a `corral run` within CMD starts a child run.
-The exit code is CMD's; 128 and the signal's number when a signal ended it.")]
+CMD gets the variables that stock clients of the targets read (docs/cli.md lists them), and
+CORRAL_GATEWAY, CORRAL_TOKEN, CORRAL_CA_FILE and CORRAL_RUN_ID: a `corral run` within CMD starts a
+child run. The exit code is CMD's; 128 and the signal's number when a signal ended it. The run
+ends with CMD, and when `corral run` itself is killed.")]
 pub struct RunArgs {
     /// The run's name; the command's when absent
     #[arg(long)]
