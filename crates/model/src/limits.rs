@@ -67,7 +67,10 @@ pub const ANALYSIS_CACHE_TEXT_BYTES_MAX: usize = 64 * 1024;
 pub const POLICY_DEPTH_MAX: usize = 32;
 /// Operators in one policy; `a && b && c` nests as deep as it is long.
 pub const POLICY_OPERATORS_MAX: usize = 500;
-/// Stack on which policies are parsed and checked, in bytes. Virtual memory, for that time only.
+/// Operators of a policy that any thread's stack can evaluate; longer ones get a stack of their
+/// own, which costs some microseconds for each decision that is not remembered.
+pub const POLICY_OPERATORS_PLAIN: usize = 60;
+/// Stack on which policies are parsed and checked, and long ones evaluated, in bytes. Virtual memory, for that time only.
 pub const POLICY_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Questions to the policies for one statement: verbs times objects times runs of the chain. About
 /// a tenth of a second; reached only with rules on single tables and thousands of partitions.

@@ -5,6 +5,15 @@ use corral_model::limits;
 
 /// The first place where a text nests too deep, and what nests there.
 pub(crate) fn too_deep(text: &str) -> Option<(usize, &'static str)> {
+    first_place(text, limits::POLICY_OPERATORS_MAX)
+}
+
+/// Whether some policy is too long to be evaluated on any thread's stack.
+pub(crate) fn needs_stack(text: &str) -> bool {
+    first_place(text, limits::POLICY_OPERATORS_PLAIN).is_some()
+}
+
+fn first_place(text: &str, operators_max: usize) -> Option<(usize, &'static str)> {
     let mut scan = Scan::default();
     let mut characters = text.char_indices().peekable();
     while let Some((offset, character)) = characters.next() {
@@ -29,7 +38,7 @@ pub(crate) fn too_deep(text: &str) -> Option<(usize, &'static str)> {
         if scan.conditionals > limits::POLICY_DEPTH_MAX {
             return Some((offset, "`if`s"));
         }
-        if scan.operators > limits::POLICY_OPERATORS_MAX {
+        if scan.operators > operators_max {
             return Some((offset, "operators"));
         }
     }

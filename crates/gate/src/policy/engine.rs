@@ -10,6 +10,7 @@ use corral_model::statement::{Facts, Obstacle};
 
 use crate::decision::{Denial, DenialKind, Ruling, Verdict};
 use crate::policy::actions::{Actions, CONNECT, UNMASK};
+use crate::policy::depth;
 use crate::policy::fields::Fields;
 use crate::policy::index::{Bucket, Index, Sets};
 use crate::policy::problem::{PolicyProblem, Severity};
@@ -33,6 +34,8 @@ pub struct Engine {
     fields: Fields,
     warnings: Vec<PolicyProblem>,
     authorizer: Authorizer,
+    /// Some rule is too long to be evaluated on any thread's stack.
+    needs_stack: bool,
 }
 
 impl Engine {
@@ -99,6 +102,7 @@ impl Engine {
             fields,
             warnings: compiled.problems,
             authorizer: Authorizer::new(),
+            needs_stack: sources.iter().any(|source| depth::needs_stack(&source.cedar)),
         })
     }
 
@@ -221,6 +225,16 @@ impl Engine {
         if asked.is_too_much(needed) {
             return too_many_objects();
         }
+        self.with_stack(|| self.judge_needed(asked, needed))
+    }
+
+    /// Does `work` where there is stack enough to evaluate the longest rule. Cedar's evaluation
+    /// recurses; where the stack ends it fails, and a failed rule denies.
+    pub(crate) fn with_stack<R>(&self, work: impl FnOnce() -> R) -> R {
+        if self.needs_stack { stacker::grow(limits::POLICY_STACK_BYTES, work) } else { work() }
+    }
+
+    fn judge_needed(&self, asked: &Asked<'_>, needed: &[Requirement<'_>]) -> Judged {
         let mut collector = Collector::default();
         let mut is_of_the_moment = false;
         let question = match self.question(asked, needed) {

@@ -76,7 +76,8 @@ impl Engine {
             }
         };
         let was_asked = facts.obstacle.is_none() && !asked.is_too_much(&needed);
-        let steps = if was_asked { self.steps(&asked, &needed) } else { Vec::new() };
+        let steps =
+            if was_asked { self.with_stack(|| self.steps(&asked, &needed)) } else { Vec::new() };
         Explanation { outcome, text, steps }
     }
 
