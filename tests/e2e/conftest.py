@@ -9,6 +9,7 @@ from harness.postgres import RealPostgres
 from harness.shop import Shop
 
 DEADLINE_S = 60
+LOG_LINES = 15
 
 
 class TookTooLong(BaseException):
@@ -36,6 +37,19 @@ def pytest_runtest_call(item):
         raise AssertionError(str(error)) from error
     finally:
         signal.alarm(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What the gateway said last stands beside a failure."""
+    report = yield
+    if report.failed:
+        for name in ("own_shop", "shop"):
+            open_shop = item.funcargs.get(name) if hasattr(item, "funcargs") else None
+            if open_shop:
+                log = "\n".join(open_shop.gateway.log().splitlines()[-LOG_LINES:])
+                report.sections.append((f"log of {name}'s gateway", log))
+    return report
 
 
 @pytest.fixture(scope="session")

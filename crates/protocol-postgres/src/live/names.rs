@@ -61,6 +61,9 @@ pub(crate) struct ReadNames {
 pub(crate) struct Keeper {
     pub(crate) shared: Arc<SharedTarget>,
     names: Option<Arc<Names>>,
+    /// The catalogue that was current when the session's own part was asked for: it may be past
+    /// its age when the answer arrives, and the next question finds that out.
+    adopted: Option<Arc<Catalogue>>,
     /// Grows when they mean something else.
     version: u64,
     digest: Arc<str>,
@@ -81,6 +84,7 @@ impl Keeper {
         Self {
             shared,
             names: None,
+            adopted: None,
             version: 0,
             digest: Arc::from(""),
             generation: 0,
@@ -137,7 +141,7 @@ impl Keeper {
                 let names = Names { catalogue: catalogue.clone(), session: names.session.clone() };
                 self.set(names);
             }
-            None => {}
+            None => self.adopted = Some(catalogue.clone()),
         }
     }
 
@@ -198,13 +202,10 @@ impl Keeper {
                 self.is_private = true;
                 Arc::new(catalogue)
             }
-            (None, _) => match (&self.names, self.shared.claim(now)) {
+            (None, _) => match (&self.names, self.adopted.take()) {
                 (Some(names), _) => names.catalogue.clone(),
-                (None, Claim::Have(catalogue, generation)) => {
-                    self.generation = generation;
-                    catalogue
-                }
-                (None, Claim::Read(_)) => {
+                (None, Some(catalogue)) => catalogue,
+                (None, None) => {
                     self.is_probe_dirty = true;
                     return Err(CatalogueError::Incomplete("the catalogue"));
                 }
