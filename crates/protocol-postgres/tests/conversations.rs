@@ -451,7 +451,7 @@ fn a_masked_session_hears_no_word_of_the_target() {
     let said = [
         message(b'N', b"SNOTICE\0VNOTICE\0C00000\0M123-45-6789\0\0"),
         message(b'A', b"\0\0\0\x4dchannel\0payload\0"),
-        message(b'S', b"application_name\0123-45-6789\0"),
+        message(b'S', b"application_name\0ssn 123-45-6789\0"),
         message(b'S', b"TimeZone\0UTC\0"),
     ];
     world.machine.buffers().target_in.extend_from_slice(&said.concat());

@@ -8,6 +8,7 @@
 //! means for a session.
 
 pub mod answers;
+pub mod any;
 pub mod client;
 pub mod opening;
 pub(crate) mod server;

@@ -526,8 +526,7 @@ impl Live {
         let is_described = self.described.take().is_some_and(|described| described == portal);
         if needs_layout && !is_described {
             link.tell_target(Harmless::Control, |out| put_describe_portal(out, &portal));
-            let describe =
-                Pending::DescribePortal { sender: Sender::Gateway, portal: portal.clone() };
+            let describe = Pending::DescribePortal { sender: Sender::Gateway };
             self.queue.push_back(describe);
         }
         let frame = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));

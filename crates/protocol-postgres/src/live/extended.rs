@@ -134,19 +134,11 @@ impl Live {
 
     pub(super) fn read_describe(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let (named, name) = decode_named(front(link, head)).map_err(Ending::client_fault)?;
+        // A name that is not known here may be SQL's own (a cursor of DECLARE): what it looks like
+        // may be told, or the target says that there is none.
         let pending = match named {
-            Named::Statement if self.store.statement(name).is_some() => Pending::DescribeStatement,
-            Named::Portal if self.store.portal(name).is_some() => {
-                Pending::DescribePortal { sender: Sender::Client, portal: name.to_owned() }
-            }
-            Named::Statement => {
-                self.refuse_extended(no_statement(name), head.frame_len, link);
-                return Ok(());
-            }
-            Named::Portal => {
-                self.refuse_extended(no_portal(name), head.frame_len, link);
-                return Ok(());
-            }
+            Named::Statement => Pending::DescribeStatement,
+            Named::Portal => Pending::DescribePortal { sender: Sender::Client },
         };
         let described = (named == Named::Portal).then(|| name.to_owned());
         self.queue.push_back(pending);

@@ -68,7 +68,6 @@ pub(crate) enum Pending {
     DescribeStatement,
     DescribePortal {
         sender: Sender,
-        portal: String,
     },
     Execute {
         portal: String,

@@ -96,6 +96,7 @@ impl Analyst for Words {
                 catalogue: text.contains("alter") || text.contains("create"),
             },
             mask,
+            unknown: None,
         }
     }
 

@@ -220,7 +220,7 @@ impl FakeTarget {
                 out.extend(message(b'Z', &[self.status]));
             }
             b'H' | b'X' | b'd' | b'c' | b'f' => {}
-            other => panic!("the target got {}", other as char),
+            other => unreachable!("the target got {}", other as char),
         }
     }
 
