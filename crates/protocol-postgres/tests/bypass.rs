@@ -640,6 +640,38 @@ fn effects_are_what_a_statement_does_not_how_it_starts() {
 }
 
 #[test]
+fn functions_in_sql_do_what_their_bodies_do() {
+    let names = names();
+    let check = |sql: &str, expected: &[&str]| {
+        let found = analyse(sql, Some(&names), &open());
+        assert_eq!(effects(&found), expected, "{sql}: {:?}", found.unknown);
+        assert!(analyse(sql, Some(&names), &masked()).facts.obstacle.is_some(), "{sql}");
+    };
+    check("SELECT plus_one(1)", &["read"]);
+    check("SELECT tidy()", &["read", "write"]);
+    check("SELECT deep(1)", &["read", "write"]);
+    check("SELECT deep_purge()", &["read", "unknown"]);
+    check("SELECT rights()", &["read", "unknown"]);
+    check("SELECT pathed()", &["read", "unknown"]);
+    check("SELECT atomic()", &["read", "unknown"]);
+    check("SELECT to_odd('x')", &["read", "unknown"]);
+    check("SELECT again(1)", &["read"]);
+    check("SELECT renames()", &["read", "define", "unknown"]);
+    check(
+        "SELECT set_config('search_path', 'evil', false), deep(1)",
+        &["read", "write", "unknown"],
+    );
+    let found = analyse("SELECT deep(1)", Some(&names), &open());
+    let mut listed = objects(&found);
+    listed.sort();
+    let reached =
+        ["- public.deep", "- public.gone", "- public.notes", "- public.plus_one", "- public.tidy"];
+    assert_eq!(listed, reached);
+    let change = analyse("SELECT renames()", Some(&names), &open()).session_change;
+    assert!(change.names && change.catalogue);
+}
+
+#[test]
 fn objects_are_listed_with_their_role_and_what_they_reach() {
     let names = names();
     let check = |sql: &str, expected: &[&str]| {

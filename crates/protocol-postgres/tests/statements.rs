@@ -191,8 +191,9 @@ fn page() -> String {
         "\nUPDATE and DELETE need `write` for the table that they change, whatever their WHERE \
          reads of it; other tables, and RETURNING, need `read` too. A table with user triggers, \
          rules, cascading keys, row security, checks, index expressions, domains or generated \
-         columns has the effects of the functions and tables behind them. A user function is \
-         `unknown`, unless a reviewed extension brought it. EXECUTE has the effects of what was \
+         columns has the effects of the functions and tables behind them. A function in SQL that runs with its caller's rights and \
+         settings does what its body does (a quoted one of at most 4,096 characters); functions of \
+         reviewed extensions are `read`; every other user function is `unknown`. EXECUTE has the effects of what was \
          prepared, where the session knows it.\n\n## Verbs\n\n| verb | effect |\n| --- | --- |\n",
     );
     for verb in verbs::VERBS {

@@ -136,6 +136,16 @@ pub(super) struct Function {
     pub(super) extension: Option<String>,
     /// Written in C, or owned by the bootstrap superuser: no ordinary user made it.
     pub(super) is_privileged: bool,
+    /// Of a function in SQL that runs with the caller's rights, path and settings.
+    pub(super) body: Option<Body>,
+}
+
+/// What a function in SQL runs.
+#[derive(Debug, Clone)]
+pub(super) struct Body {
+    pub(super) text: String,
+    /// Of its arguments and its result: values are converted to them.
+    pub(super) types: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod tables;
 pub mod verbs;
 
+mod body;
 mod builtins;
 mod define;
 mod expression;
@@ -247,6 +248,10 @@ fn finish(mut walker: Walker<'_>, kinds: Vec<StatementKind>, mask: Option<Result
     let needs_names = walker.found.needs_names;
     if needs_names && walker.names.is_none() {
         walker.unknown("the names of the target are not known", None);
+    }
+    if walker.body_count > 0 && walker.found.change != SessionChange::default() {
+        // The names in a function's body are looked up when it runs, after the change perhaps.
+        walker.unknown("it changes what the names in a function that it calls mean", None);
     }
     let mask = mask.filter(|_| walker.found.obstacle.is_none());
     let unknown = walker.found.unknown.take();

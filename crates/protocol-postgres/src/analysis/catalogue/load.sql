@@ -82,6 +82,17 @@ SELECT 'function', p.oid::text, s.nspname::text, p.proname::text, p.prokind::tex
   LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
   WHERE p.oid >= 16384
 UNION ALL
+SELECT 'body', p.oid::text, p.prosrc,
+  pg_catalog.concat_ws(',', p.prorettype::oid::text,
+   nullif(pg_catalog.replace(p.proargtypes::text, ' ', ','), ''),
+   pg_catalog.array_to_string(p.proallargtypes, ',')), NULL, NULL, NULL, NULL
+  FROM pg_catalog.pg_proc p JOIN space s ON s.oid = p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  WHERE p.oid >= 16384 AND l.lanname = 'sql' AND p.prokind = 'f' AND p.prosrc <> ''
+    AND p.proconfig IS NULL AND NOT p.prosecdef AND pg_catalog.length(p.prosrc) <= 4096
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+     WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e')
+UNION ALL
 SELECT 'builtin', p.oid::text, s.nspname::text, p.proname::text, NULL, NULL, NULL, NULL
   FROM pg_catalog.pg_proc p JOIN system_space s ON s.oid = p.pronamespace
   WHERE p.oid < 16384 AND (p.provolatile = 'v' OR p.proname ~ '_to_xml|^pg_(read|ls|stat_get|mcv)')

@@ -4,7 +4,7 @@ use corral_model::limits::CATALOGUE_OBJECTS_MAX;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Cast, Catalogue, CatalogueError, Column, ForeignKey, Function, Operator, Relation, Row,
+    Body, Cast, Catalogue, CatalogueError, Column, ForeignKey, Function, Operator, Relation, Row,
     SessionNames, Tree, TreeContext, Trigger, Type,
 };
 
@@ -88,6 +88,7 @@ fn add_object(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueE
                 name: cells.text(3).to_owned(),
                 extension: cells.optional(6),
                 is_privileged: cells.text(7) == "t",
+                body: None,
             };
             found.function_names.entry(function.name.clone()).or_default().push(oid);
             found.functions.insert(oid, function);
@@ -119,7 +120,7 @@ fn add_object(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueE
             found.types.insert(oid, known);
         }
         "event_trigger" => found.event_triggers.push(cells.number(2)?),
-        "column" | "inherits" | "tree" | "trigger" | "foreign_key" => {}
+        "body" | "column" | "inherits" | "tree" | "trigger" | "foreign_key" => {}
         other => return Err(CatalogueError::Row(format!("its kind is '{other}'"))),
     }
     Ok(())
@@ -160,6 +161,12 @@ fn add_relation(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), Catalogu
 
 fn add_part(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueError> {
     match cells.text(0) {
+        "body" => {
+            let body = Body { text: cells.text(2).to_owned(), types: cells.numbers(3)? };
+            if let Some(function) = found.functions.get_mut(&cells.number(1)?) {
+                function.body = Some(body);
+            }
+        }
         "column" => {
             let column = Column {
                 number: cells.small(2)?,

@@ -1,0 +1,70 @@
+//! Functions in SQL: what calling one does is what its body does, with the names of the caller.
+
+use corral_model::ObjectRole;
+
+use super::SessionChange;
+use super::catalogue::Body;
+use super::walker::Walker;
+
+/// Bodies that are walked for one text; a function that reaches more is unknown.
+const BODIES_MAX: usize = 64;
+
+impl Walker<'_> {
+    pub(super) fn run_body(&mut self, name: &str, body: &Body, position: Option<usize>) {
+        let key = format!("{name} {}", body.text);
+        if self.running.contains(&key) {
+            // A function that calls itself: its effects are being collected.
+            return;
+        }
+        if self.body_count >= BODIES_MAX {
+            self.unknown(format!("function {name} reaches too many others"), position);
+            return;
+        }
+        let parsed = match super::parse(&body.text) {
+            Ok(parsed) => parsed,
+            Err(reason) => {
+                self.unknown(format!("in function {name}: {reason}"), position);
+                return;
+            }
+        };
+        self.body_count += 1;
+        self.running.push(key);
+        let levels = std::mem::take(&mut self.levels);
+        let tables = std::mem::take(&mut self.tables);
+        let prepared = self.prepared.take();
+        let pinned = self.pinned_setting.take();
+        let count = parsed.stmts.len();
+        let inner = self.aside(|walker| {
+            for kind in &body.types {
+                walker.use_type_oid(*kind, None);
+            }
+            for raw in &parsed.stmts {
+                match &raw.stmt {
+                    Some(node) => {
+                        walker.statement(node);
+                    }
+                    None => walker.unknown("its body is empty where the parser saw more", None),
+                }
+                if count > 1 && walker.found.change != SessionChange::default() {
+                    walker.unknown("its body changes what its own names mean", None);
+                }
+            }
+        });
+        self.levels = levels;
+        self.tables = tables;
+        self.prepared = prepared;
+        self.pinned_setting = pinned;
+        self.running.pop();
+        self.found.effects.extend(inner.effects);
+        self.found.functions.extend(inner.functions);
+        self.found.change.names |= inner.change.names;
+        self.found.change.catalogue |= inner.change.catalogue;
+        self.found.objects.extend(inner.objects.into_iter().map(|mut object| {
+            object.role = ObjectRole::Reached;
+            object
+        }));
+        if let Some(reason) = inner.unknown {
+            self.unknown(format!("in function {name}: {}", reason.text), position);
+        }
+    }
+}
