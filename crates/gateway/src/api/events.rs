@@ -117,6 +117,13 @@ async fn follow(
         Some(since) => app.search_events(&caller, past_filter(&query, since)).await?,
         None => Vec::new(),
     };
+    // The page holds the oldest; what lies between it and the present would be missing.
+    if past.len() >= limits::EVENTS_PAGE_LEN_MAX {
+        let max = limits::EVENTS_PAGE_LEN_MAX;
+        return Err(Failure::invalid(format!(
+            "{max} events or more happened since then; export them, and follow from a later time"
+        )));
+    }
     let stream = followed(app, caller, query, past, live);
     let keep_alive = KeepAlive::new().interval(limits::EVENT_STREAM_KEEP_ALIVE);
     Ok(Sse::new(stream).keep_alive(keep_alive).into_response())
