@@ -1,6 +1,6 @@
 //! `audit tail`, `search`, `export`, `verify`; and following events, for the `watch` commands.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -156,6 +156,13 @@ pub(crate) async fn audit(context: &Context<'_>, command: AuditCommand) -> Resul
         AuditCommand::Search(args) => {
             let query = args.filter.query(args.limit);
             let events: Vec<Event> = context.client()?.ask(&["events"], &query).await?;
+            let limit = query.limit.unwrap_or(SEARCH_LEN);
+            if u32::try_from(events.len()).is_ok_and(|count| count >= limit) {
+                output::remark(&format!(
+                    "corral: these are the oldest {limit}; there may be more: say --since, \
+                     --limit, or `corral audit export`"
+                ));
+            }
             output::show(context.format(), &events, |events| {
                 events.iter().map(event_line::line).collect::<Vec<String>>().join("\n")
             })
@@ -167,12 +174,17 @@ pub(crate) async fn audit(context: &Context<'_>, command: AuditCommand) -> Resul
 
 /// How many lines `tail` shows when nothing else is asked for.
 const TAIL_LEN: usize = 50;
+/// How far the gateway's clock may be behind ours before `tail -f` shows an event twice.
+const CLOCKS_APART_MAX: time::Duration = time::Duration::minutes(10);
+/// What the gateway's search answers with when nobody says how many.
+const SEARCH_LEN: u32 = 1_000;
 
 async fn tail(context: &Context<'_>, args: TailArgs) -> Result<(), Failure> {
     let client = context.client()?;
     let len_max = args.lines.unwrap_or(if args.since.is_some() { usize::MAX } else { TAIL_LEN });
-    // What is followed is asked for first, so that nothing falls between past and present; the
-    // first event of the stream then ends the past.
+    // What is followed is asked for first, so that nothing falls between past and present; what
+    // is in both is shown once.
+    let opened_at = OffsetDateTime::now_utc();
     let live = match args.follow {
         true => Some(client.lines(&["events", "stream"], &StreamQuery::default()).await?),
         false => None,
@@ -180,19 +192,21 @@ async fn tail(context: &Context<'_>, args: TailArgs) -> Result<(), Failure> {
     let query = EventQuery { since: args.since, ..EventQuery::default() };
     let mut past = client.lines(&["events", "export"], &query).await?;
     let mut newest: VecDeque<Event> = VecDeque::new();
+    let mut in_past: HashSet<String> = HashSet::new();
     while let Some(event) = past.next_event().await? {
+        if event.time > opened_at - CLOCKS_APART_MAX {
+            in_past.insert(event.id.clone());
+        }
         newest.push_back(event);
         if newest.len() > len_max {
             newest.pop_front();
         }
     }
-    let mut shown: std::collections::HashSet<String> = std::collections::HashSet::new();
     for event in &newest {
         print_event(context, event)?;
-        shown.insert(event.id.clone());
     }
     match live {
-        Some(live) => print_all(context, live, shown).await,
+        Some(live) => print_all(context, live, in_past).await,
         None => Ok(()),
     }
 }
@@ -204,18 +218,18 @@ pub(crate) async fn follow(
     query: &StreamQuery,
 ) -> Result<(), Failure> {
     let live = client.lines(&["events", "stream"], query).await?;
-    print_all(context, live, std::collections::HashSet::new()).await
+    print_all(context, live, HashSet::new()).await
 }
 
 async fn print_all(
     context: &Context<'_>,
     mut live: Lines,
-    mut shown: std::collections::HashSet<String>,
+    mut in_past: HashSet<String>,
 ) -> Result<(), Failure> {
     while let Some(message) = live.next_message().await? {
         match message {
             Message::Event(event) => {
-                if !shown.remove(&event.id) {
+                if !in_past.remove(&event.id) {
                     print_event(context, &event)?;
                 }
             }
