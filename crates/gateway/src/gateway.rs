@@ -1,6 +1,7 @@
 //! One gateway from its start to its end: store, record, certificates, listeners.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use corral_api::ReadyFile;
@@ -22,6 +23,8 @@ use crate::settings::{HTTPS, SealKey, Settings};
 use crate::up::UpOptions;
 
 const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// How long sessions may take to tell their clients that the gateway stops.
+const GOODBYE_DEADLINE: Duration = Duration::from_secs(5);
 const READY_FILE: &str = "ready.json";
 
 /// A gateway that runs.
@@ -148,11 +151,19 @@ impl Gateway {
         Ok(())
     }
 
-    /// Lets nobody in, lets sessions finish for a while, ends the rest, signs the record.
+    /// Lets nobody in, lets sessions finish for `drain_timeout`, ends the rest, signs the record.
     ///
     /// # Errors
     /// When the last words cannot be written to the record.
     pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop_unless(std::future::pending()).await
+    }
+
+    /// As [`Gateway::stop`]; once `hurry` is ready, sessions get no more time.
+    ///
+    /// # Errors
+    /// When the last words cannot be written to the record.
+    pub(crate) async fn stop_unless(self, hurry: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             settings,
             directory,
@@ -169,10 +180,17 @@ impl Gateway {
         directory.remove(READY_FILE);
         app.drain();
         listeners.close().await;
-        if tokio::time::timeout(settings.drain_timeout, listeners.wait()).await.is_err() {
-            let ended = app.end_all_sessions();
+        tokio::select! {
+            () = listeners.wait() => {}
+            () = tokio::time::sleep(settings.drain_timeout) => {}
+            () = hurry => {}
+        }
+        let ended = app.end_all_sessions();
+        if ended > 0 {
             tracing::info!(sessions = ended, "the time to finish is over");
-            listeners.wait().await;
+        }
+        if tokio::time::timeout(GOODBYE_DEADLINE, listeners.wait()).await.is_err() {
+            tracing::warn!("some sessions did not say goodbye in time");
         }
         https.stop().await;
         watcher.abort();

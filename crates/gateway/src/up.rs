@@ -35,13 +35,8 @@ pub async fn up(options: UpOptions) -> anyhow::Result<()> {
             Asked::Stop => break,
         }
     }
-    tokio::select! {
-        stopped = gateway.stop() => stopped,
-        () = signals.stop_again() => {
-            tracing::warn!("stopped at once by a second signal");
-            std::process::exit(1);
-        }
-    }
+    let hurry = async { signals.stop_again().await };
+    gateway.stop_unless(hurry).await
 }
 
 /// What the gateway is asked to do.

@@ -68,6 +68,8 @@ impl Store {
             .doing("be opened")?;
         migrate(&write).await?;
         let read = SqlitePoolOptions::new()
+            // Opened at once, so that files open under load are files open at rest.
+            .min_connections(limits::STORE_READERS_MAX)
             .max_connections(limits::STORE_READERS_MAX)
             .acquire_timeout(limits::STORE_WAIT_MAX)
             .connect_with(options.read_only(true))

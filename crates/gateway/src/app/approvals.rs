@@ -128,17 +128,19 @@ impl App {
         reason: &str,
         verdict: VoteVerdict,
     ) -> Result<ApprovalView, AppError> {
-        let shown = self.show_approval(caller, id).await?;
+        let not_found = || AppError::NotFound { kind: "approval", name: id.to_owned() };
+        let id = ApprovalId::new(id).map_err(|_| not_found())?;
+        let stored = self.store.approval(&id).await?.ok_or_else(not_found)?;
+        let waiting = self.live.approvals().get(&id);
+        let waiting = waiting.ok_or_else(|| not_pending(stored.state))?;
+        // Whoever knows the id is told why they may not answer, also when they may not list it.
+        let (approver, groups) = may_answer(&self.config(), caller, &waiting)?;
         let reason = checked_reason(reason)?;
-        let config = self.config();
-        let waiting = self.live.approvals().get(&shown.id);
-        let waiting = waiting.ok_or_else(|| not_pending(shown.state))?;
-        let (approver, groups) = may_answer(&config, caller, &waiting)?;
         let at = OffsetDateTime::now_utc();
         let vote = Vote { approver, groups, verdict, reason, at };
         let terms = waiting.terms.clone();
         // Stored before it counts: an answer that is lost with the power must not have acted.
-        let voted = self.store.vote(&shown.id, vote, move |approval| judge(&terms, approval)).await;
+        let voted = self.store.vote(&id, vote, move |approval| judge(&terms, approval)).await;
         let approval = voted.map_err(|error| match error {
             VoteError::Store(error) => error.into(),
             VoteError::NoSuchApproval(id) => {

@@ -22,12 +22,12 @@ async fn only_other_people_of_the_named_group_answer_with_a_reason() {
     let sponsor = world.user("ada").await;
     let outsider = world.user("eve").await;
     let approver = world.user("bob").await;
-    for caller in [&Caller::Admin, &run_caller, &sponsor] {
+    for caller in [&Caller::Admin, &run_caller, &sponsor, &outsider] {
         let refused = app.approve(caller, id.as_str(), "fine").await;
         assert!(matches!(refused, Err(AppError::Denied(_))), "{caller:?}: {refused:?}");
     }
-    let refused = app.approve(&outsider, id.as_str(), "fine").await;
-    assert!(matches!(refused, Err(AppError::NotFound { .. })), "{refused:?}");
+    let hidden = app.show_approval(&outsider, id.as_str()).await;
+    assert!(matches!(hidden, Err(AppError::NotFound { .. })), "{hidden:?}");
     let refused = app.approve(&approver, id.as_str(), "  ").await;
     assert!(matches!(refused, Err(AppError::Invalid(_))), "{refused:?}");
 

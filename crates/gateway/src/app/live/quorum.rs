@@ -1,15 +1,23 @@
-//! Whether the people who said yes satisfy every term, each person counted for one term only.
+//! Whether the people who said yes satisfy every term, each person counted for one group only.
+
+use std::collections::BTreeMap;
 
 use corral_gate::HoldTerm;
 
 /// For each approver, the groups that they were in when they approved.
 pub(crate) fn is_satisfied(terms: &[HoldTerm], approvers: &[Vec<String>]) -> bool {
-    let seats: Vec<&str> = terms
-        .iter()
-        .flat_map(|term| {
-            let count = usize::try_from(term.quorum.max(1)).unwrap_or(usize::MAX);
+    // Two rules that ask the same group are satisfied by the same people; two groups never are.
+    let mut wanted: BTreeMap<&str, u32> = BTreeMap::new();
+    for term in terms {
+        let quorum = wanted.entry(term.group.as_str()).or_default();
+        *quorum = (*quorum).max(term.quorum.max(1));
+    }
+    let seats: Vec<&str> = wanted
+        .into_iter()
+        .flat_map(|(group, quorum)| {
+            let count = usize::try_from(quorum).unwrap_or(usize::MAX);
             // More seats than people cannot be filled; one more says so without counting on.
-            std::iter::repeat_n(term.group.as_str(), count.min(approvers.len() + 1))
+            std::iter::repeat_n(group, count.min(approvers.len() + 1))
         })
         .collect();
     if seats.len() > approvers.len() {
@@ -77,6 +85,8 @@ mod tests {
         check(&[term("dba", 1)], &[&["sre"]], false);
         check(&[term("dba", 2)], &[&["dba"]], false);
         check(&[term("dba", 2)], &[&["dba"], &["dba"]], true);
+        check(&[term("dba", 1), term("dba", 2)], &[&["dba"], &["dba"]], true);
+        check(&[term("dba", 2), term("dba", 1)], &[&["dba"]], false);
         // One person in both groups is one person.
         check(&[term("dba", 1), term("sre", 1)], &[&["dba", "sre"]], false);
         check(&[term("dba", 1), term("sre", 1)], &[&["dba", "sre"], &["dba"]], true);
