@@ -27,7 +27,8 @@ use crate::output;
 Examples:
   corral policy check shop.cedar
   corral policy check policies/
-  corral policy test shop-tests.yaml --policies shop.cedar
+  corral policy test shop.tests.yaml
+  corral policy test shop.tests.yaml --policies shop.cedar
   corral policy explain DECISION_ID")]
 pub enum PolicyCommand {
     /// Check policies against the schema; needs no gateway
@@ -227,16 +228,7 @@ fn test(context: &Context<'_>, args: &TestArgs) -> Result<(), Failure> {
     let mut tested: Vec<Tested> = Vec::new();
     for file in &args.tests {
         let cases = read_tests(file)?;
-        let folder = file.parent().filter(|path| !path.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        let engine = if !args.policies.is_empty() {
-            compile(context, &Sources::read(&args.policies)?)?
-        } else if !cases.policies.is_empty() {
-            let named: Vec<PathBuf> = cases.policies.iter().map(|name| folder.join(name)).collect();
-            compile(context, &Sources::read(&named)?)?
-        } else {
-            engine_of_cedar_beside(context, folder)?
-        };
+        let engine = compile(context, &Sources::read(&policies_of(file, &cases, args)?)?)?;
         let results = run_tests(&engine, &cases);
         let shown = file.display().to_string();
         tested.extend(results.into_iter().map(|result| Tested { file: shown.clone(), result }));
@@ -260,13 +252,18 @@ fn test(context: &Context<'_>, args: &TestArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn engine_of_cedar_beside(context: &Context<'_>, folder: &Path) -> Result<Engine, Failure> {
-    let files = files_in(folder, &["cedar"])?;
-    if files.is_empty() {
-        return Err(Failure::failed(format!("there is no .cedar file in {}", folder.display()))
-            .with_hint("name the policies with --policies"));
+/// What a file of cases tests: what the command line says, else what the file says, relative to
+/// itself.
+fn policies_of(file: &Path, cases: &PolicyTests, args: &TestArgs) -> Result<Vec<PathBuf>, Failure> {
+    if !args.policies.is_empty() {
+        return Ok(args.policies.clone());
     }
-    compile(context, &Sources::read(&files)?)
+    if cases.policies.is_empty() {
+        return Err(Failure::failed(format!("{} names no policies", file.display()))
+            .with_hint("write `policies: [FILE.cedar]` at its head, or pass --policies PATH"));
+    }
+    let folder = file.parent().unwrap_or(Path::new(""));
+    Ok(cases.policies.iter().map(|policy| folder.join(policy)).collect())
 }
 
 fn compile(context: &Context<'_>, sources: &Sources) -> Result<Engine, Failure> {
@@ -289,8 +286,18 @@ fn read_tests(file: &Path) -> Result<PolicyTests, Failure> {
     budget.max_nodes = limits::MANIFEST_NODES_MAX;
     options.budget = Some(budget);
     options.strict_booleans = true;
-    serde_saphyr::from_str_with_options(&text, options)
-        .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))
+    options.with_snippet = false;
+    serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
+        let place = error
+            .location()
+            .map(|at| format!(":{}:{}", at.line(), at.column()))
+            .unwrap_or_default();
+        Failure::failed(format!("{}{place}: {}", file.display(), first_line(&error.to_string())))
+    })
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
 }
 
 async fn explain(context: &Context<'_>, id: &str) -> Result<(), Failure> {
@@ -383,6 +390,32 @@ mod tests {
         let dir = folder(&[("users.yaml", "kind: User\nname: ada\n")]);
         assert!(Sources::read(&[dir.path().join("users.yaml")]).is_err());
         assert!(Sources::read(&[dir.path().to_owned()]).is_err());
+    }
+
+    #[test]
+    fn cases_name_their_policies_relative_to_themselves() {
+        let args = |policies: &[&str]| TestArgs {
+            tests: Vec::new(),
+            policies: policies.iter().map(PathBuf::from).collect(),
+        };
+        let cases = |names: &[&str]| PolicyTests {
+            policies: names.iter().map(ToString::to_string).collect(),
+            tests: Vec::new(),
+        };
+        let file = Path::new("policies/shop.tests.yaml");
+        let found = policies_of(file, &cases(&["shop.cedar"]), &args(&[]));
+        assert_eq!(found, Ok(vec![PathBuf::from("policies/shop.cedar")]));
+        let found = policies_of(file, &cases(&["shop.cedar"]), &args(&["new.cedar"]));
+        assert_eq!(found, Ok(vec![PathBuf::from("new.cedar")]));
+        assert!(policies_of(file, &cases(&[]), &args(&[])).is_err());
+    }
+
+    #[test]
+    fn a_wrong_file_of_cases_is_told_with_its_place() {
+        let dir = folder(&[("t.yaml", "tests: []\nbogus: 1\n")]);
+        let failure = read_tests(&dir.path().join("t.yaml")).expect_err("is refused");
+        assert!(failure.message.contains("t.yaml:2:1: "), "{failure}");
+        assert!(failure.message.contains("bogus") && !failure.message.contains('\n'), "{failure}");
     }
 
     #[test]
