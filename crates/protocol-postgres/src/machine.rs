@@ -59,6 +59,7 @@ impl PostgresMachine {
                     login.tls_started(end_point, &mut self.link)
                 }
                 Input::TargetReadable => self.pump_login(),
+                Input::DeadlinePassed => Err(unavailable("it does not answer")),
                 Input::TargetClosed => {
                     self.pump_login()?;
                     match &self.phase {

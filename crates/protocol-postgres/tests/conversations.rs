@@ -222,16 +222,30 @@ fn a_name_that_sql_took_over_is_not_believed() {
 #[test]
 fn names_that_changed_since_the_parse_are_refused_at_the_bind() {
     let mut world = World::open(Setting::default());
-    world.send(&[parse("p", "select id"), sync()].concat());
+    // Too long to be kept, so that the Bind analyses again.
+    let text = format!("select 1 {}", "x".repeat(70_000));
+    world.send(&[parse("p", &text), sync()].concat());
+    world.told();
+    world.send(&[bind("", "p", &[]), execute("", 0), sync()].concat());
+    assert_eq!(world.told(), ["2", "C OK", "Z I"]);
     world.words.generation.fetch_add(1, Ordering::Relaxed);
-    world.send(&query("set search_path = evil"));
-    world.told();
-    world.later(corral_model::limits::CATALOGUE_AGE_MAX * 3);
-    world.send(&query("alter table t"));
-    world.told();
-    // The naive analysis has one version of names only: a text that is not kept is analysed anew.
-    world.send(&[parse("p2", "select id, name"), sync()].concat());
-    assert_eq!(world.told(), ["1", "Z I"]);
+    world.send(&[bind("", "p", &[]), execute("", 0), sync()].concat());
+    let told = world.told();
+    assert!(told[0].starts_with("E 0A000 corral: names in this statement"), "{told:?}");
+    assert_eq!(told[1..], ["Z I"]);
+    assert_eq!(world.decided.len(), 1);
+}
+
+#[test]
+fn a_portal_that_ran_ahead_of_the_mask_is_looked_at_again() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("begin"));
+    let text = "select id, ssn from people";
+    world.send(&[parse("", text), bind("c", "", &[]), execute("c", 1), flush()].concat());
+    assert!(world.told().contains(&"D 1|123-45-6789".to_owned()));
+    world.input(Input::MaskChanged(vec![support::ssn()].into()));
+    world.send(&[execute("c", 0), sync()].concat());
+    assert_eq!(world.told(), ["D 2|****", "C SELECT 1", "Z T"]);
 }
 
 #[test]

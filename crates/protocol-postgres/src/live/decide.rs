@@ -693,7 +693,7 @@ impl Live {
 }
 
 /// A permit that will not be used: the record says so.
-fn unused(permit: &Permit, code: &str, link: &mut Link) {
+pub(super) fn unused(permit: &Permit, code: &str, link: &mut Link) {
     link.ask(Output::Record(Box::new(EventBody::StatementCompleted {
         decision: permit.decision_id().to_owned(),
         seq_in_session: permit.seq(),

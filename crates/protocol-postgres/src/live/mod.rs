@@ -188,10 +188,16 @@ impl Live {
 
     /// What is left to do when the session ends, for whatever reason.
     pub(crate) fn close(&mut self, ending: &Ending, link: &mut Link) {
-        if let Step::Held(hold) = std::mem::replace(&mut self.step, Step::Ready) {
-            link.ask(Output::Withdraw(hold.seq));
-        }
         let code = ending.code.unwrap_or("08006");
+        match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::Held(hold) => link.ask(Output::Withdraw(hold.seq)),
+            Step::ExpectNames(task) | Step::ExpectWork(task) => {
+                if let Some(approved) = &task.approved {
+                    decide::unused(&approved.permit, code, link);
+                }
+            }
+            Step::Ready | Step::ExpectCheck(_) | Step::ExpectDecision(_) => {}
+        }
         let queue = std::mem::take(&mut self.queue);
         let is_busy = !queue.is_empty();
         for pending in queue {

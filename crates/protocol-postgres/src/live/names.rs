@@ -319,6 +319,21 @@ mod tests {
     }
 
     #[test]
+    fn a_catalogue_that_is_invalidated_during_the_first_probe_is_asked_for_after_it() {
+        let now = Instant::now();
+        let mut first = keeper(now);
+        learn(&mut first, true, now);
+        let mut second = Keeper::new(first.shared.clone());
+        assert_eq!(second.need(true, now), Need::Probe);
+        second.asking(Need::Probe);
+        first.shared.invalidate();
+        let session = SessionNames::default();
+        let read = ReadNames { catalogue: None, session, share_as: None };
+        assert_eq!(second.learn(read, now), Ok(()));
+        assert_eq!(second.need(true, now), Need::Catalogue);
+    }
+
+    #[test]
     fn an_old_catalogue_is_read_again() {
         let now = Instant::now();
         let mut keeper = keeper(now);

@@ -6,6 +6,7 @@ use corral_model::limits;
 
 use super::pending::{Pending, Running, Sender, take_skipped};
 use super::{Live, finish, finish_with_rows};
+use crate::analysis::StatementKind;
 use crate::codec::answers::{decode_command_complete, decode_error_fields, decode_ready};
 use crate::codec::server::put_reduced_error;
 use crate::codec::{CodecError, Head, head};
@@ -119,7 +120,9 @@ impl Live {
                 Passing::ToClient
             }
             (b'H', Some(front)) => {
-                self.check_copy_out(front.running())?;
+                if !is_copy_foreseen(front.running())? {
+                    return Err(self.trip("a COPY came that was not foreseen".into(), link));
+                }
                 Passing::ToClient
             }
             (b'd', Some(_)) => self.count_copy_data(head)?,
@@ -139,21 +142,6 @@ impl Live {
             Sender::Client => Passing::ToClient,
             Sender::Gateway | Sender::Question => Passing::Swallowed,
         }
-    }
-
-    fn check_copy_out(&self, running: Option<&Running>) -> Result<(), Ending> {
-        let Some(running) = running else {
-            return Err(Ending::target_fault("a COPY that no request asked for"));
-        };
-        let is_foreseen = running.analysis.kinds.contains(&crate::analysis::StatementKind::CopyOut);
-        if running.scope.is_masked() && !is_foreseen {
-            return Err(Ending::with(
-                CloseReason::Tripwire,
-                "42501",
-                "masking: the result is not what the analysis foresaw; the session ends",
-            ));
-        }
-        Ok(())
     }
 
     fn count_copy_data(&mut self, head: Head) -> Result<Passing, Ending> {
@@ -399,6 +387,15 @@ impl Live {
             "masking: the result is not what the analysis foresaw; the session ends",
         )
     }
+}
+
+/// Whether a stream of COPY data to the client is what the analysis saw, where masks are in force.
+fn is_copy_foreseen(running: Option<&Running>) -> Result<bool, Ending> {
+    let Some(running) = running else {
+        return Err(Ending::target_fault("a COPY that no request asked for"));
+    };
+    let is_foreseen = running.analysis.kinds.contains(&StatementKind::CopyOut);
+    Ok(is_foreseen || !running.scope.is_masked())
 }
 
 /// Sends the client what it is owed of a long frame. False when not all of it has arrived.
