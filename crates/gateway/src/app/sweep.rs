@@ -15,6 +15,11 @@ use super::config::Config;
 use super::live::sessions::LiveSession;
 use super::principals::Disabled;
 
+/// How long the store lists what has ended. The record keeps it; this is only what lists show.
+const HISTORY_KEPT: time::Duration = time::Duration::days(90);
+/// Time between two looks for what is over that long.
+const HISTORY_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
 /// Longest sleep of the task that watches deadlines: a store that was away is tried again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -94,7 +99,12 @@ impl App {
 
     /// Watches deadlines until it is dropped: runs, approvals, login tokens.
     pub(crate) async fn watch_deadlines(self: Arc<Self>) {
+        let mut tidy_at = Instant::now();
         loop {
+            if tidy_at <= Instant::now() {
+                self.forget_history().await;
+                tidy_at = Instant::now() + HISTORY_INTERVAL;
+            }
             let soon = Instant::now() + WATCH_INTERVAL;
             let runs = self.live.runs().next_deadline();
             let approvals = self.live.approvals().next_deadline();
@@ -118,6 +128,13 @@ impl App {
         self.expire_approvals();
         self.live.logins().expire(now);
         self.store_unstored().await;
+    }
+
+    async fn forget_history(&self) {
+        let before = OffsetDateTime::now_utc() - HISTORY_KEPT;
+        if let Err(error) = self.store.forget_before(before).await {
+            tracing::warn!(%error, "old runs and approvals are forgotten later");
+        }
     }
 
     async fn store_unstored(&self) {
