@@ -208,6 +208,22 @@ fn a_suspended_portal_goes_on_under_its_permit() {
 }
 
 #[test]
+fn a_suspension_does_not_give_its_permit_to_the_next_portal_of_the_name() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("begin"));
+    world.told();
+    let first = [parse("a", "select 5"), bind("", "a", &[]), execute("", 1)].concat();
+    let second = [parse("b", "update approve"), bind("", "b", &[]), flush()].concat();
+    world.send(&[first, second].concat());
+    assert_eq!(world.told(), ["1", "2", "D 1", "s", "1", "2"]);
+    world.send(&[execute("", 0), sync()].concat());
+    let told = world.told();
+    assert!(told[0].starts_with("N 00000 corral: approve it"), "{told:?}");
+    let ran = world.target.log.iter().filter(|line| line.starts_with('E')).count();
+    assert_eq!(ran, 1, "{:?}", world.target.log);
+}
+
+#[test]
 fn a_name_that_sql_took_over_is_not_believed() {
     let mut world = World::open(Setting::default());
     world.send(&[parse("x", "select 1"), sync()].concat());

@@ -534,7 +534,8 @@ impl Live {
         let analysis = running.analysis.clone();
         self.open_pipeline();
         self.sent(&analysis, link);
-        self.queue.push_back(Pending::Execute { portal, running });
+        let number = self.store.portal(&portal).map_or(0, |portal| portal.number);
+        self.queue.push_back(Pending::Execute { portal, number, running });
     }
 
     /// A permitted text was sent: what it may change is not trusted any more.

@@ -125,7 +125,8 @@ impl Live {
         }
         let epoch = self.transaction.epoch();
         let text = task.text.clone();
-        let bound = Portal { text, analysed, parameters, suspended: None, epoch };
+        let number = self.store.next_number();
+        let bound = Portal { text, analysed, parameters, suspended: None, epoch, number };
         let undo = self.store.bind(portal, bound);
         self.queue.push_back(Pending::Bind { sender: Sender::Client, undo: Some(Box::new(undo)) });
         self.open_pipeline();

@@ -71,6 +71,8 @@ pub(crate) enum Pending {
     },
     Execute {
         portal: String,
+        /// Which portal of that name.
+        number: u64,
         running: Box<Running>,
     },
     Ask(Question),

@@ -35,6 +35,8 @@ pub(crate) struct Portal {
     pub(crate) suspended: Option<Box<Running>>,
     /// Number of the last Sync or Query before it was bound.
     pub(crate) epoch: u64,
+    /// Of its Bind, from 1: another portal may have its name by the time that the target answers.
+    pub(crate) number: u64,
 }
 
 /// How to take back what a message did here.
@@ -49,6 +51,8 @@ pub(crate) enum Undo {
 pub(crate) struct Store {
     statements: HashMap<String, Arc<Prepared>>,
     portals: HashMap<String, Box<Portal>>,
+    /// Binds so far.
+    bound: u64,
 }
 
 impl Store {
@@ -62,6 +66,17 @@ impl Store {
 
     pub(crate) fn portal_mut(&mut self, name: &str) -> Option<&mut Portal> {
         self.portals.get_mut(name).map(AsMut::as_mut)
+    }
+
+    /// The portal of this name, if it is still the one of that Bind.
+    pub(crate) fn same_portal_mut(&mut self, name: &str, number: u64) -> Option<&mut Portal> {
+        self.portal_mut(name).filter(|portal| portal.number == number)
+    }
+
+    /// The number for the next portal.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.bound += 1;
+        self.bound
     }
 
     /// Whether another name may be added.

@@ -173,11 +173,13 @@ impl Live {
         match self.queue.front_mut() {
             Some(Pending::Ask(_)) => Ok(self.pop_for(Sender::Question)),
             Some(Pending::Execute { .. }) => {
-                if let Some(Pending::Execute { mut running, portal }) = self.queue.pop_front() {
+                if let Some(Pending::Execute { mut running, portal, number }) =
+                    self.queue.pop_front()
+                {
                     running.tag = tag;
                     finish_with_rows(&mut running, "00000", link);
                     // Executed ahead of its own suspension.
-                    let portal = self.store.portal_mut(&portal);
+                    let portal = self.store.same_portal_mut(&portal, number);
                     if let Some(mut before) = portal.and_then(|portal| portal.suspended.take()) {
                         finish_with_rows(&mut before, "00000", link);
                     }
@@ -203,11 +205,14 @@ impl Live {
         }
     }
 
-    /// PortalSuspended: the permit stays with the portal.
+    /// PortalSuspended: the permit stays with the portal, unless the name is another one's by now:
+    /// a permit is for its own statement only.
     fn suspend(&mut self, link: &mut Link) {
         self.layouts.current = None;
-        let Some(Pending::Execute { portal, running }) = self.queue.pop_front() else { return };
-        let before = match self.store.portal_mut(&portal) {
+        let Some(Pending::Execute { portal, number, running }) = self.queue.pop_front() else {
+            return;
+        };
+        let before = match self.store.same_portal_mut(&portal, number) {
             Some(portal) => portal.suspended.replace(running),
             None => Some(running),
         };
