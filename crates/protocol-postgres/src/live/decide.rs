@@ -7,6 +7,7 @@ use std::sync::Arc;
 use corral_gate::decision::Hold as Held;
 use corral_gate::machine::Work;
 use corral_gate::{Decision, Denial, DenialKind, Harmless, Output, Permit};
+use corral_model::Effect;
 use corral_model::event::EventBody;
 use corral_model::ids::StatementSeq;
 use corral_model::limits;
@@ -283,8 +284,20 @@ impl Live {
                 self.step = Step::ExpectCheck(task);
                 link.ask(Output::Check(Box::new(statement)));
             }
-            What::Bind { portal, statement, parameters } => {
-                self.forward_bind(portal, &statement, parameters, &task, analysed, link);
+            What::Bind(binding) if !analysed.analysis.facts.effects.contains(Effect::Unknown) => {
+                self.forward_bind(binding, &task, analysed, None, link);
+            }
+            // The target plans it, and calls functions that say that they are IMMUTABLE.
+            What::Bind(binding) => {
+                if let Some(refusal) = self.bind_refusal(&binding.statement, &analysed) {
+                    self.refuse_extended(refusal, task.frame_len, link);
+                    return Ok(());
+                }
+                let parameters = binding.parameters.clone();
+                task.what = What::Bind(binding);
+                let statement = self.next_statement(&mut task, &analysed, parameters);
+                self.step = Step::ExpectDecision(task);
+                link.ask(Output::Decide(Box::new(statement)));
             }
             What::Query => {
                 let statement = self.next_statement(&mut task, &analysed, Vec::new());
@@ -467,7 +480,7 @@ impl Live {
     }
 
     /// Sends a permitted statement.
-    fn forward(&mut self, task: Task, permit: Permit, analysed: &Analysed, link: &mut Link) {
+    fn forward(&mut self, mut task: Task, permit: Permit, analysed: &Analysed, link: &mut Link) {
         let running = Box::new(Running {
             log: RowLog::new(self.admission.record_rows, permit.seq()),
             permit,
@@ -480,7 +493,7 @@ impl Live {
             tag: None,
             plan: None,
         });
-        match task.what {
+        match std::mem::replace(&mut task.what, What::Query) {
             What::Query => self.forward_query(running, task.frame_len, link),
             What::Execute { portal } => {
                 if self.store.portal(&portal).is_some() {
@@ -490,7 +503,10 @@ impl Live {
                     self.refuse_extended(no_portal(&portal), task.frame_len, link);
                 }
             }
-            What::Open | What::Parse { .. } | What::Bind { .. } => {}
+            What::Bind(binding) => {
+                self.forward_bind(binding, &task, analysed.clone(), Some(running), link);
+            }
+            What::Open | What::Parse { .. } => {}
         }
     }
 

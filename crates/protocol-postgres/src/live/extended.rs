@@ -4,17 +4,22 @@ use corral_gate::Harmless;
 use corral_model::limits;
 use corral_model::statement::Parameter;
 
-use super::Live;
 use super::client::{front, readable};
-use super::pending::{Pending, Sender};
+use super::decide::unused;
+use super::pending::{Pending, Running, Sender};
 use super::store::{Portal, Prepared};
-use super::task::{Analysed, Task, What};
+use super::task::{Analysed, Binding, Task, What};
+use super::{Live, finish};
 use crate::codec::Head;
 use crate::codec::client::{Named, decode_bind, decode_execute, decode_named, decode_parse};
 use crate::codec::target::RESERVED;
 use crate::deny::Refusal;
 use crate::digest::{digest, hex};
 use crate::link::{Ending, Link};
+
+/// Recorded of a permit that was given at Bind, when other columns are masked at Execute: the
+/// statement is decided again.
+const MASKS_CHANGED: &str = "55000";
 
 impl Live {
     pub(super) fn read_parse(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
@@ -91,46 +96,69 @@ impl Live {
         let parameters = values
             .map(|((value, is_binary), type_oid)| parameter(*value, *is_binary, type_oid))
             .collect();
-        let what = What::Bind {
+        let what = What::Bind(Binding {
             portal: bind.portal.to_owned(),
             statement: bind.statement.to_owned(),
             parameters,
-        };
+        });
         let task = Task::new(what, prepared.text.clone(), head.frame_len);
         self.resolve(Box::new(task), link)
     }
 
-    /// What the Bind's text does is known: it is sent, unless its names mean something else than
+    /// Why a Bind cannot be sent: there is no such statement, or its names mean something else than
     /// when it was prepared. The target may still go by the old meaning.
-    pub(super) fn forward_bind(
-        &mut self,
-        portal: String,
-        statement: &str,
-        parameters: Vec<Parameter>,
-        task: &Task,
-        analysed: Analysed,
-        link: &mut Link,
-    ) {
+    pub(super) fn bind_refusal(&self, statement: &str, analysed: &Analysed) -> Option<Refusal> {
         let Some(prepared) = self.store.statement(statement) else {
-            self.refuse_extended(no_statement(statement), task.frame_len, link);
-            return;
+            return Some(no_statement(statement));
         };
-        if !means_the_same(&prepared.analysed, &analysed) {
-            let refusal = Refusal::own(
+        (!means_the_same(&prepared.analysed, analysed)).then(|| {
+            Refusal::own(
                 "0A000",
                 "names in this statement mean something else than when it was prepared; prepare it again",
-            );
+            )
+        })
+    }
+
+    /// What the Bind's text does is known: it is sent, under its permit if it needed one.
+    pub(super) fn forward_bind(
+        &mut self,
+        binding: Binding,
+        task: &Task,
+        analysed: Analysed,
+        bound: Option<Box<Running>>,
+        link: &mut Link,
+    ) {
+        if let Some(refusal) = self.bind_refusal(&binding.statement, &analysed) {
+            if let Some(running) = bound {
+                unused(&running.permit, refusal.code, link);
+            }
             self.refuse_extended(refusal, task.frame_len, link);
             return;
         }
-        let epoch = self.transaction.epoch();
-        let text = task.text.clone();
+        match &bound {
+            Some(running) => {
+                let whole = link.buffers.client_in.len();
+                let frame = link.buffers.client_in.split_to(task.frame_len.min(whole));
+                link.buffers.target_out.push(&running.permit, &frame);
+                // What planning calls may change what names mean.
+                let change = analysed.analysis.session_change;
+                self.keeper.change(change, self.transaction.epoch() + 1);
+            }
+            None => self.send_front(Harmless::Preparation, task.frame_len, link),
+        }
         let number = self.store.next_number();
-        let bound = Portal { text, analysed, parameters, suspended: None, epoch, number };
-        let undo = self.store.bind(portal, bound);
-        self.queue.push_back(Pending::Bind { sender: Sender::Client, undo: Some(Box::new(undo)) });
+        let portal = Portal {
+            text: task.text.clone(),
+            analysed,
+            parameters: binding.parameters,
+            bound,
+            suspended: None,
+            epoch: self.transaction.epoch(),
+            number,
+        };
+        let undo = Some(Box::new(self.store.bind(binding.portal, portal)));
+        self.queue.push_back(Pending::Bind { sender: Sender::Client, number, undo });
         self.open_pipeline();
-        self.send_front(Harmless::Preparation, task.frame_len, link);
     }
 
     pub(super) fn read_describe(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
@@ -158,12 +186,16 @@ impl Live {
             return Ok(());
         };
         if portal.analysed.scope_version == scope_version
-            && let Some(running) = portal.suspended.take()
+            && let Some(running) = portal.bound.take().or_else(|| portal.suspended.take())
         {
             self.forward_execute(name, running, head.frame_len, link);
             return Ok(());
         }
         let text = portal.text.clone();
+        if let Some(running) = portal.bound.take() {
+            // Decided under other masks than it would run with.
+            finish(&running, MASKS_CHANGED, link);
+        }
         let task = Task::new(What::Execute { portal: name }, text, head.frame_len);
         self.resolve(Box::new(task), link)
     }

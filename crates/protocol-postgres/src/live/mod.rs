@@ -200,10 +200,22 @@ impl Live {
         }
         let queue = std::mem::take(&mut self.queue);
         let is_busy = !queue.is_empty();
+        let mut undos = Vec::new();
         for pending in queue {
-            if let Pending::Execute { running, .. } = pending {
-                finish(&running, code, link);
-            } else if let Pending::Query { running: Some(running), .. } = pending {
+            match pending {
+                Pending::Execute { running, .. }
+                | Pending::Query { running: Some(running), .. } => {
+                    finish(&running, code, link);
+                }
+                Pending::Bind { undo: Some(undo), .. }
+                | Pending::Close { undo: Some(undo), .. } => {
+                    undos.push(undo);
+                }
+                _ => {}
+            }
+        }
+        for undo in undos.into_iter().rev() {
+            for running in self.store.undo(*undo) {
                 finish(&running, code, link);
             }
         }

@@ -58,6 +58,8 @@ pub(crate) enum Pending {
     Refused(Box<Refusal>),
     Bind {
         sender: Sender,
+        /// Of the portal; 0 for the gateway's own.
+        number: u64,
         undo: Option<Box<Undo>>,
     },
     Close {

@@ -46,7 +46,7 @@ impl Live {
         self.queue.extend([
             close(),
             Pending::Parse { sender, undo: None },
-            Pending::Bind { sender, undo: None },
+            Pending::Bind { sender, number: 0, undo: None },
             Pending::Ask(question),
             close(),
             close(),

@@ -19,7 +19,7 @@ impl Live {
         match task.what {
             What::Open => {}
             What::Query => self.refuse_query(refusal, task.frame_len, link),
-            What::Parse { .. } | What::Bind { .. } | What::Execute { .. } => {
+            What::Parse { .. } | What::Bind(_) | What::Execute { .. } => {
                 self.refuse_extended(refusal, task.frame_len, link);
             }
         }

@@ -31,12 +31,25 @@ pub(crate) struct Portal {
     /// Under the names of the moment at which it was bound: the target keeps those.
     pub(crate) analysed: Analysed,
     pub(crate) parameters: Vec<Parameter>,
+    /// Decided when it was bound, and not executed yet: the first Execute runs under this permit.
+    pub(crate) bound: Option<Box<Running>>,
     /// Executed with a row limit, and not at its end: goes on under the same permit.
     pub(crate) suspended: Option<Box<Running>>,
     /// Number of the last Sync or Query before it was bound.
     pub(crate) epoch: u64,
     /// Of its Bind, from 1: another portal may have its name by the time that the target answers.
     pub(crate) number: u64,
+}
+
+impl Portal {
+    /// What has a permit and is not at its end.
+    fn take_unfinished(&mut self) -> impl Iterator<Item = Running> + use<> {
+        [self.bound.take(), self.suspended.take()].into_iter().flatten().map(|running| *running)
+    }
+}
+
+fn unfinished(portal: Option<Box<Portal>>) -> Vec<Running> {
+    portal.map(|mut portal| portal.take_unfinished().collect()).unwrap_or_default()
 }
 
 /// How to take back what a message did here.
@@ -112,21 +125,27 @@ impl Store {
         }
     }
 
-    /// The target skipped or refused the message.
-    pub(crate) fn undo(&mut self, undo: Undo) {
+    /// The target skipped or refused the message. Gives what will not run because of that.
+    pub(crate) fn undo(&mut self, undo: Undo) -> Vec<Running> {
         match undo {
             Undo::Statement(name, Some(old)) => {
                 self.statements.insert(name, old);
+                Vec::new()
             }
             Undo::Statement(name, None) => {
                 self.statements.remove(&name);
+                Vec::new()
             }
-            Undo::Portal(name, Some(old)) => {
-                self.portals.insert(name, old);
-            }
-            Undo::Portal(name, None) => {
-                self.portals.remove(&name);
-            }
+            Undo::Portal(name, Some(old)) => unfinished(self.portals.insert(name, old)),
+            Undo::Portal(name, None) => unfinished(self.portals.remove(&name)),
+        }
+    }
+
+    /// The target did what the message asked for. Gives what the message ended.
+    pub(crate) fn done(undo: Undo) -> Vec<Running> {
+        match undo {
+            Undo::Statement(..) => Vec::new(),
+            Undo::Portal(_, old) => unfinished(old),
         }
     }
 
@@ -141,19 +160,10 @@ impl Store {
                 self.statements.clear();
                 Vec::new()
             }
-            (Named::Portal, Some(name)) => self
-                .portals
-                .remove(name)
-                .and_then(|portal| portal.suspended)
-                .map(|run| *run)
-                .into_iter()
-                .collect(),
-            (Named::Portal, None) => self
-                .portals
-                .drain()
-                .filter_map(|(_, portal)| portal.suspended)
-                .map(|run| *run)
-                .collect(),
+            (Named::Portal, Some(name)) => unfinished(self.portals.remove(name)),
+            (Named::Portal, None) => {
+                self.portals.drain().flat_map(|(_, portal)| unfinished(Some(portal))).collect()
+            }
         }
     }
 
@@ -166,7 +176,7 @@ impl Store {
         self.portals.retain(|_, portal| {
             let stays = portal.epoch >= epoch;
             if !stays {
-                unfinished.extend(portal.suspended.take().map(|run| *run));
+                unfinished.extend(portal.take_unfinished());
             }
             stays
         });

@@ -5,6 +5,7 @@ use corral_model::event::CloseReason;
 use corral_model::limits;
 
 use super::pending::{Pending, Running, Sender, take_skipped};
+use super::store::Store;
 use super::{Live, finish, finish_with_rows};
 use crate::analysis::StatementKind;
 use crate::codec::answers::{decode_command_complete, decode_error_fields, decode_ready};
@@ -91,10 +92,10 @@ impl Live {
         }
         let passing = match (head.tag, self.queue.front()) {
             (b'1', Some(Pending::Parse { sender, .. }))
-            | (b'2', Some(Pending::Bind { sender, .. })) => self.pop_for(*sender),
+            | (b'2', Some(Pending::Bind { sender, .. })) => self.pop_for(*sender, link),
             (b'3', Some(Pending::Close { sender, is_last_of_question, .. })) => {
                 let is_last = *is_last_of_question;
-                let passing = self.pop_for(*sender);
+                let passing = self.pop_for(*sender, link);
                 if is_last {
                     skip_frame(head, link);
                     return self.questions_answered(link);
@@ -102,9 +103,9 @@ impl Live {
                 passing
             }
             (b't', Some(Pending::DescribeStatement)) => Passing::ToClient,
-            (b'n', Some(Pending::DescribeStatement)) => self.pop_for(Sender::Client),
+            (b'n', Some(Pending::DescribeStatement)) => self.pop_for(Sender::Client, link),
             (b'n', Some(Pending::DescribePortal { sender, .. })) => {
-                let passing = self.pop_for(*sender);
+                let passing = self.pop_for(*sender, link);
                 self.layouts.current = None;
                 passing
             }
@@ -136,8 +137,15 @@ impl Live {
     }
 
     /// Takes the front of the queue away; says whether its sender reads the answer.
-    fn pop_for(&mut self, sender: Sender) -> Passing {
-        self.queue.pop_front();
+    fn pop_for(&mut self, sender: Sender, link: &mut Link) -> Passing {
+        if let Some(
+            Pending::Bind { undo: Some(undo), .. } | Pending::Close { undo: Some(undo), .. },
+        ) = self.queue.pop_front()
+        {
+            for mut running in Store::done(*undo) {
+                finish_with_rows(&mut running, "00000", link);
+            }
+        }
         match sender {
             Sender::Client => Passing::ToClient,
             Sender::Gateway | Sender::Question => Passing::Swallowed,
@@ -171,7 +179,7 @@ impl Live {
             _ => None,
         };
         match self.queue.front_mut() {
-            Some(Pending::Ask(_)) => Ok(self.pop_for(Sender::Question)),
+            Some(Pending::Ask(_)) => Ok(self.pop_for(Sender::Question, link)),
             Some(Pending::Execute { .. }) => {
                 if let Some(Pending::Execute { mut running, portal, number }) =
                     self.queue.pop_front()
@@ -297,12 +305,19 @@ impl Live {
     /// An error in the extended protocol: the target skips up to the next Sync.
     fn fail_pipeline(&mut self, frame: &[u8], code: &str, link: &mut Link) -> Result<(), Ending> {
         let failed = self.queue.front().is_some_and(Pending::is_question);
+        let unbound = match self.queue.front() {
+            Some(Pending::Bind { number, .. }) => Some(*number),
+            _ => None,
+        };
         let skipped = take_skipped(&mut self.queue);
         let mut refusal = None;
         let is_first_last = skipped.len().saturating_sub(1);
         for (index, pending) in skipped.into_iter().rev().enumerate() {
             let is_front = index == is_first_last;
-            let code = if is_front { code } else { "25P02" };
+            // What could not be bound did not run for that reason.
+            let is_unbound =
+                matches!(&pending, Pending::Execute { number, .. } if Some(*number) == unbound);
+            let code = if is_front || is_unbound { code } else { "25P02" };
             refusal = self.unmake(pending, code, link);
         }
         let is_sync_of_question = self.queue.front().is_some_and(Pending::is_question);
@@ -337,7 +352,9 @@ impl Live {
             | Pending::Bind { undo, .. }
             | Pending::Close { undo, .. } => {
                 if let Some(undo) = undo {
-                    self.store.undo(*undo);
+                    for mut running in self.store.undo(*undo) {
+                        finish_with_rows(&mut running, code, link);
+                    }
                 }
                 None
             }

@@ -22,6 +22,14 @@ pub(crate) struct Analysed {
     pub(crate) scope_version: u64,
 }
 
+/// What a Bind says.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    pub(crate) portal: String,
+    pub(crate) statement: String,
+    pub(crate) parameters: Vec<Parameter>,
+}
+
 /// Which message it is. The message itself stays at the front of the client's buffer.
 #[derive(Debug)]
 pub(crate) enum What {
@@ -32,11 +40,7 @@ pub(crate) enum What {
         name: String,
         types: Vec<u32>,
     },
-    Bind {
-        portal: String,
-        statement: String,
-        parameters: Vec<Parameter>,
-    },
+    Bind(Binding),
     Execute {
         portal: String,
     },

@@ -129,6 +129,11 @@ fn description(columns: &[(&'static str, u32, i16, u32)], is_binary: bool) -> Ve
 }
 
 impl FakeTarget {
+    /// As a DISCARD that the gateway did not see would.
+    pub(crate) fn forget_statements(&mut self) {
+        self.statements.clear();
+    }
+
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.buffer.extend_from_slice(bytes);
         let mut out = Vec::new();

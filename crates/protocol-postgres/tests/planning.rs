@@ -1,0 +1,154 @@
+//! What the target may run while it plans: decided at Bind, under one permit up to its Execute.
+
+#![allow(clippy::panic, reason = "a test may stop at the first surprise")]
+
+mod support;
+
+use corral_gate::Input;
+use corral_gate::decision::{Decision, Denial, DenialKind};
+use support::client::*;
+use support::{Setting, World};
+
+const TEXT: &str = "update mystery";
+
+fn binds(world: &World) -> usize {
+    world.target.log.iter().filter(|line| line.starts_with('B')).count()
+}
+
+fn codes(world: &World) -> Vec<String> {
+    world.completed().into_iter().map(|done| done.0).collect()
+}
+
+#[test]
+fn what_is_denied_at_bind_is_not_planned() {
+    let mut world = World::open(Setting::default());
+    // The gate's check lets it pass: only its decision refuses.
+    world.send(&[parse("p", "update mystery approve"), sync()].concat());
+    world.told();
+    world.send(&[bind("", "p", &[Some("one")]), execute("", 0), sync()].concat());
+    world.told();
+    assert_eq!(world.decided[0].parameters[0].value.as_deref(), Some("one"));
+    let denial = Denial::new(DenialKind::ApprovalDenied, "no");
+    world.input(Input::Decided(Decision::Deny(denial)));
+    assert_eq!(world.told(), ["E 42501 corral: no", "Z I"]);
+    assert_eq!(binds(&world), 0, "{:?}", world.target.log);
+    assert_eq!(world.decided.len(), 1);
+    assert!(codes(&world).is_empty());
+}
+
+#[test]
+fn what_waits_at_bind_is_planned_after_the_approval() {
+    let mut world = World::open(Setting::default());
+    let text = "update mystery approve";
+    world.send(&[parse("", text), bind("", "", &[]), execute("", 0), sync()].concat());
+    assert_eq!(world.told(), ["N 00000 corral: approve it at https://gateway/", "1"]);
+    assert_eq!(binds(&world), 0, "{:?}", world.target.log);
+    let permit = world.permit(world.decided[0].seq);
+    world.input(Input::Decided(permit));
+    assert_eq!(world.told(), ["2", "C UPDATE 3", "Z I"]);
+    assert_eq!(binds(&world), 1);
+    assert_eq!(world.decided.len(), 1);
+    assert_eq!(world.completed(), [("00000".into(), Some("UPDATE 3".into()), 0)]);
+}
+
+#[test]
+fn a_cancel_at_bind_withdraws() {
+    let mut world = World::open(Setting::default());
+    let text = "update mystery approve";
+    world.send(&[parse("", text), bind("", "", &[]), sync()].concat());
+    world.told();
+    world.input(Input::CancelAsked);
+    assert_eq!(world.told(), ["E 57014 canceling statement due to user request", "Z I"]);
+    assert_eq!(world.withdrawn.len(), 1);
+    assert_eq!(binds(&world), 0);
+}
+
+#[test]
+fn bind_and_execute_are_one_decision() {
+    let mut world = World::open(Setting::default());
+    world.send(&[extended(TEXT), sync()].concat());
+    assert_eq!(world.decided.len(), 1);
+    assert_eq!(codes(&world), ["00000"]);
+    world.told();
+    // What is known is bound without a decision, as before.
+    world.send(&[parse("", "update"), bind("", "", &[]), sync()].concat());
+    assert_eq!(world.decided.len(), 1);
+}
+
+#[test]
+fn a_second_execute_is_a_second_decision() {
+    let mut world = World::open(Setting::default());
+    let once = [parse("", TEXT), bind("c", "", &[]), execute("c", 0), execute("c", 0), sync()];
+    world.send(&once.concat());
+    assert_eq!(world.decided.len(), 2);
+    assert_eq!(codes(&world), ["00000", "00000"]);
+}
+
+#[test]
+fn a_permit_that_no_execute_used_is_completed_once() {
+    let bound = || [parse("s", TEXT), bind("", "s", &[])].concat();
+    let endings: [(&str, Vec<u8>); 4] = [
+        ("closed", [close(b'P', ""), sync()].concat()),
+        ("bound over", [parse("", "select 1"), bind("", "", &[]), sync()].concat()),
+        ("transaction over", sync()),
+        ("failed", [parse("s", "select 1"), sync()].concat()),
+    ];
+    for (name, ending) in endings {
+        let mut world = World::open(Setting::default());
+        world.send(&[bound(), flush()].concat());
+        assert!(codes(&world).is_empty(), "{name}");
+        world.send(&ending);
+        world.send(&query("select 1"));
+        let told = world.told();
+        assert_eq!(told[told.len() - 1], "Z I", "{name}: {told:?}");
+        assert_eq!(codes(&world), ["00000", "00000"], "{name}");
+        world.send(&terminate());
+        assert_eq!(codes(&world).len(), 2, "{name}");
+    }
+}
+
+#[test]
+fn a_session_that_ends_completes_what_was_bound() {
+    let mut world = World::open(Setting::default());
+    world.send(&[parse("", TEXT), bind("", "", &[]), flush()].concat());
+    world.send(&terminate());
+    assert_eq!(codes(&world), ["00000"]);
+}
+
+#[test]
+fn a_bind_that_fails_completes_its_permit_with_the_error() {
+    for ending in [sync(), [execute("", 0), sync()].concat()] {
+        let mut world = World::open(Setting::default());
+        world.send(&[parse("s", TEXT), sync()].concat());
+        world.told();
+        world.target.forget_statements();
+        world.send(&[bind("", "s", &[]), ending].concat());
+        assert_eq!(
+            world.told(),
+            ["E 26000 no such statement D=Detail no such statement P=7", "Z I"]
+        );
+        assert_eq!(codes(&world), ["26000"]);
+    }
+}
+
+#[test]
+fn masks_that_changed_since_the_bind_ask_for_another_decision() {
+    let mut world = World::open(Setting::default());
+    world.send(&[parse("", TEXT), bind("", "", &[]), flush()].concat());
+    assert_eq!(world.decided.len(), 1);
+    world.input(Input::MaskChanged(vec![support::ssn()].into()));
+    world.send(&[execute("", 0), sync()].concat());
+    assert_eq!(world.decided.len(), 2);
+    assert_eq!(codes(&world), ["55000", "00000"]);
+}
+
+#[test]
+fn a_suspended_portal_that_is_closed_is_completed_once() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("begin"));
+    let rows = [parse("", "select 5"), bind("c", "", &[]), execute("c", 2), flush()].concat();
+    world.send(&rows);
+    world.send(&[close(b'P', "c"), sync(), query("commit"), terminate()].concat());
+    let rows: Vec<u64> = world.completed().iter().map(|done| done.2).collect();
+    assert_eq!(rows, [0, 2, 0], "begin, the portal, commit");
+}
