@@ -781,6 +781,8 @@ fn kinds_tell_the_wire_what_comes_back() {
     );
     check("PREPARE p AS SELECT 1", &[StatementKind::Prepare { name: "p".to_owned() }]);
     check("SET ROLE x", &[StatementKind::Set { name: Some("role".to_owned()) }]);
+    check("FETCH 1 FROM c", &[StatementKind::Fetch { name: "c".to_owned() }]);
+    check("MOVE c", &[StatementKind::Fetch { name: "c".to_owned() }]);
     check("SHOW x", &[StatementKind::Rows]);
     check("DISCARD ALL", &[StatementKind::DiscardAll]);
 }

@@ -143,6 +143,22 @@ fn masks_that_changed_since_the_bind_ask_for_another_decision() {
 }
 
 #[test]
+fn fetch_does_not_run_what_bind_made() {
+    let mut world = World::open(Setting::default());
+    let portal = [parse("", "select approve"), bind("c", "", &[]), sync()].concat();
+    world.send(&[query("begin"), portal].concat());
+    // The target may refuse it and keep the portal.
+    world.send(&query("declare c"));
+    world.told();
+    world.send(&query("fetch c"));
+    let told = world.told();
+    assert!(told[0].starts_with("E 0A000 corral: \"c\" is a name that Bind used"), "{told:?}");
+    world.send(&query("rollback"));
+    world.send(&query("fetch c"));
+    assert!(world.target.log.contains(&"Q fetch c".to_owned()), "of an earlier transaction");
+}
+
+#[test]
 fn a_suspended_portal_that_is_closed_is_completed_once() {
     let mut world = World::open(Setting::default());
     world.send(&query("begin"));

@@ -2,9 +2,9 @@
 
 use corral_model::ObjectRole;
 
-use super::SessionChange;
 use super::catalogue::Body;
 use super::walker::Walker;
+use super::{SessionChange, StatementKind};
 
 /// Bodies that are walked for one text; a function that reaches more is unknown.
 const BODIES_MAX: usize = 64;
@@ -41,7 +41,10 @@ impl Walker<'_> {
             for raw in &parsed.stmts {
                 match &raw.stmt {
                     Some(node) => {
-                        walker.statement(node);
+                        let kind = walker.statement(node).kind;
+                        if matches!(kind, StatementKind::Fetch { .. }) {
+                            walker.unknown("its body runs a cursor", None);
+                        }
                     }
                     None => walker.unknown("its body is empty where the parser saw more", None),
                 }

@@ -93,7 +93,7 @@ pub enum StatementKind {
     RollbackToSavepoint,
     /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
     TwoPhase,
-    /// SELECT, VALUES, TABLE, SHOW, EXPLAIN, FETCH, …: returns rows.
+    /// SELECT, VALUES, TABLE, SHOW, EXPLAIN, …: returns rows.
     Rows,
     /// INSERT, UPDATE, DELETE, MERGE without RETURNING, and utilities: returns no rows.
     NoRows,
@@ -115,6 +115,10 @@ pub enum StatementKind {
     },
     /// DECLARE CURSOR: the cursor is a portal of that name too.
     DeclareCursor {
+        name: String,
+    },
+    /// FETCH, MOVE: runs a portal of that name, also one of the protocol's.
+    Fetch {
         name: String,
     },
     /// CLOSE; None is ALL.

@@ -94,8 +94,7 @@ impl Walker<'_> {
                      run the query itself",
                     None,
                 );
-                let kind = if found.ismove { StatementKind::NoRows } else { StatementKind::Rows };
-                kind.into()
+                StatementKind::Fetch { name: found.portalname.clone() }.into()
             }
             NodeEnum::ClosePortalStmt(found) => {
                 let name = (!found.portalname.is_empty()).then(|| found.portalname.clone());

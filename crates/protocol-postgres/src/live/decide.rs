@@ -275,6 +275,10 @@ impl Live {
             self.run_approved(task, *approved, &analysed, link);
             return Ok(());
         }
+        if let Some(refusal) = self.fetch_refusal(&task.what, &analysed.analysis) {
+            self.refuse(&task, refusal, link);
+            return Ok(());
+        }
         match std::mem::replace(&mut task.what, What::Query) {
             What::Open => {}
             What::Parse { name, types } => {
@@ -314,6 +318,22 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// A portal that came by Bind runs when its Execute is decided, and not by way of SQL.
+    fn fetch_refusal(&self, what: &What, analysis: &Analysis) -> Option<Refusal> {
+        let runs = matches!(what, What::Query | What::Execute { .. });
+        let mut names = analysis.kinds.iter().filter_map(|kind| match kind {
+            StatementKind::Fetch { name } => Some(name),
+            _ => None,
+        });
+        let name = names.find(|name| runs && self.store.may_be_bound(name))?;
+        Some(Refusal::own(
+            "0A000",
+            format_args!(
+                "\"{name}\" is a name that Bind used in this transaction; FETCH and MOVE take cursors of DECLARE only"
+            ),
+        ))
     }
 
     fn next_statement(
@@ -589,6 +609,7 @@ impl Live {
                 | StatementKind::NoRows
                 | StatementKind::CopyOut
                 | StatementKind::Execute { .. }
+                | StatementKind::Fetch { .. }
                 | StatementKind::Set { .. } => {}
             }
         }

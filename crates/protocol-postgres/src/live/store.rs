@@ -66,6 +66,11 @@ pub(crate) struct Store {
     portals: HashMap<String, Box<Portal>>,
     /// Binds so far.
     bound: u64,
+    /// Names that Bind gave in this transaction, with the epoch of the last one. More than the
+    /// target still has: what closes a portal may fail, or be taken back.
+    named: HashMap<String, u64>,
+    /// Epoch of the last Bind whose name had no room.
+    unnamed: Option<u64>,
 }
 
 impl Store {
@@ -112,8 +117,28 @@ impl Store {
     }
 
     pub(crate) fn bind(&mut self, name: String, portal: Portal) -> Undo {
+        self.remember_name(&name, portal.epoch);
         let old = self.portals.insert(name.clone(), Box::new(portal));
         Undo::Portal(name, old)
+    }
+
+    fn remember_name(&mut self, name: &str, epoch: u64) {
+        // SQL cannot name the unnamed one.
+        if name.is_empty() {
+            return;
+        }
+        if let Some(known) = self.named.get_mut(name) {
+            *known = epoch;
+        } else if self.named.len() < limits::PREPARED_PER_SESSION_MAX {
+            self.named.insert(name.to_owned(), epoch);
+        } else {
+            self.unnamed = Some(epoch);
+        }
+    }
+
+    /// Whether the target may have a portal of this name that came by Bind.
+    pub(crate) fn may_be_bound(&self, name: &str) -> bool {
+        self.unnamed.is_some() || self.named.contains_key(name)
     }
 
     /// The client closes a name. Closing a statement closes its portals at the target, which
@@ -169,9 +194,8 @@ impl Store {
 
     /// A transaction ended: portals bound before the Sync of this number are gone.
     pub(crate) fn end_transaction(&mut self, epoch: u64) -> Vec<Running> {
-        if self.portals.is_empty() {
-            return Vec::new();
-        }
+        self.named.retain(|_, bound| *bound >= epoch);
+        self.unnamed = self.unnamed.filter(|bound| *bound >= epoch);
         let mut unfinished: Vec<Running> = Vec::new();
         self.portals.retain(|_, portal| {
             let stays = portal.epoch >= epoch;

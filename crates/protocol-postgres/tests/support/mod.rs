@@ -62,6 +62,8 @@ fn kind_of(text: &str) -> StatementKind {
         "select" | "show" => StatementKind::Rows,
         "prepare" => StatementKind::Prepare { name: name().unwrap_or_default() },
         "deallocate" => StatementKind::Deallocate { name: name() },
+        "fetch" => StatementKind::Fetch { name: name().unwrap_or_default() },
+        "declare" => StatementKind::DeclareCursor { name: name().unwrap_or_default() },
         "copy" if text.contains("stdin") => StatementKind::CopyIn,
         "copy" => StatementKind::CopyOut,
         _ => StatementKind::NoRows,
