@@ -178,7 +178,10 @@ impl App {
         if let Some(run) = self.live.runs().by_token(&token) {
             return Ok(run.is_live(now).then_some(Bearer::Run(run)));
         }
-        if let Some(login) = self.live.logins().get(&token, now) {
+        if let Some(login) = self.live.logins().get(&token) {
+            if !login.is_live(now) {
+                return Ok(None);
+            }
             let LiveLogin { principal, deadline, expires_at } = login;
             return Ok(Some(Bearer::Principal { principal, token, deadline, expires_at }));
         }
@@ -489,4 +492,24 @@ fn random_bytes() -> Result<[u8; 32], Denial> {
         Denial::new(DenialKind::Ended, "the gateway has no random numbers; no session is opened")
     })?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_set_back_adds_nothing_to_what_is_left() {
+        let hour = Duration::from_secs(3600);
+        let end = OffsetDateTime::UNIX_EPOCH + 1000 * hour;
+        let check = |now: OffsetDateTime, expect: Duration| {
+            assert_eq!(left_of(end, now, 8 * hour), expect, "{now}");
+        };
+        check(end - 8 * hour, 8 * hour);
+        check(end - hour, hour);
+        check(end - 9 * hour, 8 * hour);
+        check(OffsetDateTime::UNIX_EPOCH, 8 * hour);
+        check(end, Duration::ZERO);
+        check(end + hour, Duration::ZERO);
+    }
 }

@@ -126,8 +126,21 @@ impl App {
             self.end_tree(&id, RunEnd::Expired, "gateway").await;
         }
         self.expire_approvals();
-        self.live.logins().expire(now);
+        self.expire_logins(now).await;
         self.store_unstored().await;
+    }
+
+    /// A token that is over is ended in the store before it is forgotten here, so that a clock
+    /// that was set back does not make it valid again.
+    async fn expire_logins(&self, now: Instant) {
+        let over = self.live.logins().expired(now);
+        for token in over {
+            if let Err(error) = self.store.revoke_token(&token, OffsetDateTime::now_utc()).await {
+                tracing::warn!(%error, "login tokens that are over are ended later");
+                return;
+            }
+            self.live.logins().remove(&token);
+        }
     }
 
     async fn forget_history(&self) {

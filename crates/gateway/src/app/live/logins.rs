@@ -15,6 +15,12 @@ pub(crate) struct LiveLogin {
     pub(crate) expires_at: OffsetDateTime,
 }
 
+impl LiveLogin {
+    pub(crate) fn is_live(&self, now: Instant) -> bool {
+        now < self.deadline
+    }
+}
+
 /// All login tokens, by digest.
 #[derive(Debug, Default)]
 pub(crate) struct Logins {
@@ -26,9 +32,10 @@ impl Logins {
         self.by_token.insert(token, login);
     }
 
-    /// The login of a token that is still valid.
-    pub(crate) fn get(&self, token: &TokenDigest, now: Instant) -> Option<LiveLogin> {
-        self.by_token.get(token).filter(|login| now < login.deadline).cloned()
+    /// The login of a token, also one that is over. Until the store knows that it ended, it must
+    /// not be asked: it measures with a clock that can be set back.
+    pub(crate) fn get(&self, token: &TokenDigest) -> Option<LiveLogin> {
+        self.by_token.get(token).cloned()
     }
 
     pub(crate) fn remove(&mut self, token: &TokenDigest) -> Option<LiveLogin> {
@@ -39,16 +46,42 @@ impl Logins {
         self.by_token.retain(|_, login| login.principal != *principal);
     }
 
-    /// Forgets what is over.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<TokenDigest> {
-        let is_over = |login: &LiveLogin| login.deadline <= now;
-        let over: Vec<TokenDigest> = self
-            .by_token
-            .iter()
-            .filter(|(_, login)| is_over(login))
-            .map(|(token, _)| *token)
-            .collect();
-        self.by_token.retain(|_, login| !is_over(login));
-        over
+    /// The tokens that are over. Whoever ended them in the store removes them.
+    pub(crate) fn expired(&self, now: Instant) -> Vec<TokenDigest> {
+        let over = self.by_token.iter().filter(|(_, login)| !login.is_live(now));
+        over.map(|(token, _)| *token).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use corral_model::ids::PrincipalName;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_set_back_does_not_lengthen_a_login() {
+        let start = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let wall = OffsetDateTime::UNIX_EPOCH + 1000 * hour;
+        let principal = Principal::user(PrincipalName::new("ada").expect("a name"));
+        let token = TokenDigest([7; 32]);
+        let mut logins = Logins::default();
+        // By the wall it would be valid for years more.
+        let login =
+            LiveLogin { principal, deadline: start + hour, expires_at: wall + 100_000 * hour };
+        logins.insert(token, login);
+
+        let found = |now| logins.get(&token).expect("known").is_live(now);
+        assert!(found(start));
+        assert!(!found(start + hour));
+        assert_eq!(logins.expired(start), []);
+        assert_eq!(logins.expired(start + hour), [token]);
+        // It stays known as ended until it is removed.
+        assert!(logins.get(&token).is_some());
+        logins.remove(&token);
+        assert!(logins.get(&token).is_none());
     }
 }

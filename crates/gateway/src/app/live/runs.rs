@@ -213,3 +213,40 @@ impl RunTree {
         roots.map(|run| run.id().clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use corral_gate::budget::{RunBounds, Used};
+
+    use super::*;
+
+    #[test]
+    fn a_clock_set_back_does_not_lengthen_a_run() {
+        let start = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let wall = OffsetDateTime::UNIX_EPOCH + 1000 * hour;
+        let id = RunId::new("r_1").expect("an id");
+        let sponsor = PrincipalName::new("ada").expect("a name");
+        let run = Run {
+            id: id.clone(),
+            parent: None,
+            principal: Principal::user(sponsor.clone()),
+            sponsor,
+            name: "job".to_owned(),
+            purpose: None,
+            targets: Vec::new(),
+            depth: 0,
+            started_by: None,
+            started_at: wall,
+            // By the wall it would go on for years.
+            expires_at: wall + 100_000 * hour,
+            state: RunState::Active,
+        };
+        let budget = RunBudget::root(id, RunBounds::default(), Used::default());
+        let run = LiveRun::new(run, None, None, budget, start + hour);
+        assert!(run.is_live(start));
+        assert_eq!(run.time_left(start), hour);
+        assert!(!run.is_live(start + hour));
+        assert_eq!(run.time_left(start + hour), Duration::ZERO);
+    }
+}
