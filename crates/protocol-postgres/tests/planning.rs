@@ -143,6 +143,37 @@ fn masks_that_changed_since_the_bind_ask_for_another_decision() {
 }
 
 #[test]
+fn a_parameter_of_a_users_type_is_unknown() {
+    let unknown = corral_model::Effect::Unknown;
+    for (types, is_unknown) in [([23, 0], false), ([23, 70_000], true)] {
+        for masked in [false, true] {
+            let mut world = World::open(Setting { masked, ..Setting::default() });
+            let text = "update approve";
+            world.send(&[parse_typed("", text, &types), bind("", "", &[]), flush()].concat());
+            assert_eq!(world.decided.len(), usize::from(is_unknown), "{types:?}");
+            assert_eq!(binds(&world), usize::from(!is_unknown), "{types:?}");
+            for statement in &world.decided {
+                assert!(statement.facts.effects.contains(unknown));
+                assert_eq!(statement.facts.obstacle.is_some(), masked);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_approval_of_a_users_type_is_looked_at_under_the_same_type() {
+    let mut world = World::open(Setting::default());
+    let text = "update approve";
+    let messages = [parse_typed("", text, &[70_000]), bind("", "", &[]), execute("", 0), sync()];
+    world.send(&messages.concat());
+    world.told();
+    let permit = world.permit(world.decided[0].seq);
+    world.input(Input::Decided(permit));
+    assert_eq!(world.told(), ["2", "C UPDATE 3", "Z I"]);
+    assert_eq!(world.decided.len(), 1);
+}
+
+#[test]
 fn fetch_does_not_run_what_bind_made() {
     let mut world = World::open(Setting::default());
     let portal = [parse("", "select approve"), bind("c", "", &[]), sync()].concat();

@@ -67,6 +67,38 @@ pub struct Analysis {
     pub unknown: Option<UnknownReason>,
 }
 
+impl Analysis {
+    /// The same with a parameter of this type, whose values are made by code that is not known.
+    pub(crate) fn with_foreign_parameter(&self, oid: u32, is_masking: bool) -> Self {
+        let mut analysis = self.clone();
+        let mut facts = Facts::clone(&self.facts);
+        if !facts.verbs.contains(&verbs::UNKNOWN) {
+            facts.verbs.push(verbs::UNKNOWN);
+            facts.verbs.sort();
+        }
+        facts.effects.insert(Effect::Unknown);
+        let text = format!("a parameter has the type with the OID {oid}, whose code is not known");
+        if is_masking && facts.obstacle.is_none() {
+            facts.obstacle = Some(Obstacle {
+                rule: findings::MASKING_RULE,
+                text: format!(
+                    "{text}; a session with masked columns cannot run it; leave the type out"
+                ),
+                position: None,
+                is_size: false,
+            });
+        }
+        if facts.obstacle.is_some() {
+            analysis.mask = None;
+            facts.is_masked = false;
+        }
+        analysis.facts = Arc::new(facts);
+        analysis.session_change = SessionChange { names: true, catalogue: true };
+        analysis.unknown.get_or_insert(UnknownReason { text, position: None });
+        analysis
+    }
+}
+
 /// Why it cannot be told what a text does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownReason {

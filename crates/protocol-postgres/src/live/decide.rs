@@ -271,6 +271,8 @@ impl Live {
             task.analysed = None;
             return self.resolve(task, link);
         }
+        let analysed = self.with_parameter_types(&task.what, analysed);
+        task.analysed = Some(analysed.clone());
         if let Some(approved) = task.approved.take() {
             self.run_approved(task, *approved, &analysed, link);
             return Ok(());
@@ -318,6 +320,26 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// The target makes values of the types that a client gave to its parameters when it binds: a
+    /// type of a user's brings its own code along.
+    fn with_parameter_types(&self, what: &What, mut analysed: Analysed) -> Analysed {
+        let types = match what {
+            What::Parse { types, .. } => Some(types),
+            What::Bind(binding) => self.store.statement(&binding.statement).map(|old| &old.types),
+            What::Execute { portal } => self.store.portal(portal).map(|portal| &portal.types),
+            What::Open | What::Query => None,
+        };
+        let catalogue = self.keeper.names().map(|names| &names.catalogue);
+        let is_plain =
+            |oid: u32| oid == 0 || catalogue.is_some_and(|catalogue| catalogue.is_plain_type(oid));
+        let foreign = types.and_then(|types| types.iter().copied().find(|oid| !is_plain(*oid)));
+        if let Some(oid) = foreign {
+            let analysis = analysed.analysis.with_foreign_parameter(oid, self.scope.is_masked());
+            analysed.analysis = Arc::new(analysis);
+        }
+        analysed
     }
 
     /// A portal that came by Bind runs when its Execute is decided, and not by way of SQL.

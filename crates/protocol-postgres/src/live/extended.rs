@@ -1,5 +1,7 @@
 //! Messages of the extended protocol: Parse, Bind, Describe, Execute, Close.
 
+use std::sync::Arc;
+
 use corral_gate::Harmless;
 use corral_model::limits;
 use corral_model::statement::Parameter;
@@ -28,7 +30,7 @@ impl Live {
         match (refusal, readable(parse.text)) {
             (None, Ok(text)) => {
                 let text = self.texts.share(text);
-                let what = What::Parse { name: parse.name.to_owned(), types: parse.types };
+                let what = What::Parse { name: parse.name.to_owned(), types: parse.types.into() };
                 self.resolve(Box::new(Task::new(what, text, head.frame_len)), link)
             }
             (Some(refusal), _) | (None, Err(refusal)) => {
@@ -61,7 +63,7 @@ impl Live {
     pub(super) fn forward_parse(
         &mut self,
         name: String,
-        types: Vec<u32>,
+        types: Arc<[u32]>,
         task: &Task,
         analysed: Analysed,
         link: &mut Link,
@@ -147,10 +149,13 @@ impl Live {
             None => self.send_front(Harmless::Preparation, task.frame_len, link),
         }
         let number = self.store.next_number();
+        let prepared = self.store.statement(&binding.statement);
+        let types = prepared.map(|prepared| prepared.types.clone()).unwrap_or_default();
         let portal = Portal {
             text: task.text.clone(),
             analysed,
             parameters: binding.parameters,
+            types,
             bound,
             suspended: None,
             epoch: self.transaction.epoch(),

@@ -21,7 +21,7 @@ pub(crate) struct Prepared {
     /// As it was when the target resolved its names.
     pub(crate) analysed: Analysed,
     /// OIDs that the client gave.
-    pub(crate) types: Vec<u32>,
+    pub(crate) types: Arc<[u32]>,
 }
 
 /// A statement with its values.
@@ -31,6 +31,8 @@ pub(crate) struct Portal {
     /// Under the names of the moment at which it was bound: the target keeps those.
     pub(crate) analysed: Analysed,
     pub(crate) parameters: Vec<Parameter>,
+    /// OIDs that the client gave in its Parse.
+    pub(crate) types: Arc<[u32]>,
     /// Decided when it was bound, and not executed yet: the first Execute runs under this permit.
     pub(crate) bound: Option<Box<Running>>,
     /// Executed with a row limit, and not at its end: goes on under the same permit.

@@ -38,7 +38,7 @@ pub(crate) enum What {
     Query,
     Parse {
         name: String,
-        types: Vec<u32>,
+        types: Arc<[u32]>,
     },
     Bind(Binding),
     Execute {

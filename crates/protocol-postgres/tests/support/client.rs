@@ -44,6 +44,13 @@ pub(crate) fn parse(name: &str, sql: &str) -> Vec<u8> {
     message(b'P', &[text(name), text(sql), vec![0, 0]].concat())
 }
 
+/// Parse with types for its parameters.
+pub(crate) fn parse_typed(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    let count = u16::try_from(types.len()).expect("few");
+    let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
+    message(b'P', &[text(name), text(sql), count.to_be_bytes().to_vec(), types].concat())
+}
+
 pub(crate) fn bind(portal: &str, statement: &str, values: &[Option<&str>]) -> Vec<u8> {
     bind_formats(portal, statement, values, &[])
 }
