@@ -187,3 +187,21 @@ def test_a_refusal_is_in_the_record(shop):
     refused(shop, shop.login("nobody"), "orders-db")
     events = shop.gateway.events("--event", "session.refused")
     assert any(event.get("principal") == "nobody@example.com" for event in events)
+
+
+def refused_count(shop):
+    return len(shop.gateway.events("--event", "session.refused"))
+
+
+def test_each_bad_token_is_one_event_and_never_in_it(own_shop, server):
+    ended = own_shop.run()
+    own_shop.gateway.run("runs", "end", ended["run_id"])
+    with Shop(server) as other:
+        foreign = other.run()["token"]
+    tokens = {"wrong": "crl_" + "x" * 52, "foreign": foreign, "ended": ended["token"]}
+    for count, (name, token) in enumerate(tokens.items(), 1):
+        assert refused(own_shop, token, "orders-db")[0] in NO_ENTRY, name
+        assert refused_count(own_shop) == count, name
+    record = own_shop.gateway.run("audit", "search", "-o", "json").stdout
+    for token in tokens.values():
+        assert token not in record and token not in own_shop.gateway.log()
