@@ -218,18 +218,24 @@ class Bench:
             figures["cpu_ms"] = (cpu_seconds(way.pid) - before) / count * 1e3
         self.note_run("connections", way, **figures)
 
-    def memory(self, way):
-        before = rss_kib(way.pid)
+    def memory(self):
+        """What an open session holds that waits. Measured first and with all of them kept open:
+        later, memory that a burst of work gave back would be taken again and not be seen."""
+        ways = [way for way in self.ways if way.pid]
+        for way in ways:
+            way.connect().close()
         opened = []
-        for _ in range(self.idle):
-            connection = way.connect()
-            connection.execute("select 1")
-            opened.append(connection)
-        after = rss_kib(way.pid)
+        for way in ways:
+            before = rss_kib(way.pid)
+            for _ in range(self.idle):
+                connection = way.connect()
+                connection.execute("select 1")
+                opened.append(connection)
+            after = rss_kib(way.pid)
+            self.note_run("idle connections", way, kib=(after - before) / self.idle,
+                          connections=self.idle)
         for connection in opened:
             connection.close()
-        self.note_run("idle connections", way, kib=(after - before) / self.idle,
-                      connections=self.idle)
 
     def kill(self, way):
         run = self.new_run()
@@ -263,6 +269,8 @@ class Bench:
     # -- all of it
 
     def measure(self):
+        note("idle connections")
+        self.memory()
         for number in range(self.rounds):
             for mode in MODES:
                 note(f"round {number + 1} of {self.rounds}: pgbench -S, {mode}")
@@ -276,10 +284,6 @@ class Bench:
             note(f"round {number + 1} of {self.rounds}: connections")
             for way in self.shuffled(self.ways):
                 self.connections(way)
-        note("idle connections")
-        for way in self.ways:
-            if way.pid:
-                self.memory(way)
         note("kill latency")
         for _ in range(3 if self.quick else 10):
             self.kill(self.ways[2])
