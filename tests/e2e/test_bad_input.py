@@ -102,6 +102,8 @@ def test_half_a_startup_meets_the_login_deadline(shop):
         started = time.monotonic()
         connection.is_closed()
         assert time.monotonic() - started < 45
+        wait_until(lambda: refusals_of(shop, connection), "the refusal is recorded")
+        assert len(refusals_of(shop, connection)) == 1
 
 
 @pytest.mark.deadline(90)
@@ -320,3 +322,40 @@ def test_a_hundred_clients_that_vanish_leave_nothing_behind(shop, token):
     idle = ("select count(*) from pg_stat_activity where query ~ 'pg_sleep.5' and "
             f"datname = '{shop.plain}' and state = 'active'")
     wait_until(lambda: shop.server.execute(idle) == [(0,)], "the target is idle again", 30)
+
+
+def refusals_of(shop, connection):
+    """The recorded refusals of this very connection."""
+    own = f":{connection.socket.getsockname()[1]}"
+    return [event for event in shop.gateway.events("--event", "session.refused")
+            if event["client_address"].endswith(own)]
+
+
+@pytest.mark.parametrize("data", [
+    b"\xff" * 64,
+    struct.pack(">ii", 2**31 - 1, 196608),
+    struct.pack(">ii", 9, 131072) + b"\0",
+], ids=["random", "lying length", "old version"])
+def test_what_is_no_startup_is_one_event(shop, data):
+    with Wire(shop.gateway.address()) as connection:
+        connection.send(data)
+        connection.is_closed()
+        wait_until(lambda: refusals_of(shop, connection), "the refusal is recorded")
+        assert len(refusals_of(shop, connection)) == 1
+
+
+@pytest.mark.parametrize("data", [
+    b"Q" + struct.pack(">i", 2**30), b"Q" + struct.pack(">i", -1), message(b"~", b"hello"),
+], ids=["a gibibyte", "lying length", "unknown type"])
+def test_a_broken_message_ends_a_session_with_one_event(shop, data):
+    run = shop.run()
+    with Wire(shop.gateway.address()) as connection:
+        connection.login(run["token"], "plain-db")
+        connection.send(data)
+        connection.is_closed()
+
+    def closed():
+        return shop.gateway.events("--run", run["run_id"], "--event", "session.closed")
+
+    wait_until(closed, "the session's end is recorded")
+    assert [event["reason"] for event in closed()] == ["protocol"]
