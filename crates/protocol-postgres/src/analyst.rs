@@ -5,12 +5,24 @@ use std::fmt::Debug;
 use corral_model::resource::ColumnName;
 
 use crate::analysis::catalogue::{CatalogueError, Row};
-use crate::analysis::{Analysis, Catalogue, MaskScope, Names, SessionNames, analyse};
+use crate::analysis::{
+    Analysis, Catalogue, MaskScope, Names, SessionNames, analyse, analyse_execute,
+};
 
 /// The analysis, as the wire uses it.
 pub trait Analyst: Debug + Send + Sync {
     /// What a text does. Called where the stack is deep.
     fn analyse(&self, text: &str, names: Option<&Names>, scope: &MaskScope) -> Analysis;
+
+    /// What a text does whose only statement is an EXECUTE of what `prepared` prepared. Called where
+    /// the stack is deep.
+    fn analyse_execute(
+        &self,
+        text: &str,
+        prepared: &str,
+        names: Option<&Names>,
+        scope: &MaskScope,
+    ) -> Analysis;
 
     /// # Errors
     /// [`CatalogueError`]: the target sent what it should not.
@@ -31,6 +43,16 @@ pub(crate) struct Grammar;
 impl Analyst for Grammar {
     fn analyse(&self, text: &str, names: Option<&Names>, scope: &MaskScope) -> Analysis {
         analyse(text, names, scope)
+    }
+
+    fn analyse_execute(
+        &self,
+        text: &str,
+        prepared: &str,
+        names: Option<&Names>,
+        scope: &MaskScope,
+    ) -> Analysis {
+        analyse_execute(text, prepared, names, scope)
     }
 
     fn catalogue(&self, rows: &[Row]) -> Result<Catalogue, CatalogueError> {

@@ -21,9 +21,11 @@ use super::pending::{Pending, Running, Sender};
 use super::questions::failed_transaction;
 use super::rowlog::RowLog;
 use super::scope::Scope;
+use super::sql_prepared::SqlPrepared;
 use super::task::{Analysed, Approved, Hold, Step, Task, What};
 use crate::analysis::catalogue::CatalogueError;
 use crate::analysis::{Analysis, Names, StatementKind};
+use crate::analyst::Analyst;
 use crate::codec::client::Named;
 use crate::codec::server::{
     Report, Severity, put_authentication_ok, put_key_data, put_parameter_status, put_ready,
@@ -31,6 +33,7 @@ use crate::codec::server::{
 };
 use crate::codec::target::put_describe_portal;
 use crate::deny::Refusal;
+use crate::digest::digest;
 use crate::link::{Ending, Link};
 use crate::shared::AnalysisKey;
 use crate::target_login::unavailable;
@@ -81,6 +84,12 @@ impl Live {
                 }
                 return Ok(());
             }
+        }
+        if task.prepared.is_some() {
+            // What EXECUTE does is not a matter of its text: it is not kept.
+            let names = self.keeper.names().cloned();
+            self.analyse_with(task, names, link);
+            return Ok(());
         }
         let found = self.texts.find(&task.text, self.keeper.version(), self.scope.version);
         if let Some(analysed) = found {
@@ -150,8 +159,13 @@ impl Live {
         let scope = self.scope.clone();
         task.scope = Some(scope.clone());
         let analyst = self.analyst.clone();
+        let prepared = task.prepared.clone();
         let work = Work(Box::new(move || {
-            let analysis = Box::new(analyst.analyse(&text, names.as_deref(), &scope.mask));
+            let analysis = match prepared {
+                Some(prepared) => analyse_known(&*analyst, &text, &prepared, names, &scope),
+                None => analyst.analyse(&text, names.as_deref(), &scope.mask),
+            };
+            let analysis = Box::new(analysis);
             let done: Box<dyn Any + Send> = Box::new(Done::Analysed(analysis));
             done
         }));
@@ -231,6 +245,16 @@ impl Live {
             (Some(bound), true) => {
                 Analysed { analysis, scope_version: scope.version, ..bound.clone() }
             }
+            (None | Some(_), _) if task.prepared.is_some() => {
+                let prepared = task.prepared.as_ref().map_or("", |prepared| &*prepared.text);
+                Analysed {
+                    names: self.keeper.names().cloned(),
+                    state_digest: digest([self.keeper.digest(), prepared]),
+                    names_version: self.keeper.version(),
+                    scope_version: scope.version,
+                    analysis,
+                }
+            }
             (None | Some(_), _) => self.keep_analysis(&task.text, analysis, &scope),
         };
         task.analysed = Some(analysed);
@@ -268,6 +292,15 @@ impl Live {
         let Some(analysed) = task.analysed.clone() else { return Ok(()) };
         if analysed.scope_version != self.scope.version {
             // Masks changed while it was analysed.
+            task.analysed = None;
+            return self.resolve(task, link);
+        }
+        if let (What::Query, None, [StatementKind::Execute { name }]) =
+            (&task.what, &task.prepared, analysed.analysis.kinds.as_slice())
+            && let Some(prepared) = self.sql.find(name)
+        {
+            task.prepared = Some(prepared.clone());
+            task.needs_names = Some(true);
             task.analysed = None;
             return self.resolve(task, link);
         }
@@ -536,7 +569,13 @@ impl Live {
             plan: None,
         });
         match std::mem::replace(&mut task.what, What::Query) {
-            What::Query => self.forward_query(running, task.frame_len, link),
+            What::Query => {
+                let seq = running.permit.seq();
+                self.forward_query(running, task.frame_len, link);
+                if let [StatementKind::Prepare { name }] = analysed.analysis.kinds.as_slice() {
+                    self.sql.remember(name, &task.text, analysed.names.clone(), seq);
+                }
+            }
             What::Execute { portal } => {
                 if self.store.portal(&portal).is_some() {
                     self.forward_execute(portal, running, task.frame_len, link);
@@ -599,6 +638,7 @@ impl Live {
     /// A permitted text was sent: what it may change is not trusted any more.
     fn sent(&mut self, analysis: &Analysis, link: &mut Link) {
         self.keeper.change(analysis.session_change, self.transaction.epoch() + 1);
+        self.sql.sent(analysis, self.transaction.epoch() + 1);
         for kind in &analysis.kinds {
             match kind {
                 StatementKind::Begin => self.transaction.begin_sent(),
@@ -763,4 +803,28 @@ pub(super) fn unused(permit: &Permit, code: &str, link: &mut Link) {
         bytes: 0,
         duration_us: 0,
     })));
+}
+
+/// What EXECUTE of a known statement does. The target may still go by what names meant at the
+/// PREPARE: where that is something else, it is unknown.
+fn analyse_known(
+    analyst: &dyn Analyst,
+    text: &str,
+    prepared: &SqlPrepared,
+    names: Option<Arc<Names>>,
+    scope: &Scope,
+) -> Analysis {
+    let told =
+        |names: Option<&Names>| analyst.analyse_execute(text, &prepared.text, names, &scope.mask);
+    let now = told(names.as_deref());
+    let Some(old) = &prepared.names else { return now };
+    if names.as_ref().is_some_and(|names| Arc::ptr_eq(names, old)) {
+        return now;
+    }
+    let then = told(Some(old));
+    if then.facts == now.facts && then.mask == now.mask {
+        now
+    } else {
+        analyst.analyse(text, names.as_deref(), &scope.mask)
+    }
 }

@@ -69,6 +69,7 @@ impl Live {
         link: &mut Link,
     ) {
         let prepared = Prepared { text: task.text.clone(), analysed, types };
+        self.sql.forget(&name);
         let undo = self.store.prepare(name, prepared);
         self.queue.push_back(Pending::Parse { sender: Sender::Client, undo: Some(Box::new(undo)) });
         self.open_pipeline();
@@ -145,6 +146,7 @@ impl Live {
                 // What planning calls may change what names mean.
                 let change = analysed.analysis.session_change;
                 self.keeper.change(change, self.transaction.epoch() + 1);
+                self.sql.sent(&analysed.analysis, self.transaction.epoch() + 1);
             }
             None => self.send_front(Harmless::Preparation, task.frame_len, link),
         }
@@ -210,6 +212,9 @@ impl Live {
         if let Some(refusal) = self.close_refusal(name) {
             self.refuse_extended(refusal, head.frame_len, link);
             return Ok(());
+        }
+        if named == Named::Statement {
+            self.sql.forget(name);
         }
         let undo = self.store.close(named, name);
         self.queue.push_back(Pending::Close {

@@ -17,6 +17,7 @@ mod results;
 mod rowlog;
 mod rows;
 mod scope;
+mod sql_prepared;
 mod store;
 mod target;
 mod task;
@@ -37,6 +38,7 @@ use self::names::Keeper;
 use self::pending::{Pending, Running};
 use self::rows::Origins;
 use self::scope::Scope;
+use self::sql_prepared::SqlStatements;
 use self::store::Store;
 use self::task::{Step, Task, What};
 use self::texts::Texts;
@@ -78,6 +80,7 @@ pub(crate) struct Live {
     is_client_gone: bool,
     copy: CopyIn,
     store: Store,
+    sql: SqlStatements,
     texts: Texts,
     keeper: Keeper,
     scope: Arc<Scope>,
@@ -112,6 +115,7 @@ impl Live {
             is_client_gone: false,
             copy: CopyIn::default(),
             store: Store::default(),
+            sql: SqlStatements::default(),
             texts: Texts::default(),
             keeper: Keeper::new(shared),
             scope: Arc::new(scope),

@@ -203,6 +203,7 @@ impl Live {
                     running.plan = None;
                     if is_only {
                         // With several statements, ReadyForQuery tells that this was the last.
+                        self.sql.answered(&running.analysis, running.permit.seq(), false);
                         finish_with_rows(running, "00000", link);
                         *slot = None;
                     }
@@ -254,6 +255,7 @@ impl Live {
                 finish_with_rows(&mut running, "00000", link);
             }
             self.keeper.transaction_ended(epoch);
+            self.sql.transaction_ended(epoch);
         }
         match sender {
             Sender::Client => pass_frame(head, Passing::ToClient, link),
@@ -288,6 +290,7 @@ impl Live {
             },
             Some(Pending::Query { running, stand_in, .. }) => {
                 if let Some(mut running) = running.take() {
+                    self.sql.answered(&running.analysis, running.permit.seq(), true);
                     finish_with_rows(&mut running, fields.code, link);
                 }
                 match stand_in.take() {

@@ -9,6 +9,7 @@ use corral_model::statement::Facts;
 use corral_model::statement::Parameter;
 
 use super::scope::Scope;
+use super::sql_prepared::SqlPrepared;
 use crate::analysis::{Analysis, Names};
 
 /// What a text does, and under which names and masks that was told.
@@ -63,6 +64,8 @@ pub(crate) struct Task {
     /// Told without names.
     pub(crate) needs_names: Option<bool>,
     pub(crate) analysed: Option<Analysed>,
+    /// What its EXECUTE runs, where that is known.
+    pub(crate) prepared: Option<SqlPrepared>,
     /// Under which it is being analysed.
     pub(crate) scope: Option<Arc<Scope>>,
     /// Of its decision.
@@ -80,6 +83,7 @@ impl Task {
             frame_len,
             needs_names: None,
             analysed: None,
+            prepared: None,
             scope: None,
             seq: StatementSeq(0),
             was_held: false,

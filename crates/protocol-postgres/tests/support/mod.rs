@@ -61,6 +61,8 @@ fn kind_of(text: &str) -> StatementKind {
         "rollback" => StatementKind::Rollback { is_chained: false },
         "select" | "show" => StatementKind::Rows,
         "prepare" => StatementKind::Prepare { name: name().unwrap_or_default() },
+        "execute" => StatementKind::Execute { name: name().unwrap_or_default() },
+        "discard" => StatementKind::DiscardAll,
         "deallocate" => StatementKind::Deallocate { name: name() },
         "fetch" => StatementKind::Fetch { name: name().unwrap_or_default() },
         "declare" => StatementKind::DeclareCursor { name: name().unwrap_or_default() },
@@ -77,7 +79,9 @@ impl Analyst for Words {
         let kinds: Vec<StatementKind> = parts.iter().map(|part| kind_of(part)).collect();
         let needs_names =
             ["begin", "commit", "rollback", "show"].iter().all(|word| !text.starts_with(word));
-        let is_unknown = (needs_names && names.is_none()) || text.contains("mystery");
+        let is_unknown = (needs_names && names.is_none())
+            || text.contains("mystery")
+            || text.contains("execute");
         let effect = if is_unknown { Effect::Unknown } else { Effect::Read };
         let facts = Facts {
             verbs: vec![Verb { name: "word", effect: Some(effect) }],
@@ -102,6 +106,16 @@ impl Analyst for Words {
             mask,
             unknown: None,
         }
+    }
+
+    fn analyse_execute(
+        &self,
+        text: &str,
+        prepared: &str,
+        names: Option<&Names>,
+        scope: &MaskScope,
+    ) -> Analysis {
+        Analysis { kinds: vec![kind_of(text)], ..self.analyse(prepared, names, scope) }
     }
 
     fn catalogue(&self, _rows: &[Row]) -> Result<Catalogue, CatalogueError> {
