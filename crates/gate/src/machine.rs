@@ -83,6 +83,8 @@ pub struct Admission {
     /// The database to ask the target for.
     pub database: Option<String>,
     pub tls: TargetTlsMode,
+    /// The target is on this machine: a password may go to it in clear.
+    pub is_target_local: bool,
     /// Every classified column of the target. They are masked unless in no case `masked`.
     pub classified: Arc<[ColumnName]>,
     /// Those that this principal may not read raw.

@@ -181,7 +181,9 @@ impl TargetLogin {
         self.stage = match (authentication, stage) {
             (Authentication::Ok, Stage::ExpectAuthentication) => Stage::ExpectReady,
             (Authentication::CleartextPassword, Stage::ExpectAuthentication) => {
-                if !self.is_tls && self.admission.tls != TargetTlsMode::Disable {
+                // Whoever stands in the way of an unverified connection could ask for it.
+                let is_verified = self.is_tls && self.admission.tls == TargetTlsMode::VerifyFull;
+                if !is_verified && !self.admission.is_target_local {
                     return Err(unavailable("it asks for a password in clear"));
                 }
                 let password = self.password()?.to_owned();

@@ -177,6 +177,30 @@ fn a_target_that_asks_for_a_password_gets_the_configured_one() {
 }
 
 #[test]
+fn a_password_goes_in_clear_only_to_a_target_that_is_known() {
+    let cases = [
+        (TargetTlsMode::Disable, true, true),
+        (TargetTlsMode::Disable, false, false),
+        (TargetTlsMode::Require, false, false),
+        (TargetTlsMode::VerifyFull, false, true),
+    ];
+    for (tls, is_target_local, expect) in cases {
+        let password_set = Some("service pw");
+        let setting =
+            Setting { tls, is_target_local, password: password_set, ..Setting::default() };
+        let mut world = World::new(setting);
+        world.target.asks_password = true;
+        world.send(&startup(0, &[("user", "ada"), ("database", "orders")]));
+        world.send(&password("crl_token"));
+        let told = world.told();
+        assert_eq!(world.is_open, expect, "{tls:?}, local: {is_target_local}");
+        if !expect {
+            assert!(told[1].contains("it asks for a password in clear"), "{told:?}");
+        }
+    }
+}
+
+#[test]
 fn what_a_target_says_against_the_login_is_not_shown() {
     let mut world = world();
     world.send(&startup(0, &[("user", "ada"), ("database", "orders")]));

@@ -68,6 +68,7 @@ impl Dialect for PostgresDialect {
             password: Some(Secret::new(self.server.password.clone())),
             database: Some("postgres".to_owned()),
             tls: TargetTlsMode::Disable,
+            is_target_local: true,
             classified: Arc::from([]),
             masked: Arc::from([]),
             record_rows: RecordRows::None,

@@ -331,6 +331,7 @@ impl App {
             password,
             database,
             tls: entry.target.endpoint.tls,
+            is_target_local: entry.target.endpoint.address.is_local(),
             classified: entry.target.classified.clone(),
             masked,
             record_rows: entry.target.spec.record.rows,

@@ -276,6 +276,7 @@ mod tests {
             password: None,
             database: None,
             tls: corral_model::resource::TargetTlsMode::Disable,
+            is_target_local: true,
             classified: Arc::from([]),
             masked: Arc::from([]),
             record_rows: corral_model::resource::RecordRows::None,

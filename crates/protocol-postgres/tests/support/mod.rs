@@ -140,6 +140,7 @@ pub(crate) struct Setting {
     pub(crate) masked: bool,
     pub(crate) record_rows: RecordRows,
     pub(crate) tls: TargetTlsMode,
+    pub(crate) is_target_local: bool,
     pub(crate) password: Option<&'static str>,
     /// Bytes that arrive at once, on both sides.
     pub(crate) chunk: usize,
@@ -152,6 +153,7 @@ impl Default for Setting {
             masked: false,
             record_rows: RecordRows::None,
             tls: TargetTlsMode::Disable,
+            is_target_local: true,
             password: None,
             chunk: usize::MAX,
             minor: 0,
@@ -387,6 +389,7 @@ impl World {
             password: self.setting.password.map(|text| Secret::new(text.into())),
             database: Some("shop".into()),
             tls: self.setting.tls,
+            is_target_local: self.setting.is_target_local,
             classified,
             masked,
             record_rows: self.setting.record_rows,

@@ -279,6 +279,7 @@ impl Authority for Gateway {
                     password: None,
                     database: None,
                     tls: TargetTlsMode::Disable,
+                    is_target_local: true,
                     classified: no_columns.clone(),
                     masked: no_columns,
                     record_rows: RecordRows::None,
