@@ -40,7 +40,7 @@ READY = b"Z\0\0\0\5I"
 RECEIVE_BYTES = 1 << 20
 BULK_ROLE = "bulk"
 PASSWORD = "a password of the benchmark"
-SERVER_SETTINGS = {"shared_buffers": "512MB", "max_connections": "500", "max_wal_size": "4GB",
+SERVER_SETTINGS = {"shared_buffers": "512MB", "max_connections": "1000", "max_wal_size": "4GB",
                    "autovacuum": "off", "jit": "off"}
 # Nine columns, about 226 bytes a row; two of them are classified in the masked target.
 WIDE = """create table wide as select n as id, 'customer number ' || n as name,
