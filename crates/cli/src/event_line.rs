@@ -1,7 +1,7 @@
 //! One event on one line, for `audit tail`, `search` and the `watch` commands.
 
 use corral_model::Event;
-use corral_model::event::{EventBody, EventText};
+use corral_model::event::{EventBody, EventText, StreamData};
 
 use crate::text::{duration, short, timestamp};
 use crate::words;
@@ -80,6 +80,15 @@ fn detail(body: &EventBody) -> String {
         EventBody::StatementCompleted { code, tag, rows, duration_us, .. } => {
             let tag = tag.as_deref().unwrap_or_default();
             format!("{code} {tag}, {rows} rows, {} ms", duration_us / 1_000)
+        }
+        EventBody::StreamPassed { data, .. } => match data {
+            StreamData::Text(text) => short(&text.escape_debug().to_string(), TEXT_CHARS_MAX),
+            StreamData::Base64(text) => format!("{} bytes", text.len() / 4 * 3),
+        },
+        EventBody::TerminalResized { columns, rows, .. } => format!("{columns} by {rows}"),
+        EventBody::StreamCut { detail, .. } => detail.clone(),
+        EventBody::ObjectChanged { object, diff, .. } => {
+            format!("{}/{}: {} changes", object.schema, object.name, diff.len())
         }
         EventBody::StatementRows { rows, truncated, .. } => {
             format!("{} rows kept{}", rows.len(), if *truncated { ", of more" } else { "" })

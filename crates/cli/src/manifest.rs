@@ -176,8 +176,15 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn credential(&mut self, key: &str, credential: Option<&mut CredentialSpec>) {
-        let password = credential.and_then(|credential| credential.password.as_mut());
-        self.secret(&format!("{key}.password"), password);
+        let Some(credential) = credential else { return };
+        for (kind, source) in credential.secrets_mut() {
+            self.secret(&format!("{key}.{}", kind.word()), Some(source));
+        }
+        if let Some(path) = credential.client_certificate.as_mut()
+            && let Some(pem) = self.file(&format!("{key}.client_certificate"), path)
+        {
+            *path = pem;
+        }
     }
 
     fn secret(&mut self, key: &str, source: Option<&mut SecretSource>) {

@@ -10,11 +10,13 @@ pub mod buffers;
 pub mod decision;
 pub mod machine;
 pub mod policy;
+pub mod protocol;
 pub mod tap;
 
 pub use buffers::{Buffers, Harmless, TargetBuffer};
 pub use decision::{
     Decision, Denial, DenialKind, Held, Hold, HoldTerm, Permit, Receipt, Ruling, Verdict,
 };
-pub use machine::{Admission, Input, Login, Machine, Output, Protocol, ProtocolSpec, Work};
+pub use machine::{Framed, Input, Machine, Output, Work};
+pub use protocol::{Actor, Admission, Credential, Login, Proof, Protocol, ProtocolSpec};
 pub use tap::{Tap, TapError};

@@ -8,39 +8,17 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use corral_model::Statement;
 use corral_model::event::{CloseReason, EventBody};
-use corral_model::ids::{SessionId, StatementSeq, TargetName};
-use corral_model::native::{NativeClient, Reach};
-use corral_model::resource::{ColumnName, RecordRows, TargetTlsMode};
-use corral_model::{Secret, Statement};
+use corral_model::ids::{StatementSeq, TargetName};
+use corral_model::resource::ColumnName;
 
 use crate::buffers::Buffers;
 use crate::decision::{Decision, Denial};
+use crate::protocol::{Admission, Login, Protocol};
 
-/// What the gateway lists of a protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProtocolSpec {
-    /// As in a target's `protocol:` and in ready.json.
-    pub id: &'static str,
-    pub title: &'static str,
-    /// ALPN protocol names that a client may offer in direct TLS.
-    pub alpn: &'static [&'static str],
-    /// First byte of a connection that starts with TLS directly (0x16), if the protocol has that.
-    pub has_direct_tls: bool,
-    /// Verbs with their effects: the protocol's part of the policy schema.
-    pub verbs: &'static [corral_model::Verb],
-}
-
-/// A protocol that the gateway can serve.
-pub trait Protocol: Send + Sync {
-    fn spec(&self) -> &ProtocolSpec;
-
-    /// How its usual client is told where to connect; None when there is none.
-    fn native_client(&self, reach: &Reach) -> Option<NativeClient> {
-        let _ = reach;
-        None
-    }
-
+/// A protocol whose frames this project reads itself: one pure machine for each connection.
+pub trait Framed: Protocol {
     /// The machine for a connection that was just accepted.
     fn accept(&self, start: Start) -> Box<dyn Machine>;
 }
@@ -57,41 +35,6 @@ pub struct Start {
     pub can_tls: bool,
     /// A dedicated listener's target, or the one that SNI named.
     pub target: Option<TargetName>,
-}
-
-/// Who a client says that it is. Only `token` and `target` count; the rest are claims.
-#[derive(Debug, Clone)]
-pub struct Login {
-    pub token: Secret,
-    /// As the client wrote it; None when the listener's own target is meant.
-    pub target: String,
-    /// Another database than the target's default.
-    pub database: Option<String>,
-    /// `user`, `application_name`, …: kept, shown, never deciding.
-    pub claims: Vec<(String, String)>,
-}
-
-/// The gateway's answer to a login: everything that the machine needs of the target.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    pub session: SessionId,
-    pub target: TargetName,
-    /// Grows when the target's resource changes; caches about the target are keyed by it.
-    pub target_revision: u64,
-    pub username: String,
-    pub password: Option<Secret>,
-    /// The database to ask the target for.
-    pub database: Option<String>,
-    pub tls: TargetTlsMode,
-    /// The target is on this machine: a password may go to it in clear.
-    pub is_target_local: bool,
-    /// Every classified column of the target. They are masked unless in no case `masked`.
-    pub classified: Arc<[ColumnName]>,
-    /// Those that this principal may not read raw.
-    pub masked: Arc<[ColumnName]>,
-    pub record_rows: RecordRows,
-    /// 32 random bytes: the session's own cancel secret, from which the protocol makes its key.
-    pub cancel_secret: [u8; 32],
 }
 
 /// A piece of work that needs a deep stack (parsing hostile text). The driver runs it on an

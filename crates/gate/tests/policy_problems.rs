@@ -158,8 +158,8 @@ fn protocols_may_share_verbs_but_not_contradict_each_other() {
     const NO_NAME: &[Verb] = &[Verb { name: "a b", effect: Some(Effect::Read) }];
     let compile = |verbs: &'static [Verb]| {
         let protocols = [
-            ProtocolVerbs { protocol: "postgres", verbs: VERBS },
-            ProtocolVerbs { protocol: "other", verbs },
+            ProtocolVerbs { protocol: "postgres", verbs: VERBS, attributes: &[] },
+            ProtocolVerbs { protocol: "other", verbs, attributes: &[] },
         ];
         Engine::compile(PolicyVersion(1), &[], &protocols, &[]).is_ok()
     };

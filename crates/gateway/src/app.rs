@@ -136,6 +136,12 @@ impl App {
         u64::try_from(ended.count()).unwrap_or(u64::MAX)
     }
 
+    /// Waits until every session that is no listener's own task has ended.
+    pub(crate) async fn sessions_ended(&self) {
+        self.live.tasks().close();
+        self.live.tasks().wait().await;
+    }
+
     /// Waits until the configuration has changed.
     ///
     /// # Cancel safety

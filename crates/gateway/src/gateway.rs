@@ -189,10 +189,14 @@ impl Gateway {
         if ended > 0 {
             tracing::info!(sessions = ended, "the time to finish is over");
         }
-        if tokio::time::timeout(GOODBYE_DEADLINE, listeners.wait()).await.is_err() {
+        let goodbye = async {
+            listeners.wait().await;
+            https.stop().await;
+            app.sessions_ended().await;
+        };
+        if tokio::time::timeout(GOODBYE_DEADLINE, goodbye).await.is_err() {
             tracing::warn!("some sessions did not say goodbye in time");
         }
-        https.stop().await;
         watcher.abort();
         let at = OffsetDateTime::now_utc();
         let stopped = EventBody::GatewayStopped {};
@@ -280,7 +284,7 @@ async fn listen(
     }
     let https_address = https_address.context("no address for the API")?;
     let router = crate::api::router(app.clone());
-    let https = Https::start(https_address, router, chain_pem, key_pem).await?;
+    let https = Https::start(https_address, router, app.clone(), chain_pem, key_pem).await?;
     reach.push((HTTPS.to_owned(), https.address()));
     app.identity().change_reach(|known| known.listeners.extend(reach));
     listeners.follow_targets().await;

@@ -1,22 +1,26 @@
-//! The API's listener: HTTP/1.1 over TLS.
+//! The `https` listener: the API, and protocols on HTTP, over TLS.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use corral_model::limits;
+use corral_session::http::serve_requests;
+use corral_session::{ConnectionFacts, HttpClient};
 use corral_transport::{Accepted, Listener, ServerTls};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::service::service_fn;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// API connections open at once.
-const CONNECTIONS_MAX: usize = 1_024;
-/// A client that has not sent its request's head by then is disconnected.
-const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+use crate::app::{App, Door};
+use crate::mounted::Mounted;
+use crate::settings::HTTPS;
+
+/// Connections open at once.
+const CONNECTIONS_MAX: usize = 4_096;
 /// How long answers may take to finish when the gateway stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 /// Wait after a failed accept: out of file descriptors gets better by time only.
@@ -35,10 +39,12 @@ impl Https {
     pub(crate) async fn start(
         address: SocketAddr,
         router: Router,
+        app: Arc<App>,
         chain_pem: &[u8],
         key_pem: &[u8],
     ) -> anyhow::Result<Self> {
-        let tls = ServerTls::new(chain_pem, key_pem, &["http/1.1"]).context("TLS for https")?;
+        let tls =
+            ServerTls::new(chain_pem, key_pem, &["h2", "http/1.1"]).context("TLS for https")?;
         let listener = Listener::bind(&address.to_string())
             .await
             .with_context(|| format!("listeners: https: cannot listen on {address}"))?;
@@ -49,6 +55,7 @@ impl Https {
             listener,
             tls: tls.clone(),
             router,
+            app,
             connections: connections.clone(),
             closed: closed.subscribe(),
         };
@@ -82,6 +89,7 @@ struct Accepting {
     listener: Listener,
     tls: ServerTls,
     router: Router,
+    app: Arc<App>,
     connections: TaskTracker,
     closed: watch::Receiver<bool>,
 }
@@ -99,8 +107,8 @@ impl Accepting {
                 }
                 Ok(accepted) => {
                     let (tls, router) = (self.tls.clone(), self.router.clone());
-                    let closed = self.closed.clone();
-                    self.connections.spawn(serve(accepted, tls, router, closed));
+                    let (app, closed) = (self.app.clone(), self.closed.clone());
+                    self.connections.spawn(serve(accepted, tls, router, app, closed));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
@@ -115,33 +123,30 @@ async fn serve(
     accepted: Accepted,
     tls: ServerTls,
     router: Router,
+    app: Arc<App>,
     mut closed: watch::Receiver<bool>,
 ) {
-    let Ok(plain) = accepted.stream.into_plain() else { return };
+    let Accepted { stream, client_ip, client_address } = accepted;
+    let Ok(plain) = stream.into_plain() else { return };
     let stream = match tokio::time::timeout(limits::LOGIN_DEADLINE, tls.accept(plain)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake with the API failed");
+            tracing::debug!(%error, "a TLS handshake failed");
             return;
         }
         Err(_) => return,
     };
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = until_closed(&mut closed) => {
-            connection.as_mut().graceful_shutdown();
-            // Followers of events end with the process; the others when they are done.
-            connection.await
-        }
+    let facts = ConnectionFacts {
+        client_ip,
+        client_address,
+        is_tls: true,
+        listener_target: None,
+        protocol: HTTPS,
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an API connection ended early");
-    }
+    let client = HttpClient { facts, authority: Arc::new(Door::new(app)) };
+    let mounted = Mounted::new(client, router);
+    let service = service_fn(move |request| mounted.call(request));
+    serve_requests(stream, service, until_closed(&mut closed)).await;
 }
 
 /// Waits until the listener is closed, or gone.

@@ -13,6 +13,7 @@ mod https;
 mod listeners;
 mod logging;
 mod metrics;
+mod mounted;
 mod protocols;
 mod settings;
 pub mod up;

@@ -51,12 +51,12 @@ impl Listeners {
     ) -> anyhow::Result<Self> {
         let mut servers = BTreeMap::new();
         let mut all_tls = Vec::new();
-        for protocol in protocols::all() {
-            let spec = protocol.spec();
+        for service in protocols::all() {
+            let spec = service.protocol().spec();
             let tls = ServerTls::new(chain_pem, key_pem, spec.alpn)
                 .with_context(|| format!("TLS for {}", spec.id))?;
             let door = Arc::new(Door::new(app.clone()));
-            let server = Server::new(protocol.clone(), door, analysts.clone(), Some(tls.clone()));
+            let server = Server::new(service.clone(), door, analysts.clone(), Some(tls.clone()));
             servers.insert(spec.id, Arc::new(server));
             all_tls.push(tls);
         }

@@ -150,7 +150,7 @@ fn parse(text: &str) -> anyhow::Result<File> {
 }
 
 fn listeners(written: &BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
-    let known: Vec<&str> = protocols::ids().chain([HTTPS]).collect();
+    let known: Vec<&str> = protocols::listening_ids().chain([HTTPS]).collect();
     if let Some(unknown) = written.keys().find(|name| !known.contains(&name.as_str())) {
         bail!("listeners: '{unknown}' is not a listener; there are {}", known.join(", "));
     }

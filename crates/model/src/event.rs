@@ -1,11 +1,13 @@
 //! What happened, as it is recorded and streamed: one JSON object a line (CONTRACT section 8).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::ids::{ApprovalId, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
 use crate::run::RunEnd;
-use crate::statement::{Effects, ObjectRef, Parameter};
+use crate::statement::{Attribute, Effects, ObjectRef, Parameter};
 
 /// One event with its place in a chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,6 +116,24 @@ pub enum EventText {
     Digest { sha256: String, bytes: u64 },
 }
 
+/// Which end of a stream sent something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamEnd {
+    Client,
+    Target,
+    /// The target's standard error.
+    TargetError,
+}
+
+/// Bytes of a stream: as text where they are UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamData {
+    Text(String),
+    Base64(String),
+}
+
 /// The kinds of events. Names are noun and past verb.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event")]
@@ -191,6 +211,9 @@ pub enum EventBody {
         in_transaction: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         approval: Option<ApprovalId>,
+        /// The request's fields that policies read.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        attributes: BTreeMap<String, Attribute>,
     },
     #[serde(rename = "statement.completed")]
     StatementCompleted {
@@ -204,6 +227,31 @@ pub enum EventBody {
         rows: u64,
         bytes: u64,
         duration_us: u64,
+        /// SHA-256 of the content that was moved, where the statement moves one file or object.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+    },
+    /// Bytes of a stream (a terminal, a command's input and output) as they passed, after
+    /// masking. Long streams are recorded up to
+    /// [`crate::limits::STREAM_RECORD_BYTES_MAX`]; their digest covers all of them.
+    #[serde(rename = "stream.passed")]
+    StreamPassed { seq_in_session: StatementSeq, from: StreamEnd, data: StreamData },
+    #[serde(rename = "terminal.resized")]
+    TerminalResized { seq_in_session: StatementSeq, columns: u32, rows: u32 },
+    /// A stream was ended by the gateway; what may go on at the target, and why.
+    #[serde(rename = "stream.cut")]
+    StreamCut { seq_in_session: StatementSeq, detail: String },
+    /// A statement changed an object of the target. Digests are of its canonical form, masked.
+    #[serde(rename = "object.changed")]
+    ObjectChanged {
+        seq_in_session: StatementSeq,
+        object: ObjectRef,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest_before: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest_after: Option<String>,
+        /// Lines of `PATH: before -> after`, with masked values left out.
+        diff: Vec<String>,
     },
     /// Rows as the client saw them, when the target's `record` asks for them.
     #[serde(rename = "statement.rows")]
@@ -258,6 +306,10 @@ impl EventBody {
             Self::SessionClosed { .. } => "session.closed",
             Self::StatementDecided { .. } => "statement.decided",
             Self::StatementCompleted { .. } => "statement.completed",
+            Self::StreamPassed { .. } => "stream.passed",
+            Self::TerminalResized { .. } => "terminal.resized",
+            Self::StreamCut { .. } => "stream.cut",
+            Self::ObjectChanged { .. } => "object.changed",
             Self::StatementRows { .. } => "statement.rows",
             Self::ApprovalRequested { .. } => "approval.requested",
             Self::ApprovalDecided { .. } => "approval.decided",

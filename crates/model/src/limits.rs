@@ -164,6 +164,19 @@ pub const LIST_LEN_MAX: u32 = 10_000;
 pub const APPLY_CHANGES_MAX: usize = 10_000;
 /// A password or secret as somebody types it, in bytes: argon2 hashes all of it.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
+/// A private key or token for a target, in bytes: an RSA key of 8192 bits in PEM has 6,400.
+pub const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;
+
+/// Orders from the streams of one session to the task that owns it; more wait at their sender.
+pub const SESSION_ORDERS_LEN_MAX: usize = 64;
+/// Statements of one session that are held at once: each is a channel or request that waits.
+pub const SESSION_HOLDS_MAX: usize = 32;
+/// Tasks of one session: channels, forwards and requests that run at once.
+pub const SESSION_TASKS_MAX: usize = 1_024;
+/// One stream's bytes in the record, each way; of what is longer, size and digest are recorded.
+pub const STREAM_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// One recorded piece of a stream, in bytes.
+pub const STREAM_PIECE_BYTES_MAX: usize = 64 * 1024;
 /// Password checks waiting behind [`PASSWORD_CHECKS_MAX`] running ones; more are refused.
 pub const PASSWORD_CHECKS_WAITING_MAX: usize = 64;
 

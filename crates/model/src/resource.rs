@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{GroupName, PrincipalName, ResourceName, TargetName};
 
 mod address;
+mod credential;
 pub mod manifest;
 mod secret_source;
 
 pub use address::{AddressError, ParsedAddress};
+pub use credential::{CredentialKind, CredentialSpec};
 
 /// Where a manifest says that a secret is. `Debug` does not show a value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -105,6 +107,9 @@ pub struct TargetSpec {
     /// A listener for this target alone, `address:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// What only the target's protocol knows; it checks and reads them.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub options: serde_json::Map<String, serde_json::Value>,
 }
 
 /// TLS from the gateway to a target.
@@ -125,15 +130,6 @@ pub enum TargetTlsMode {
     /// Encrypted, without a check of the certificate.
     Require,
     VerifyFull,
-}
-
-/// How the gateway logs in to a target. The password is sealed at apply and never shown again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CredentialSpec {
-    pub username: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<SecretSource>,
 }
 
 /// Columns that are masked for everybody who may not `unmask`.
@@ -545,6 +541,7 @@ impl serde::de::Visitor<'_> for ByteSizeVisitor {
 /// One resource of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and none on a hot path")]
 pub enum Resource {
     Target(TargetSpec),
     User(UserSpec),
@@ -639,7 +636,7 @@ impl Resource {
             Self::Target(spec) => {
                 let both = [&mut spec.credential, &mut spec.masked_credential];
                 for credential in both.into_iter().flatten() {
-                    credential.password = None;
+                    credential.strip();
                 }
             }
             Self::User(spec) => spec.password = None,

@@ -1,5 +1,6 @@
 //! One thing that can be decided, and what is known of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -168,6 +169,35 @@ pub struct Obstacle {
     pub is_size: bool,
 }
 
+/// A field of a request that policies read as `context.NAME`, where the protocol has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Attribute {
+    Flag(bool),
+    Number(i64),
+    Text(String),
+    /// Sorted, without duplicates.
+    Set(Vec<String>),
+}
+
+/// The type of an [`Attribute`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttributeKind {
+    Flag,
+    Number,
+    Text,
+    Set,
+}
+
+/// A field that a protocol's statements may have: its part of the policy schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttributeSpec {
+    pub name: &'static str,
+    pub kind: AttributeKind,
+    /// One sentence for the schema and the documentation.
+    pub meaning: &'static str,
+}
+
 /// All that decides, apart from who asks: equal facts get equal decisions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Facts {
@@ -185,6 +215,8 @@ pub struct Facts {
     pub obstacle: Option<Obstacle>,
     /// Whether rows may hold masked columns, which are replaced before the client sees them.
     pub is_masked: bool,
+    /// The request's fields, by the names that the protocol declared.
+    pub attributes: BTreeMap<&'static str, Attribute>,
 }
 
 /// A bound parameter, as the approver sees it and as the approval binds it.

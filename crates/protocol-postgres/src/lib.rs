@@ -19,10 +19,11 @@ mod shared;
 mod startup;
 mod target_login;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corral_gate::machine::Start;
-use corral_gate::{Machine, Protocol, ProtocolSpec};
+use corral_gate::{Framed, Machine, Protocol, ProtocolSpec};
 use corral_model::native::{NativeClient, Reach};
 
 use crate::analyst::{Analyst, Grammar};
@@ -35,6 +36,10 @@ const SPEC: ProtocolSpec = ProtocolSpec {
     alpn: &["postgresql"],
     has_direct_tls: true,
     verbs: analysis::verbs::VERBS,
+    attributes: &[],
+    mount: None,
+    assurance: "Every statement is analysed and decided before it runs; masked columns are replaced \
+                before they reach the client.",
 };
 
 /// PostgreSQL, protocol versions 3.0 to 3.2 with clients and 3.0 with targets. One value serves
@@ -72,6 +77,18 @@ impl Protocol for Postgres {
         Some(native::client(reach))
     }
 
+    /// A path that already ends in a socket's name (another port than the usual) stays as it is.
+    fn socket_path(&self, directory: &Path) -> PathBuf {
+        let name = directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        if name.starts_with(".s.PGSQL.") {
+            directory.to_path_buf()
+        } else {
+            directory.join(".s.PGSQL.5432")
+        }
+    }
+}
+
+impl Framed for Postgres {
     fn accept(&self, start: Start) -> Box<dyn Machine> {
         Box::new(PostgresMachine::new(start, self.shared.clone()))
     }

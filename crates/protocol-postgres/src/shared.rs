@@ -40,7 +40,7 @@ impl Shared {
         let key = Key {
             target: admission.target.clone(),
             revision: admission.target_revision,
-            username: admission.username.clone(),
+            username: admission.credential.username.clone(),
             database: admission.database.clone(),
         };
         let mut targets = lock(&self.targets);

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use corral_gate::machine::Start;
-use corral_gate::{Login, Output};
+use corral_gate::{Login, Output, Proof};
 use corral_model::event::CloseReason;
 use corral_model::ids::TargetName;
 use corral_model::{Secret, limits};
@@ -186,7 +186,7 @@ impl Startup {
             return Err(Ending::client_fault("a password without a startup packet"));
         };
         let login = Login {
-            token,
+            proof: Proof::Token(token),
             target: request.target.clone(),
             database: request.database.clone(),
             claims: request.claims.clone(),

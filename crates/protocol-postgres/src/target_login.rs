@@ -97,7 +97,8 @@ impl TargetLogin {
     }
 
     fn send_startup(&mut self, link: &mut Link) {
-        let mut parameters: Vec<(&str, &str)> = vec![("user", self.admission.username.as_str())];
+        let mut parameters: Vec<(&str, &str)> =
+            vec![("user", self.admission.credential.username.as_str())];
         if let Some(database) = &self.admission.database {
             parameters.push(("database", database));
         }
@@ -192,7 +193,7 @@ impl TargetLogin {
             }
             (Authentication::Md5Password { salt }, Stage::ExpectAuthentication) => {
                 let password = self.password()?;
-                let username = self.admission.username.as_bytes();
+                let username = self.admission.credential.username.as_bytes();
                 let hash = md5_hash(username, password.as_bytes(), *salt);
                 link.tell_target(Harmless::Login, |out| put_password(out, &hash));
                 Stage::ExpectAuthentication
@@ -237,7 +238,7 @@ impl TargetLogin {
     }
 
     fn password(&self) -> Result<&str, Ending> {
-        match &self.admission.password {
+        match &self.admission.credential.secret {
             Some(password) => Ok(password.reveal()),
             None => Err(unavailable("it asks for a password, and none is configured here")),
         }

@@ -18,7 +18,11 @@ fn page() -> PathBuf {
 }
 
 fn protocols() -> [ProtocolVerbs; 1] {
-    [ProtocolVerbs { protocol: "postgres", verbs: Postgres::default().spec().verbs }]
+    [ProtocolVerbs {
+        protocol: "postgres",
+        verbs: Postgres::default().spec().verbs,
+        attributes: &[],
+    }]
 }
 
 fn verbs_table() -> String {

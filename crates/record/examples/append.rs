@@ -54,6 +54,7 @@ fn completed(number: u64) -> EventBody {
         rows: 1,
         bytes: 64,
         duration_us: 180,
+        digest: None,
     }
 }
 

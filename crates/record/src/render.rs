@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corral_model::Event;
-use corral_model::event::{ApprovalState, EventBody, EventText, Outcome};
+use corral_model::event::{ApprovalState, EventBody, EventText, Outcome, StreamData, StreamEnd};
 use corral_model::ids::{SessionId, StatementSeq};
 use corral_model::statement::{ObjectRef, Parameter};
 use serde::{Deserialize, Serialize};
@@ -324,6 +324,27 @@ fn one_line(body: &EventBody) -> String {
         EventBody::RecordCheckpointed { entries, sessions } => {
             format!("{}, {}", counted(*entries, "entry"), counted(*sessions, "session"))
         }
+        EventBody::StreamPassed { seq_in_session, from, data } => {
+            let (text, what) = match data {
+                StreamData::Text(text) => (text.escape_debug().to_string(), ""),
+                StreamData::Base64(text) => (text.clone(), "base64 "),
+            };
+            format!("#{}: {} {what}{text}", seq_in_session.0, stream_end(*from))
+        }
+        EventBody::TerminalResized { seq_in_session, columns, rows } => {
+            format!("#{}: terminal of {columns} by {rows}", seq_in_session.0)
+        }
+        EventBody::StreamCut { seq_in_session, detail } => {
+            format!("#{}: {detail}", seq_in_session.0)
+        }
+        EventBody::ObjectChanged { seq_in_session, object, diff, .. } => {
+            let name = if object.schema.is_empty() {
+                object.name.clone()
+            } else {
+                format!("{}/{}", object.schema, object.name)
+            };
+            format!("#{}: {name}: {}", seq_in_session.0, diff.join("; "))
+        }
         EventBody::SessionOpened { .. }
         | EventBody::StatementDecided { .. }
         | EventBody::ApprovalRequested { .. }
@@ -347,11 +368,23 @@ fn word_of(body: &EventBody) -> &'static str {
         EventBody::SessionClosed { .. } => "closed",
         EventBody::StatementDecided { .. } | EventBody::ApprovalDecided { .. } => "decided",
         EventBody::StatementCompleted { .. } => "result",
+        EventBody::StreamPassed { .. } => "stream",
+        EventBody::TerminalResized { .. } => "resized",
+        EventBody::StreamCut { .. } => "cut",
+        EventBody::ObjectChanged { .. } => "changed",
         EventBody::StatementRows { .. } => "rows",
         EventBody::ApprovalRequested { .. } => "waits",
         EventBody::RowsMasked { .. } => "masked",
         EventBody::SessionTripped { .. } => "TRIPPED",
         EventBody::RecordCheckpointed { .. } => "signed",
+    }
+}
+
+fn stream_end(from: StreamEnd) -> &'static str {
+    match from {
+        StreamEnd::Client => "client:",
+        StreamEnd::Target => "target:",
+        StreamEnd::TargetError => "target, standard error:",
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corral_model::Event;
-use corral_model::event::{EventBody, EventText, Origin};
+use corral_model::event::{EventBody, EventText, Origin, StreamData};
 use corral_model::ids::{RunId, SessionId};
 use corral_model::limits;
 use time::OffsetDateTime;
@@ -154,7 +154,18 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
             texts.push(client_address);
             texts
         }
-        EventBody::SessionTripped { detail, .. } => vec![detail],
+        EventBody::SessionTripped { detail, .. } | EventBody::StreamCut { detail, .. } => {
+            vec![detail]
+        }
+        EventBody::StreamPassed { data, .. } => match data {
+            StreamData::Text(text) => vec![text],
+            StreamData::Base64(_) => Vec::new(),
+        },
+        EventBody::TerminalResized { .. } => Vec::new(),
+        EventBody::ObjectChanged { object, diff, .. } => {
+            let names = [object.schema.as_str(), object.name.as_str()].into_iter();
+            names.chain(diff.iter().map(String::as_str)).collect()
+        }
         EventBody::PrincipalDisabled { name, .. }
         | EventBody::PrincipalEnabled { name, .. }
         | EventBody::PrincipalSignedIn { name, .. } => vec![name],

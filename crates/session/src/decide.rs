@@ -1,10 +1,9 @@
 //! Asks for rulings, has them recorded, and makes decisions of them.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use corral_gate::TapError;
 use corral_gate::decision::{Decision, Denial, DenialKind, Held, Receipt, Ruling, Verdict};
-use corral_gate::{Input, TapError};
 use corral_model::Statement;
 use corral_model::event::{ApprovalState, EventBody, EventText, Outcome};
 use corral_model::ids::{ApprovalId, StatementSeq};
@@ -12,11 +11,10 @@ use corral_model::limits;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::drive::{Driver, Live};
-use crate::scope::Resolution;
+use crate::scope::{Resolution, Scope};
 
-/// What the driver keeps of a statement that waits for people.
-pub(crate) struct HeldStatement {
+/// A statement that waits for people.
+struct HeldStatement {
     held: Held,
     statement: Statement,
     decision_id: String,
@@ -24,91 +22,41 @@ pub(crate) struct HeldStatement {
 
 const RECORD_UNAVAILABLE: &str = "the record cannot be written; the statement was not run";
 
-impl Driver<'_> {
+/// A session's scope, and the statements that wait for people. The only place where decisions
+/// are made.
+pub(crate) struct Decider {
+    pub(crate) scope: Box<dyn Scope>,
+    held: Vec<HeldStatement>,
+}
+
+impl Decider {
+    pub(crate) fn new(scope: Box<dyn Scope>) -> Self {
+        Self { scope, held: Vec::new() }
+    }
+
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Would this statement be denied? Only a denial is recorded: nothing runs yet.
-    pub(crate) fn check(&mut self, statement: &Statement) {
-        let Some(live) = &mut self.live else { return };
-        let ruling = live.scope.check(statement);
-        let denial = match &ruling.verdict {
+    pub(crate) fn check(&mut self, statement: &Statement) -> Option<Denial> {
+        let ruling = self.scope.check(statement);
+        match &ruling.verdict {
             Verdict::Allow | Verdict::Hold(_) => None,
             Verdict::Deny(denial) => {
                 let denial =
                     Denial { decision_id: Some(ruling.decision_id.clone()), ..denial.clone() };
-                match live.append(decided(statement, &ruling, None)) {
+                match self.append(decided(statement, &ruling, None)) {
                     Ok(_) => Some(denial),
                     Err(error) => Some(unrecorded(&error)),
                 }
             }
-        };
-        self.machine.handle(Input::Checked(denial), Instant::now());
+        }
     }
 
     /// Decides a statement: ruling, record, and only then a permit.
-    pub(crate) async fn decide(&mut self, statement: Statement) {
-        let Some(live) = &mut self.live else { return };
-        live.totals.statements += 1;
-        let ruling = live.scope.rule(&statement);
-        let decision = live.decide(statement, ruling).await;
-        if matches!(decision, Decision::Allow(_)) {
-            live.running += 1;
-        }
-        self.machine.handle(Input::Decided(decision), Instant::now());
-    }
-
-    /// People decided a held statement, or its wait ended.
-    pub(crate) async fn resolve(&mut self, approval: &ApprovalId, resolution: Resolution) {
-        let Some(live) = &mut self.live else { return };
-        let Some(waiting) = live.held.take() else { return };
-        if waiting.held.approval != *approval {
-            live.held = Some(waiting);
-            return;
-        }
-        let decision = live.resolve(waiting, resolution).await;
-        if matches!(decision, Decision::Allow(_)) {
-            live.running += 1;
-        }
-        self.machine.handle(Input::Decided(decision), Instant::now());
-    }
-
-    /// The client no longer waits.
-    pub(crate) fn withdraw(&mut self, seq: StatementSeq) {
-        let Some(live) = &mut self.live else { return };
-        let Some(waiting) = live.held.take_if(|waiting| waiting.held.seq == seq) else { return };
-        let body = approval_decided(
-            &waiting,
-            ApprovalState::Withdrawn,
-            Vec::new(),
-            "the client cancelled or left".to_owned(),
-        );
-        live.scope.withdraw(&waiting.held.approval, seq);
-        self.record_note(body);
-    }
-
-    fn record_note(&mut self, body: EventBody) {
-        let Some(live) = &mut self.live else { return };
-        if let Err(error) = live.scope.tap().note(OffsetDateTime::now_utc(), body) {
-            tracing::warn!(%error, "a session ends because its account cannot be kept");
-            let denial = Denial::new(DenialKind::RecordUnavailable, "the record cannot be written");
-            self.end(corral_model::CloseReason::Record, denial);
-        }
-    }
-}
-
-impl Live {
-    fn append(&mut self, body: EventBody) -> Result<Receipt, TapError> {
-        self.scope.tap().append(OffsetDateTime::now_utc(), body)
-    }
-
-    /// Appends, and waits for the group sync where the target asks for it.
-    async fn append_durably(&mut self, body: EventBody) -> Result<Receipt, TapError> {
-        let receipt = self.append(body)?;
-        if self.scope.tap().needs_sync() {
-            self.scope.sync().await?;
-        }
-        Ok(receipt)
-    }
-
-    async fn decide(&mut self, statement: Statement, ruling: Ruling) -> Decision {
+    pub(crate) async fn decide(&mut self, statement: Statement) -> Decision {
+        let ruling = self.scope.rule(&statement);
         let receipt = match self.append_durably(decided(&statement, &ruling, None)).await {
             Ok(receipt) => receipt,
             Err(error) => return Decision::Deny(unrecorded(&error)),
@@ -119,7 +67,67 @@ impl Live {
         }
     }
 
+    /// People decided a held statement, or its wait ended. None when nothing waits for this
+    /// approval any more.
+    pub(crate) async fn resolve(
+        &mut self,
+        approval: &ApprovalId,
+        resolution: Resolution,
+    ) -> Option<(StatementSeq, Decision)> {
+        let index = self.held.iter().position(|waiting| waiting.held.approval == *approval)?;
+        let waiting = self.held.swap_remove(index);
+        let seq = waiting.held.seq;
+        Some((seq, self.decide_resolved(waiting, resolution).await))
+    }
+
+    /// The client no longer waits.
+    ///
+    /// # Errors
+    /// [`TapError`] when that cannot be recorded: the session must end.
+    pub(crate) fn withdraw(&mut self, seq: StatementSeq) -> Result<(), TapError> {
+        let index = self.held.iter().position(|waiting| waiting.held.seq == seq);
+        let Some(waiting) = index.map(|index| self.held.swap_remove(index)) else { return Ok(()) };
+        let body = approval_decided(
+            &waiting,
+            ApprovalState::Withdrawn,
+            Vec::new(),
+            "the client cancelled or left".to_owned(),
+        );
+        self.scope.withdraw(&waiting.held.approval, seq);
+        self.note(body)
+    }
+
+    /// Records something that happened.
+    ///
+    /// # Errors
+    /// [`TapError`] when no more can be kept: the session must end.
+    pub(crate) fn note(&mut self, body: EventBody) -> Result<(), TapError> {
+        self.scope.tap().note(OffsetDateTime::now_utc(), body)
+    }
+
+    /// Records something before anything depends on it, and waits for the group sync where the
+    /// target asks for it.
+    ///
+    /// # Errors
+    /// [`TapError`]: then nothing may act on it.
+    pub(crate) async fn append_durably(&mut self, body: EventBody) -> Result<Receipt, TapError> {
+        let receipt = self.append(body)?;
+        if self.scope.tap().needs_sync() {
+            self.scope.sync().await?;
+        }
+        Ok(receipt)
+    }
+
+    fn append(&mut self, body: EventBody) -> Result<Receipt, TapError> {
+        self.scope.tap().append(OffsetDateTime::now_utc(), body)
+    }
+
     async fn hold(&mut self, statement: Statement, ruling: Ruling, receipt: Receipt) -> Decision {
+        if self.held.len() >= limits::SESSION_HOLDS_MAX {
+            let text = "too many statements of this session wait for approval";
+            let denial = Denial::new(DenialKind::Forbidden, text);
+            return Decision::Deny(Denial { decision_id: Some(ruling.decision_id), ..denial });
+        }
         let (approval, notice) = match self.scope.hold(&statement, &ruling).await {
             Ok(filed) => filed,
             Err(denial) => {
@@ -138,11 +146,15 @@ impl Live {
             return Decision::Deny(unrecorded(&error));
         }
         let (held, decision) = Decision::hold(statement.seq, approval, notice, receipt);
-        self.held = Some(HeldStatement { held, statement, decision_id: ruling.decision_id });
+        self.held.push(HeldStatement { held, statement, decision_id: ruling.decision_id });
         decision
     }
 
-    async fn resolve(&mut self, waiting: HeldStatement, resolution: Resolution) -> Decision {
+    async fn decide_resolved(
+        &mut self,
+        waiting: HeldStatement,
+        resolution: Resolution,
+    ) -> Decision {
         let (state, by, reason, refusal) = match resolution {
             Resolution::Approved { by, reason } => (ApprovalState::Approved, by, reason, None),
             Resolution::Denied { by, reason } => {
@@ -225,6 +237,11 @@ fn decided(statement: &Statement, ruling: &Ruling, approval: Option<&ApprovalId>
         policy_version: ruling.policy_version,
         in_transaction: statement.in_transaction,
         approval: approval.cloned(),
+        attributes: facts
+            .attributes
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
     }
 }
 

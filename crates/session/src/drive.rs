@@ -3,19 +3,20 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use corral_gate::decision::{Denial, DenialKind};
-use corral_gate::{Input, Login, Machine, Output};
+use corral_gate::decision::{Decision, Denial, DenialKind};
+use corral_gate::{Input, Login, Machine, Output, TapError};
 use corral_model::event::{CloseReason, EventBody};
-use corral_model::limits;
+use corral_model::ids::{ApprovalId, StatementSeq};
+use corral_model::{Statement, limits};
 use corral_transport::{Endpoint, dial, start_target_tls};
-use time::OffsetDateTime;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::decide::HeldStatement;
+use crate::decide::Decider;
 use crate::io::{Happened, Link, Waiting, nearest, write_all};
-use crate::scope::{Admitted, ConnectionFacts, Control, Scope, Totals, Usage};
+use crate::pending::LoginSlot;
+use crate::scope::{Admitted, ConnectionFacts, Control, Resolution, Totals, Usage};
 use crate::server::Server;
 
 /// Telling a client why its session ends may take this long, no longer.
@@ -31,7 +32,7 @@ const CHARGE_BYTES: u64 = 1024 * 1024;
 
 /// A session that was let in.
 pub(crate) struct Live {
-    pub(crate) scope: Box<dyn Scope>,
+    pub(crate) decider: Decider,
     control: mpsc::Receiver<Control>,
     endpoint: Endpoint,
     ends_at: Option<Instant>,
@@ -39,7 +40,6 @@ pub(crate) struct Live {
     last_activity: Instant,
     /// Statements that were allowed and have not completed.
     pub(crate) running: u64,
-    pub(crate) held: Option<HeldStatement>,
     pub(crate) totals: Totals,
     pub(crate) uncharged: Usage,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Driver<'a> {
     target: Option<Link>,
     facts: ConnectionFacts,
     /// Held until the login is over.
-    login: Option<OwnedSemaphorePermit>,
+    login: Option<LoginSlot>,
     /// The gateway refused and recorded it.
     is_refused: bool,
     started_at: Instant,
@@ -67,7 +67,7 @@ impl<'a> Driver<'a> {
         machine: Box<dyn Machine>,
         client: corral_transport::Stream,
         facts: ConnectionFacts,
-        login: OwnedSemaphorePermit,
+        login: LoginSlot,
     ) -> Self {
         Self {
             server,
@@ -96,7 +96,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Hands a gateway's word, or an end of its own finding, to the machine.
-    pub(crate) fn end(&mut self, reason: CloseReason, denial: Denial) {
+    fn end(&mut self, reason: CloseReason, denial: Denial) {
         self.machine.handle(Input::End { reason, denial }, Instant::now());
     }
 
@@ -114,7 +114,7 @@ impl<'a> Driver<'a> {
                 Output::StartTargetTls => self.start_target_tls().await,
                 Output::SessionOpened => {
                     if let Some(live) = &mut self.live {
-                        live.scope.opened();
+                        live.decider.scope.opened();
                     }
                 }
                 Output::Work(work) => match self.server.analysts.run(work).await {
@@ -171,14 +171,13 @@ impl<'a> Driver<'a> {
         match answer {
             Ok(Admitted { admission, endpoint, scope, control, ttl, idle_timeout }) => {
                 self.live = Some(Live {
-                    scope,
+                    decider: Decider::new(scope),
                     control,
                     endpoint,
                     ends_at: ttl.and_then(|ttl| now.checked_add(ttl)),
                     idle_timeout,
                     last_activity: now,
                     running: 0,
-                    held: None,
                     totals: Totals::default(),
                     uncharged: Usage::default(),
                 });
@@ -313,7 +312,7 @@ impl<'a> Driver<'a> {
     }
 
     fn refresh_mask(&mut self, now: Instant) {
-        let changed = self.live.as_mut().and_then(|live| live.scope.mask_changed());
+        let changed = self.live.as_mut().and_then(|live| live.decider.scope.mask_changed());
         if let Some(masked) = changed {
             self.machine.handle(Input::MaskChanged(masked), now);
         }
@@ -342,10 +341,10 @@ impl<'a> Driver<'a> {
     }
 
     /// Charges what was used; ends the session when a budget is spent.
-    pub(crate) fn charge(&mut self) {
+    fn charge(&mut self) {
         let Some(live) = &mut self.live else { return };
         let usage = std::mem::take(&mut live.uncharged);
-        if let Err(denial) = live.scope.charge(usage) {
+        if let Err(denial) = live.decider.scope.charge(usage) {
             self.end(CloseReason::Budget, denial);
         }
     }
@@ -375,6 +374,46 @@ impl<'a> Driver<'a> {
         }
     }
 
+    fn check(&mut self, statement: &Statement) {
+        let Some(live) = &mut self.live else { return };
+        let denial = live.decider.check(statement);
+        self.machine.handle(Input::Checked(denial), Instant::now());
+    }
+
+    async fn decide(&mut self, statement: Statement) {
+        let Some(live) = &mut self.live else { return };
+        live.totals.statements += 1;
+        let decision = live.decider.decide(statement).await;
+        if matches!(decision, Decision::Allow(_)) {
+            live.running += 1;
+        }
+        self.machine.handle(Input::Decided(decision), Instant::now());
+    }
+
+    /// People decided a held statement, or its wait ended.
+    async fn resolve(&mut self, approval: &ApprovalId, resolution: Resolution) {
+        let Some(live) = &mut self.live else { return };
+        let Some((_, decision)) = live.decider.resolve(approval, resolution).await else { return };
+        if matches!(decision, Decision::Allow(_)) {
+            live.running += 1;
+        }
+        self.machine.handle(Input::Decided(decision), Instant::now());
+    }
+
+    /// The client no longer waits.
+    fn withdraw(&mut self, seq: StatementSeq) {
+        let Some(live) = &mut self.live else { return };
+        if let Err(error) = live.decider.withdraw(seq) {
+            self.end_unrecorded(&error);
+        }
+    }
+
+    fn end_unrecorded(&mut self, error: &TapError) {
+        tracing::warn!(%error, "a session ends because its account cannot be kept");
+        let denial = Denial::new(DenialKind::RecordUnavailable, "the record cannot be written");
+        self.end(CloseReason::Record, denial);
+    }
+
     /// Records something that happened; the buffers are written only after.
     fn record(&mut self, body: EventBody) {
         let Some(live) = &mut self.live else { return };
@@ -384,10 +423,8 @@ impl<'a> Driver<'a> {
             live.totals.rows += rows;
             live.uncharged.rows += rows;
         }
-        if let Err(error) = live.scope.tap().note(OffsetDateTime::now_utc(), body) {
-            tracing::warn!(%error, "a session ends because its account cannot be kept");
-            let text = "the record cannot be written";
-            self.end(CloseReason::Record, Denial::new(DenialKind::RecordUnavailable, text));
+        if let Err(error) = live.decider.note(body) {
+            self.end_unrecorded(&error);
             return;
         }
         if is_completed {
@@ -416,7 +453,7 @@ impl<'a> Driver<'a> {
         match self.live.take() {
             Some(mut live) => {
                 live.totals.duration = self.started_at.elapsed();
-                let Live { mut scope, totals, uncharged, .. } = live;
+                let Live { decider: Decider { mut scope, .. }, totals, uncharged, .. } = live;
                 // The session ends anyway; a spent budget changes nothing here.
                 let _ = scope.charge(uncharged);
                 scope.close(reason, totals).await;
@@ -431,7 +468,7 @@ impl<'a> Driver<'a> {
 impl Live {
     /// When a silent session ends. A session with a running or held statement is not silent.
     fn idle_at(&self) -> Option<Instant> {
-        let is_busy = self.running > 0 || self.held.is_some();
+        let is_busy = self.running > 0 || self.decider.is_holding();
         let timeout = self.idle_timeout.filter(|_| !is_busy)?;
         self.last_activity.checked_add(timeout)
     }

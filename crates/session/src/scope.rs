@@ -47,9 +47,35 @@ pub trait Authority: Send + Sync {
     /// do nothing, as in PostgreSQL.
     fn cancel(&self, key: &[u8]);
 
+    /// 32 secret bytes that belong to the gateway and to this name alone: made at the first call,
+    /// kept sealed, the same for every gateway of one store. A protocol makes its host keys and
+    /// authorities of them.
+    ///
+    /// # Errors
+    /// A [`Denial`] when the store is away.
+    fn own_key(&self, name: &'static str) -> BoxFuture<'_, Result<OwnKey, Denial>>;
+
+    /// Runs the task of a session; the gateway waits for it before it stops.
+    fn spawn(&self, session: BoxFuture<'static, ()>);
+
     /// Records `session.refused` for a connection that ended before it could be admitted: no
     /// login in time, bytes that are not the protocol.
     fn refused(&self, connection: &ConnectionFacts, reason: &str);
+}
+
+/// Secret bytes of the gateway's own. They are wiped when dropped.
+pub struct OwnKey(zeroize::Zeroizing<[u8; 32]>);
+
+impl OwnKey {
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(zeroize::Zeroizing::new(bytes))
+    }
+
+    #[must_use]
+    pub fn reveal(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// A session that was let in.

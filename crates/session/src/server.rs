@@ -4,40 +4,42 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use corral_gate::Protocol;
+use corral_gate::Framed;
 use corral_gate::machine::Start;
 use corral_model::ids::TargetName;
 use corral_model::limits;
 use corral_transport::{Accepted, ServerTls, Stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::analysts::Analysts;
 use crate::drive::Driver;
+use crate::http;
+use crate::pending::{LoginSlot, Pending};
 use crate::scope::{Authority, ConnectionFacts};
+use crate::service::{Connection, HttpClient, Service};
 
 /// First byte of a TLS handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Serves one protocol; shared by all its listeners.
 pub struct Server {
-    pub(crate) protocol: Arc<dyn Protocol>,
+    service: Service,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) analysts: Analysts,
     pub(crate) tls: Option<ServerTls>,
     /// Connections that have not logged in yet.
-    logins: Arc<Semaphore>,
+    logins: Pending,
 }
 
 impl Server {
     #[must_use]
     pub fn new(
-        protocol: Arc<dyn Protocol>,
+        service: Service,
         authority: Arc<dyn Authority>,
         analysts: Analysts,
         tls: Option<ServerTls>,
     ) -> Self {
-        let logins = Arc::new(Semaphore::new(limits::PENDING_LOGINS_MAX));
-        Self { protocol, authority, analysts, tls, logins }
+        let logins = Pending::new(limits::PENDING_LOGINS_MAX);
+        Self { service, authority, analysts, tls, logins }
     }
 
     /// Serves one connection until it ends. Never fails: what goes wrong is told to the client,
@@ -47,14 +49,15 @@ impl Server {
     /// Dropping it closes both connections; the session's scope releases everything.
     pub async fn serve(&self, accepted: Accepted, listener_target: Option<TargetName>) {
         let Accepted { stream, client_ip, client_address } = accepted;
+        let spec = self.service.protocol().spec();
         let mut facts = ConnectionFacts {
             client_ip,
             client_address,
             is_tls: false,
             listener_target,
-            protocol: self.protocol.spec().id,
+            protocol: spec.id,
         };
-        let Ok(login) = self.logins.clone().try_acquire_owned() else {
+        let Some(login) = self.logins.take() else {
             self.authority.refused(&facts, "too many connections that have not logged in");
             return;
         };
@@ -75,7 +78,7 @@ impl Server {
         stream: Stream,
         facts: &mut ConnectionFacts,
     ) -> io::Result<Stream> {
-        let spec = self.protocol.spec();
+        let spec = self.service.protocol().spec();
         let Some(tls) = self.tls.as_ref().filter(|_| spec.has_direct_tls) else {
             return Ok(stream);
         };
@@ -87,15 +90,47 @@ impl Server {
         let agreed = stream.client_alpn();
         let is_agreed = spec.alpn.iter().any(|name| Some(name.as_bytes()) == agreed);
         // A client that starts with TLS must name the protocol, so that a request meant for
-        // another one (a browser's) cannot be passed off as this one.
-        if !is_agreed && !spec.alpn.is_empty() {
+        // another one (a browser's) cannot be passed off as this one. HTTP/1.1 needs no name.
+        let needs_name = match self.service {
+            Service::Framed(_) | Service::Stream(_) => !spec.alpn.is_empty(),
+            Service::Http(_) => agreed.is_some(),
+        };
+        if !is_agreed && needs_name {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "direct TLS without ALPN"));
         }
         facts.is_tls = true;
         Ok(stream)
     }
 
-    async fn start(&self, stream: Stream, facts: ConnectionFacts, login: OwnedSemaphorePermit) {
+    async fn start(&self, stream: Stream, facts: ConnectionFacts, login: LoginSlot) {
+        let authority = self.authority.clone();
+        match &self.service {
+            Service::Framed(protocol) => {
+                self.start_machine(protocol.as_ref(), stream, facts, login).await;
+            }
+            Service::Stream(engine) => {
+                engine.serve(Connection { stream, facts, authority, login }).await;
+            }
+            Service::Http(engine) => {
+                if !facts.is_tls {
+                    self.authority.refused(&facts, "this listener takes TLS only");
+                    return;
+                }
+                // Requests log in one by one; a silent connection is ended by the HTTP server.
+                drop(login);
+                let target = facts.listener_target.clone();
+                http::serve(stream, target, engine.connect(HttpClient { facts, authority })).await;
+            }
+        }
+    }
+
+    async fn start_machine(
+        &self,
+        protocol: &dyn Framed,
+        stream: Stream,
+        facts: ConnectionFacts,
+        login: LoginSlot,
+    ) {
         let start = Start {
             now: Instant::now(),
             is_local: facts.client_ip.is_none_or(|ip| ip.is_loopback()),
@@ -103,7 +138,7 @@ impl Server {
             can_tls: self.tls.is_some() && !facts.is_tls,
             target: facts.listener_target.clone(),
         };
-        let machine = self.protocol.accept(start);
+        let machine = protocol.accept(start);
         Driver::new(self, machine, stream, facts, login).run().await;
     }
 }

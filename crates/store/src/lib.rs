@@ -9,6 +9,7 @@ mod credentials;
 mod error;
 mod history;
 mod meta;
+mod own_keys;
 mod resources;
 mod rows;
 mod runs;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use corral_gate::{Admission, Denial, DenialKind, Input, Protocol};
+use corral_gate::{Admission, Denial, DenialKind, Framed, Input};
 use corral_model::Statement;
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::limits::LOGIN_DEADLINE;
@@ -16,7 +16,7 @@ pub const MARK: &str = "marked_by_the_test";
 
 /// How a protocol looks from outside.
 pub trait Dialect {
-    fn protocol(&self) -> &dyn Protocol;
+    fn protocol(&self) -> &dyn Framed;
     /// `host:port` of a real target.
     fn address(&self) -> String;
     fn admission(&self) -> Admission;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use corral_gate::machine::Start;
 use corral_gate::{
-    Admission, Decision, Denial, DenialKind, Input, Machine, Output, Protocol, Receipt, Ruling,
+    Admission, Decision, Denial, DenialKind, Framed, Input, Machine, Output, Receipt, Ruling,
     Verdict, Work,
 };
 use corral_model::Statement;
@@ -61,7 +61,7 @@ pub struct Rig {
 impl Rig {
     /// A connection that was just accepted on loopback.
     #[must_use]
-    pub fn new(protocol: &dyn Protocol, address: &str, admission: Admission, judge: Judge) -> Self {
+    pub fn new(protocol: &dyn Framed, address: &str, admission: Admission, judge: Judge) -> Self {
         let now = Instant::now();
         let start = Start { now, is_local: true, is_tls: false, can_tls: false, target: None };
         Self {

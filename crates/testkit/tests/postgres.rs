@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use corral_gate::{Admission, Protocol};
-use corral_model::Secret;
-use corral_model::ids::{SessionId, TargetName};
+use corral_gate::{Actor, Admission, Credential, Framed};
+use corral_model::ids::{PrincipalName, SessionId, TargetName};
 use corral_model::resource::{RecordRows, TargetTlsMode};
+use corral_model::{Principal, Secret};
 use corral_protocol_postgres::Postgres;
 use corral_testkit::{Dialect, RealPostgres, conformance};
 
@@ -51,7 +51,7 @@ fn is_ready(bytes: &[u8]) -> bool {
 }
 
 impl Dialect for PostgresDialect {
-    fn protocol(&self) -> &dyn Protocol {
+    fn protocol(&self) -> &dyn Framed {
         &self.protocol
     }
 
@@ -64,8 +64,10 @@ impl Dialect for PostgresDialect {
             session: SessionId::new("session-1").expect("an id"),
             target: TargetName::new("orders-db").expect("a name"),
             target_revision: 1,
-            username: "postgres".to_owned(),
-            password: Some(Secret::new(self.server.password.clone())),
+            credential: Credential::password(
+                "postgres",
+                Some(Secret::new(self.server.password.clone())),
+            ),
             database: Some("postgres".to_owned()),
             tls: TargetTlsMode::Disable,
             is_target_local: true,
@@ -73,6 +75,13 @@ impl Dialect for PostgresDialect {
             masked: Arc::from([]),
             record_rows: RecordRows::None,
             cancel_secret: [7; 32],
+            options: Arc::default(),
+            actor: Actor {
+                principal: Principal::user(PrincipalName::new("ada@example.com").expect("a name")),
+                sponsor: PrincipalName::new("ada@example.com").expect("a name"),
+                groups: Vec::new(),
+                run: None,
+            },
         }
     }
 

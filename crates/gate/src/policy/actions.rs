@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use corral_model::statement::AttributeSpec;
 use corral_model::{Effect, Verb};
 
 use crate::policy::subject::ProtocolVerbs;
@@ -23,9 +24,9 @@ pub(crate) enum Kind {
     Verb(Option<Effect>),
 }
 
-/// Two protocols give one verb different effects.
+/// Two protocols give one verb different effects, or one field different types.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the verb '{verb}' has different effects in different protocols, or is no verb's name")]
+#[error("'{verb}' has different meanings in different protocols, or is no name")]
 pub(crate) struct ActionError {
     pub(crate) verb: String,
 }
@@ -34,6 +35,7 @@ pub(crate) struct ActionError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Actions {
     kinds: BTreeMap<&'static str, Kind>,
+    attributes: BTreeMap<&'static str, AttributeSpec>,
 }
 
 impl Actions {
@@ -64,7 +66,12 @@ impl Actions {
                 return Err(error());
             }
         }
-        Ok(Self { kinds })
+        Ok(Self { kinds, attributes: attributes_of(protocols)? })
+    }
+
+    /// The fields of `context` that only some protocols have.
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = &AttributeSpec> {
+        self.attributes.values()
     }
 
     pub(crate) fn kind(&self, name: &str) -> Option<Kind> {
@@ -97,4 +104,33 @@ impl Actions {
     pub(crate) fn has_members(&self, name: &str) -> bool {
         self.kinds.keys().any(|member| self.group_of(member) == Some(name))
     }
+}
+
+/// Names of `context` that every statement has.
+const COMMON_FIELDS: [&str; 9] = [
+    "effects",
+    "objects",
+    "functions",
+    "statement_count",
+    "in_transaction",
+    "time",
+    "run_depth",
+    "tls",
+    "source_ip",
+];
+
+fn attributes_of(
+    protocols: &[ProtocolVerbs],
+) -> Result<BTreeMap<&'static str, AttributeSpec>, ActionError> {
+    let mut attributes: BTreeMap<&'static str, AttributeSpec> = BTreeMap::new();
+    for spec in protocols.iter().flat_map(|protocol| protocol.attributes) {
+        let is_plain = !spec.name.is_empty()
+            && spec.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            && !COMMON_FIELDS.contains(&spec.name);
+        let known = attributes.insert(spec.name, *spec);
+        if !is_plain || known.is_some_and(|known| known.kind != spec.kind) {
+            return Err(ActionError { verb: spec.name.to_owned() });
+        }
+    }
+    Ok(attributes)
 }

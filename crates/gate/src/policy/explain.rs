@@ -144,5 +144,8 @@ fn resource_label(target: &TargetFacts, resource: Resource<'_>) -> String {
         Resource::Schema(schema) => format!("schema {}", schema::dotted(&[schema])),
         Resource::Table { schema, name, .. } => schema::dotted(&[schema, name]),
         Resource::Column { schema, table, name } => schema::dotted(&[schema, table, name]),
+        Resource::Namespace(name) => format!("namespace {name}"),
+        Resource::Path(path) => path.to_owned(),
+        Resource::Command(name) => format!("command {name}"),
     }
 }

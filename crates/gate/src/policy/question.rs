@@ -7,7 +7,7 @@ use cedar_policy::{
     Context as CedarContext, Entities, Entity, EntityUid, Request, RestrictedExpression,
 };
 use corral_model::PrincipalKind;
-use corral_model::statement::Facts;
+use corral_model::statement::{Attribute, Facts};
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::policy::actions::Actions;
@@ -150,6 +150,9 @@ fn resource_uid(types: &Types, target: &TargetFacts, resource: Resource<'_>) -> 
         Resource::Column { schema, table, name: column } => {
             uid(&types.column, &schema::below(name, &[schema, table, column]))
         }
+        Resource::Namespace(namespace) => uid(&types.namespace, &format!("{name}/{namespace}")),
+        Resource::Path(path) => uid(&types.path, &format!("{name}{path}")),
+        Resource::Command(command) => uid(&types.command, &format!("{name}/{command}")),
     }
 }
 
@@ -186,6 +189,18 @@ fn add_resource(
             add("name", name);
             Some(Resource::Table { schema, name: table, kind: "table" })
         }
+        Resource::Namespace(namespace) => {
+            add("name", namespace);
+            Some(Resource::Target)
+        }
+        Resource::Path(path) => {
+            add("path", path);
+            Some(parent_of(path).map_or(Resource::Target, Resource::Path))
+        }
+        Resource::Command(command) => {
+            add("name", command);
+            Some(Resource::Target)
+        }
     };
     let parents: Vec<EntityUid> =
         above.map(|above| resource_uid(types, target, above)).into_iter().collect();
@@ -197,6 +212,16 @@ fn add_resource(
     match above {
         Some(above) => add_resource(types, target, above, seen, entities),
         None => Ok(()),
+    }
+}
+
+/// The directory that holds a path; None above the root.
+fn parent_of(path: &str) -> Option<&str> {
+    let (parent, name) = path.rsplit_once('/')?;
+    match (parent, name) {
+        ("", "") => None,
+        ("", _) => Some("/"),
+        (parent, _) => Some(parent),
     }
 }
 
@@ -214,6 +239,9 @@ fn context_record(parts: &Parts<'_>) -> Result<CedarContext, String> {
         add("functions", set(facts.functions.iter().cloned()));
         add("statement_count", long(facts.statement_count));
         add("run_depth", long(parts.subject.run_depth()));
+        for (name, attribute) in &facts.attributes {
+            add(name, value_of(attribute));
+        }
     }
     if fields.in_transaction {
         add("in_transaction", RestrictedExpression::new_bool(context.in_transaction));
@@ -228,6 +256,15 @@ fn context_record(parts: &Parts<'_>) -> Result<CedarContext, String> {
         add("source_ip", RestrictedExpression::new_ip(ip.to_canonical().to_string()));
     }
     CedarContext::from_pairs(pairs).map_err(|error| error.to_string())
+}
+
+fn value_of(attribute: &Attribute) -> RestrictedExpression {
+    match attribute {
+        Attribute::Flag(flag) => RestrictedExpression::new_bool(*flag),
+        Attribute::Number(number) => RestrictedExpression::new_long(*number),
+        Attribute::Text(value) => text(value),
+        Attribute::Set(names) => set(names.iter().cloned()),
+    }
 }
 
 fn set(names: impl Iterator<Item = String>) -> RestrictedExpression {

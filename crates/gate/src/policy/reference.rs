@@ -204,7 +204,7 @@ proptest! {
         let cedar: String = std::iter::once(everything).chain(rules).collect();
         for cedar in [cedar.clone(), cedar.lines().skip(1).collect()] {
             let source = PolicySource { name: ResourceName::new("x").expect("a name"), cedar };
-            let protocols = [ProtocolVerbs { protocol: "test", verbs: VERBS }];
+            let protocols = [ProtocolVerbs { protocol: "test", verbs: VERBS, attributes: &[] }];
             let engine = Engine::compile(PolicyVersion(1), &[source], &protocols, &[]);
             // What the checks refuse is not compared.
             let Ok(engine) = engine else { continue };

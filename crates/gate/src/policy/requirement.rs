@@ -33,8 +33,20 @@ const TABLE_KINDS: [&str; 12] = [
 pub(crate) enum Resource<'a> {
     Target,
     Schema(&'a str),
-    Table { schema: &'a str, name: &'a str, kind: &'a str },
-    Column { schema: &'a str, table: &'a str, name: &'a str },
+    Table {
+        schema: &'a str,
+        name: &'a str,
+        kind: &'a str,
+    },
+    Column {
+        schema: &'a str,
+        table: &'a str,
+        name: &'a str,
+    },
+    Namespace(&'a str),
+    /// Absolute, without `.` and `..`.
+    Path(&'a str),
+    Command(&'a str),
 }
 
 /// What it takes.
@@ -139,8 +151,16 @@ fn is_used(object: &ObjectRef, effect: Effect) -> bool {
 }
 
 pub(crate) fn resource_of(object: &ObjectRef) -> Resource<'_> {
-    if object.kind == "schema" {
-        return Resource::Schema(&object.name);
+    match object.kind.as_str() {
+        "schema" => return Resource::Schema(&object.name),
+        "namespace" => return Resource::Namespace(&object.name),
+        // A protocol's object in a namespace, or one of the whole cluster.
+        "object" if object.schema.is_empty() => return Resource::Target,
+        "object" => return Resource::Namespace(&object.schema),
+        "path" if object.name.starts_with('/') => return Resource::Path(&object.name),
+        "path" => return Resource::Target,
+        "command" => return Resource::Command(&object.name),
+        _ => {}
     }
     if object.schema.is_empty() {
         return Resource::Target;

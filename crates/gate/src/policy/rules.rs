@@ -470,9 +470,7 @@ impl Reader<'_> {
         let types = self.checks.types;
         for uid in rule.policy.entity_literals() {
             let id = uid.id().unescaped();
-            let is_resource = [&types.target, &types.schema, &types.table, &types.column]
-                .contains(&uid.type_name());
-            if !is_resource {
+            if !schema::is_resource(types, uid.type_name()) {
                 continue;
             }
             let Some(target) = schema::target_of(types, uid.type_name(), id) else {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
 use corral_model::ids::TargetName;
+use corral_model::statement::AttributeKind;
 
 use crate::policy::actions::{Actions, Kind, UNMASK};
 use crate::policy::subject::ProtocolVerbs;
@@ -25,6 +26,12 @@ const ENTITIES: &str = r#"    /// A group of people or workloads.
     entity Table in [Schema] {
         target: String, protocol: String, schema: String, name: String, kind: String
     } tags String;
+    /// A namespace of a cluster. Id: TARGET/name.
+    entity Namespace in [Target] { target: String, protocol: String, name: String } tags String;
+    /// A file or directory, in every directory above it. Id: TARGET and the absolute path.
+    entity Path in [Path, Target] { target: String, protocol: String, path: String } tags String;
+    /// A command with typed parameters. Id: TARGET/name.
+    entity Command in [Target] { target: String, protocol: String, name: String } tags String;
     /// A classified column. Id: TARGET/schema.table.column.
     entity Column in [Table] {
         target: String, protocol: String, schema: String, table: String, name: String
@@ -47,8 +54,6 @@ const ENTITIES: &str = r#"    /// A group of people or workloads.
         tls: Bool,
         /// Absent on a Unix socket.
         source_ip?: ipaddr,
-    };
-
 "#;
 
 /// The schema in Cedar's own syntax, for documentation and other tools. Empty when the tables of
@@ -61,6 +66,21 @@ pub fn schema_text(protocols: &[ProtocolVerbs]) -> String {
 fn text(actions: &Actions, is_wanted: &dyn Fn(&str) -> bool) -> String {
     let mut text = String::from("namespace Corral {\n");
     text.push_str(ENTITIES);
+    for attribute in actions.attributes() {
+        let kind = match attribute.kind {
+            AttributeKind::Flag => "Bool",
+            AttributeKind::Number => "Long",
+            AttributeKind::Text => "String",
+            AttributeKind::Set => "Set<String>",
+        };
+        // Writing to a String cannot fail.
+        let _always_ok = writeln!(
+            text,
+            "        /// {}\n        {}?: {kind},",
+            attribute.meaning, attribute.name
+        );
+    }
+    text.push_str("    };\n\n");
     let mut sorted: Vec<(&str, Kind)> = actions
         .iter()
         .filter(|(name, kind)| !matches!(kind, Kind::Verb(_)) || is_wanted(name))
@@ -68,7 +88,11 @@ fn text(actions: &Actions, is_wanted: &dyn Fn(&str) -> bool) -> String {
     sorted.sort_by_key(|(name, kind)| (*kind, *name));
     for (name, _) in sorted {
         let parent = actions.group_of(name).map_or(String::new(), |group| format!(" in [{group}]"));
-        let resources = if name == UNMASK { "Column" } else { "Target, Schema, Table" };
+        let resources = if name == UNMASK {
+            "Column"
+        } else {
+            "Target, Schema, Table, Namespace, Path, Command"
+        };
         // Writing to a String cannot fail.
         let _always_ok = writeln!(
             text,
@@ -104,6 +128,9 @@ pub(crate) struct Types {
     pub(crate) target: EntityTypeName,
     pub(crate) schema: EntityTypeName,
     pub(crate) table: EntityTypeName,
+    pub(crate) namespace: EntityTypeName,
+    pub(crate) path: EntityTypeName,
+    pub(crate) command: EntityTypeName,
     pub(crate) column: EntityTypeName,
     pub(crate) action: EntityTypeName,
 }
@@ -123,6 +150,9 @@ impl Types {
             target: parse("Target")?,
             schema: parse("Schema")?,
             table: parse("Table")?,
+            namespace: parse("Namespace")?,
+            path: parse("Path")?,
+            command: parse("Command")?,
             column: parse("Column")?,
             action: parse("Action")?,
         })
@@ -151,6 +181,20 @@ fn quote(name: &str) -> String {
     if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
+/// Whether entities of this type are targets, or what is below them.
+pub(crate) fn is_resource(types: &Types, type_name: &EntityTypeName) -> bool {
+    [
+        &types.target,
+        &types.schema,
+        &types.table,
+        &types.namespace,
+        &types.path,
+        &types.command,
+        &types.column,
+    ]
+    .contains(&type_name)
+}
+
 /// The target that an entity of one of our resource types belongs to.
 pub(crate) fn target_of<'a>(
     types: &Types,
@@ -160,6 +204,6 @@ pub(crate) fn target_of<'a>(
     if *type_name == types.target {
         return Some(id);
     }
-    let is_below = [&types.schema, &types.table, &types.column].contains(&type_name);
+    let is_below = is_resource(types, type_name);
     if is_below { id.split_once('/').map(|(target, _)| target) } else { None }
 }

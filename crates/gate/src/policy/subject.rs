@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use corral_model::ids::{GroupName, ResourceName, RunId, TargetName};
 use corral_model::resource::TargetSpec;
+use corral_model::statement::AttributeSpec;
 use corral_model::{Principal, Verb};
 use time::OffsetDateTime;
 
@@ -23,6 +24,8 @@ pub struct PolicySource {
 pub struct ProtocolVerbs {
     pub protocol: &'static str,
     pub verbs: &'static [Verb],
+    /// Fields that its statements may have in `context`.
+    pub attributes: &'static [AttributeSpec],
 }
 
 /// One run of a chain.

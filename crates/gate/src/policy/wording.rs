@@ -62,6 +62,9 @@ fn on(first: &Requirement<'_>, facts: &Facts) -> String {
             }
         }
         Resource::Column { schema, table, name } => vec![schema::dotted(&[schema, table, name])],
+        Resource::Namespace(name) => vec![format!("namespace {name}")],
+        Resource::Path(path) => vec![path.to_owned()],
+        Resource::Command(name) => vec![format!("command {name}")],
     };
     list(named)
 }

@@ -43,7 +43,8 @@ pub const VERBS: &[Verb] = &[
     BEGIN,
 ];
 
-pub const PROTOCOLS: &[ProtocolVerbs] = &[ProtocolVerbs { protocol: "postgres", verbs: VERBS }];
+pub const PROTOCOLS: &[ProtocolVerbs] =
+    &[ProtocolVerbs { protocol: "postgres", verbs: VERBS, attributes: &[] }];
 
 pub fn source(name: &str, cedar: &str) -> PolicySource {
     let name = ResourceName::new(name).expect("a policy's name");
@@ -52,6 +53,7 @@ pub fn source(name: &str, cedar: &str) -> PolicySource {
 
 pub fn target_spec(name: &str) -> TargetSpec {
     TargetSpec {
+        options: serde_json::Map::new(),
         name: TargetName::new(name).expect("a target's name"),
         protocol: "postgres".into(),
         address: "127.0.0.1:5432".into(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use corral_gate::budget::{self, Opening, SessionBounds};
 use corral_gate::policy::{Context, Subject};
-use corral_gate::{Admission, Denial, DenialKind, Login, Verdict};
+use corral_gate::{Actor, Admission, Credential, Denial, DenialKind, Login, Proof, Verdict};
 use corral_identity::Token;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::SessionId;
@@ -14,13 +14,13 @@ use corral_model::resource::ColumnName;
 use corral_model::token::{TokenDigest, TokenPurpose};
 use corral_model::{Principal, Secret, limits};
 use corral_session::scope::BoxFuture;
-use corral_session::{Admitted, Authority, ConnectionFacts};
+use corral_session::{Admitted, Authority, ConnectionFacts, OwnKey};
 use corral_store::CredentialPurpose;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::config::{Config, NoStanding, Standing, Target};
+use super::config::{Config, NoStanding, Standing, Target, hex};
 use super::live::logins::LiveLogin;
 use super::live::runs::LiveRun;
 use super::live::sessions::{Activity, LiveSession};
@@ -149,6 +149,14 @@ impl Authority for Door {
         })
     }
 
+    fn own_key(&self, name: &'static str) -> BoxFuture<'_, Result<OwnKey, Denial>> {
+        Box::pin(self.app.own_key(name))
+    }
+
+    fn spawn(&self, session: BoxFuture<'static, ()>) {
+        self.app.live.tasks().spawn(session);
+    }
+
     fn cancel(&self, key: &[u8]) {
         let session = self.app.live.sessions().by_cancel_key(key);
         if let Some(session) = session {
@@ -166,6 +174,19 @@ impl App {
         self.metrics.session_refused();
         let client_address = connection.client_address.clone();
         self.note(origin, EventBody::SessionRefused { reason, client_address });
+    }
+
+    /// A secret of the gateway's own; the store keeps it as text.
+    async fn own_key(&self, name: &str) -> Result<OwnKey, Denial> {
+        let unavailable = |text: &str| {
+            tracing::error!(name, error = text, "a key of the gateway cannot be read");
+            Denial::new(DenialKind::TargetUnavailable, "a key of the gateway cannot be read")
+        };
+        let made = Secret::new(hex(&random_bytes()?));
+        let key = self.store.own_key(name, &made).await;
+        let key = key.map_err(|error| unavailable(&error.to_string()))?;
+        let bytes = bytes_of_hex(key.reveal()).ok_or_else(|| unavailable("it is not 32 bytes"))?;
+        Ok(OwnKey::new(bytes))
     }
 
     /// Whose token this is; None for nobody's, and for the administrator's, which opens no
@@ -214,7 +235,10 @@ impl App {
             let denial = Denial::new(DenialKind::Shutdown, "the gateway stops");
             return Err(Refusal::new(&nobody, denial));
         }
-        let token = Token::parse(login.token.reveal()).map(|token| token.digest());
+        let token = match &login.proof {
+            Proof::Token(token) => Token::parse(token.reveal()).map(|token| token.digest()),
+            Proof::Certified(digest) => Ok(*digest),
+        };
         let token = token.map_err(|_| Refusal::new(&nobody, bad_token()))?;
         let bearer = self.bearer(token).await.map_err(|error| {
             let mut denial = bad_token();
@@ -297,7 +321,7 @@ impl App {
         );
         let ticket = self.take_place(&entry, &bounds).map_err(&refuse)?;
         let masked = entry.config.masked(&entry.subject, &entry.target, &entry.context);
-        let (username, password, sees_raw) =
+        let (credential, sees_raw) =
             self.credential(&entry.target, &masked).await.map_err(&refuse)?;
         let id = session_id();
         let (control, words) = mpsc::channel(CONTROL_LEN_MAX);
@@ -327,8 +351,7 @@ impl App {
             session: id,
             target: entry.target.spec.name.clone(),
             target_revision: entry.target.revision,
-            username,
-            password,
+            credential,
             database,
             tls: entry.target.endpoint.tls,
             is_target_local: entry.target.endpoint.address.is_local(),
@@ -336,6 +359,13 @@ impl App {
             masked,
             record_rows: entry.target.spec.record.rows,
             cancel_secret: session.cancel_secret,
+            options: entry.target.options.clone(),
+            actor: Actor {
+                principal: entry.bearer.principal().clone(),
+                sponsor: entry.standing.sponsor.clone(),
+                groups: entry.standing.groups.clone(),
+                run: entry.bearer.run().map(|run| (run.id().clone(), run.path().to_owned())),
+            },
         };
         Ok(Admitted {
             admission,
@@ -353,7 +383,7 @@ impl App {
         &self,
         target: &Target,
         masked: &[ColumnName],
-    ) -> Result<(String, Option<Secret>, bool), Denial> {
+    ) -> Result<(Credential, bool), Denial> {
         let spec = &target.spec;
         let floor = spec.masked_credential.as_ref().filter(|_| !masked.is_empty());
         let (credential, purpose) = match floor {
@@ -364,13 +394,19 @@ impl App {
             let text = "the target's credential cannot be used";
             Denial::new(DenialKind::TargetUnavailable, text)
         };
-        let username = credential.map(|credential| credential.username.clone());
-        let username = username.ok_or_else(unavailable)?;
-        let password = self.store.credential(&spec.name, purpose).await.map_err(|error| {
+        let credential = credential.ok_or_else(unavailable)?;
+        let secret = self.store.credential(&spec.name, purpose).await.map_err(|error| {
             tracing::error!(%error, target = %spec.name, "a credential cannot be opened");
             unavailable()
         })?;
-        Ok((username, password, floor.is_none()))
+        let credential = Credential {
+            username: credential.username.clone(),
+            kind: credential.kind(),
+            secret,
+            client_certificate: credential.client_certificate.clone(),
+            is_issued: credential.issued,
+        };
+        Ok((credential, floor.is_none()))
     }
 
     /// Counts the session in, under every limit at once.
@@ -493,6 +529,17 @@ fn random_bytes() -> Result<[u8; 32], Denial> {
         Denial::new(DenialKind::Ended, "the gateway has no random numbers; no session is opened")
     })?;
     Ok(bytes)
+}
+
+fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0_u8; 32];
+    if text.len() != 2 * bytes.len() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]

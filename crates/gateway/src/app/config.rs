@@ -27,6 +27,8 @@ pub(crate) struct Target {
     pub(crate) facts: Arc<TargetFacts>,
     pub(crate) endpoint: Endpoint,
     pub(crate) classified: Arc<[ColumnName]>,
+    /// As the sessions of its protocol get them.
+    pub(crate) options: Arc<serde_json::Map<String, serde_json::Value>>,
     /// Digest of the policies and of this target: an approval holds only while it stays the same.
     pub(crate) meaning: String,
 }
@@ -320,14 +322,20 @@ impl Parts {
             let mut digest = Sha256::new();
             digest.update(policies);
             digest.update(serde_json::to_vec(spec).unwrap_or_default());
-            let classified: BTreeSet<ColumnName> =
-                spec.classify.iter().flat_map(|class| class.columns.iter().cloned()).collect();
+            let of_protocol = protocols::find(&spec.protocol).map(|known| known.classified(spec));
+            let classified: BTreeSet<ColumnName> = spec
+                .classify
+                .iter()
+                .flat_map(|class| class.columns.iter().cloned())
+                .chain(of_protocol.into_iter().flatten())
+                .collect();
             let target = Target {
                 facts: Arc::new(TargetFacts::from(spec)),
                 revision: revision.unwrap_or(version.0),
                 endpoint,
                 classified: classified.into_iter().collect(),
                 meaning: hex(&digest.finalize()),
+                options: Arc::new(spec.options.clone()),
                 spec: spec.clone(),
             };
             targets.insert(spec.name.clone(), Arc::new(target));
@@ -338,13 +346,16 @@ impl Parts {
 
 fn check_target(target: &TargetSpec) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
-    if !protocols::ids().any(|id| id == target.protocol) {
-        let known: Vec<&str> = protocols::ids().collect();
-        texts.push(format!(
-            "protocol: this gateway does not serve '{}'; it serves {}",
-            target.protocol,
-            known.join(", ")
-        ));
+    match protocols::find(&target.protocol) {
+        Some(protocol) => texts.extend(protocol.check_target(target)),
+        None => {
+            let known: Vec<&str> = protocols::ids().collect();
+            texts.push(format!(
+                "protocol: this gateway does not serve '{}'; it serves {}",
+                target.protocol,
+                known.join(", ")
+            ));
+        }
     }
     if target.credential.is_none() {
         texts.push("credential: is missing; the gateway logs in with it".to_owned());
@@ -363,7 +374,12 @@ fn endpoint(spec: &TargetSpec) -> Result<Endpoint, String> {
     let address = match spec.parsed_address().map_err(|error| error.to_string())? {
         ParsedAddress::Tcp { host, port } => Address::Tcp { host, port },
         ParsedAddress::Unix(directory) => {
-            Address::Unix(protocols::socket_path(&spec.protocol, &PathBuf::from(directory)))
+            let directory = PathBuf::from(directory);
+            let protocol = protocols::find(&spec.protocol);
+            Address::Unix(match protocol {
+                Some(protocol) => protocol.socket_path(&directory),
+                None => directory,
+            })
         }
     };
     let ca_pem = spec.tls.as_ref().and_then(|tls| tls.ca_file.clone());

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use corral_gate::budget::SessionLedger;
 use corral_model::{RunEnd, RunId};
+use tokio_util::task::TaskTracker;
 
 /// Every registry.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Live {
     logins: Mutex<logins::Logins>,
     /// Ends of runs that the store has refused so far.
     unstored: Mutex<Vec<(RunId, RunEnd)>>,
+    /// Sessions that are no listener's own task.
+    tasks: TaskTracker,
 }
 
 impl Live {
@@ -45,6 +48,10 @@ impl Live {
 
     pub(crate) fn logins(&self) -> MutexGuard<'_, logins::Logins> {
         lock(&self.logins)
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     pub(crate) fn unstored(&self) -> MutexGuard<'_, Vec<(RunId, RunEnd)>> {

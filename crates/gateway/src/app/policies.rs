@@ -8,7 +8,7 @@ use corral_gate::policy::{
 };
 use corral_model::event::EventBody;
 use corral_model::ids::{PolicyVersion, ResourceName};
-use corral_model::statement::Facts;
+use corral_model::statement::{Attribute, Facts};
 use corral_model::{Event, limits};
 
 use super::audit::EventFilter;
@@ -141,11 +141,18 @@ impl App {
                 objects,
                 functions,
                 in_transaction,
+                attributes,
                 ..
             } => {
                 let known = protocols::find(&target.spec.protocol);
-                let known = known.map(|protocol| protocol.spec().verbs).unwrap_or_default();
+                let spec = known.map(|protocol| *protocol.spec());
+                let known = spec.map(|spec| spec.verbs).unwrap_or_default();
                 let verb = |name: &String| known.iter().find(|verb| verb.name == name).copied();
+                let fields = spec.map(|spec| spec.attributes).unwrap_or_default();
+                let field = |(name, value): (&String, &Attribute)| {
+                    let known = fields.iter().find(|field| field.name == name)?;
+                    Some((known.name, value.clone()))
+                };
                 let facts = Facts {
                     verbs: verbs.iter().filter_map(verb).collect(),
                     effects: *effects,
@@ -154,6 +161,7 @@ impl App {
                     statement_count: 1,
                     obstacle: None,
                     is_masked: false,
+                    attributes: attributes.iter().filter_map(field).collect(),
                 };
                 (Some(facts), *in_transaction)
             }

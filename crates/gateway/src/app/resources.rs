@@ -2,7 +2,9 @@
 
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PolicyVersion, PrincipalName};
-use corral_model::resource::{CredentialSpec, Resource, ResourceKind, SecretSource, UserSpec};
+use corral_model::resource::{
+    CredentialKind, CredentialSpec, Resource, ResourceKind, SecretSource, UserSpec,
+};
 use corral_model::{Principal, PrincipalKind, Secret};
 use corral_store::{Apply, Change as StoreChange, Put, SecretChange};
 use time::OffsetDateTime;
@@ -387,7 +389,9 @@ fn take_secrets(resource: &Resource) -> Result<Secrets, &'static str> {
         }
     };
     let password = |credential: Option<&CredentialSpec>| {
-        value(credential.and_then(|credential| credential.password.as_ref()))
+        value(
+            credential.and_then(|credential| credential.secrets().next()).map(|(_, secret)| secret),
+        )
     };
     Ok(match resource {
         Resource::Target(spec) => Secrets {
@@ -447,11 +451,16 @@ fn shown_with_secrets(resource: &Resource, secrets: &Secrets) -> serde_json::Val
             keys.insert((*last).to_owned(), changed());
         }
     };
-    if secrets.credential.is_some() {
-        mark(&["credential", "password"]);
-    }
-    if secrets.masked_credential.is_some() {
-        mark(&["masked_credential", "password"]);
+    if let Resource::Target(target) = resource {
+        let kind = |credential: Option<&CredentialSpec>| {
+            credential.map_or(CredentialKind::Password, CredentialSpec::kind).word()
+        };
+        if secrets.credential.is_some() {
+            mark(&["credential", kind(target.credential.as_ref())]);
+        }
+        if secrets.masked_credential.is_some() {
+            mark(&["masked_credential", kind(target.masked_credential.as_ref())]);
+        }
     }
     if secrets.login.is_some() {
         match resource {

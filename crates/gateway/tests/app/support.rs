@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use corral_gate::Login;
 use corral_gate::{Denial, Ruling};
+use corral_gate::{Login, Proof};
 use corral_gateway::app::resources::ApplyOptions;
 use corral_gateway::app::runs::{StartRun, StartedRun};
 use corral_gateway::app::{App, AppError, Caller, Door};
@@ -129,7 +129,7 @@ pub(crate) fn run_named(name: &str) -> StartRun {
 
 pub(crate) fn login(token: &Secret, target: &str) -> Login {
     Login {
-        token: token.clone(),
+        proof: Proof::Token(token.clone()),
         target: target.to_owned(),
         database: None,
         claims: vec![("application_name".to_owned(), "test".to_owned())],
@@ -162,6 +162,7 @@ pub(crate) fn statement(seq: u64, text: &str, verb: Verb) -> Statement {
         statement_count: 1,
         obstacle: None,
         is_masked: false,
+        attributes: std::collections::BTreeMap::new(),
     };
     Statement {
         seq: StatementSeq(seq),

@@ -1,6 +1,6 @@
 //! What a walk over a text has found so far. Everything is added, nothing is taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corral_model::statement::{Facts, Obstacle};
 use corral_model::{Effect, Effects, ObjectRef, ObjectRole, Verb};
@@ -71,6 +71,7 @@ impl Findings {
             statement_count: u32::try_from(statement_count).unwrap_or(u32::MAX),
             obstacle: self.obstacle,
             is_masked,
+            attributes: BTreeMap::new(),
         }
     }
 }

@@ -802,6 +802,7 @@ pub(super) fn unused(permit: &Permit, code: &str, link: &mut Link) {
         rows: 0,
         bytes: 0,
         duration_us: 0,
+        digest: None,
     })));
 }
 

@@ -314,6 +314,7 @@ fn finish(running: &Running, code: &str, link: &mut Link) {
         rows: running.rows,
         bytes: running.bytes,
         duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        digest: None,
     })));
 }
 

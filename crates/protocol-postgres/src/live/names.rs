@@ -272,8 +272,7 @@ mod tests {
             session: corral_model::ids::SessionId::new("s").expect("an id"),
             target: corral_model::ids::TargetName::new("t").expect("a name"),
             target_revision: 1,
-            username: "u".into(),
-            password: None,
+            credential: corral_gate::Credential::password("u", None),
             database: None,
             tls: corral_model::resource::TargetTlsMode::Disable,
             is_target_local: true,
@@ -281,6 +280,15 @@ mod tests {
             masked: Arc::from([]),
             record_rows: corral_model::resource::RecordRows::None,
             cancel_secret: [0; 32],
+            options: Arc::default(),
+            actor: corral_gate::Actor {
+                principal: corral_model::Principal::user(
+                    corral_model::ids::PrincipalName::new("ada@example.com").expect("a name"),
+                ),
+                sponsor: corral_model::ids::PrincipalName::new("ada@example.com").expect("a name"),
+                groups: Vec::new(),
+                run: None,
+            },
         };
         let shared = crate::shared::Shared::new(Arc::new(crate::analyst::Grammar));
         Keeper::new(shared.target(&admission, now))

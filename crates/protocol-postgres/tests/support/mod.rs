@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use corral_gate::decision::{Decision, Denial, DenialKind, Receipt, Ruling, Verdict};
-use corral_gate::machine::{Admission, Start};
-use corral_gate::{Input, Machine, Output, Protocol};
+use corral_gate::machine::{Framed, Start};
+use corral_gate::{Actor, Admission, Credential, Input, Machine, Output, Proof};
 use corral_model::event::{CloseReason, EventBody};
-use corral_model::ids::{ApprovalId, PolicyVersion, SessionId, StatementSeq, TargetName};
+use corral_model::ids::{
+    ApprovalId, PolicyVersion, PrincipalName, SessionId, StatementSeq, TargetName,
+};
 use corral_model::limits::WRITE_BUFFER_BYTES_HIGH;
 use corral_model::resource::{ColumnName, RecordRows, TargetTlsMode};
 use corral_model::statement::Facts;
-use corral_model::{Effect, Effects, Secret, Statement, Verb};
+use corral_model::{Effect, Effects, Principal, Secret, Statement, Verb};
 use corral_protocol_postgres::Postgres;
 use corral_protocol_postgres::analysis::catalogue::{CatalogueError, Row};
 use corral_protocol_postgres::analysis::{
@@ -323,7 +325,8 @@ impl World {
             Output::Admit(login) => {
                 self.logins.push((login.target.clone(), login.database.clone()));
                 self.claims.clone_from(&login.claims);
-                let answer = if login.token.reveal() == "crl_token" {
+                let answer = if matches!(&login.proof, Proof::Token(token) if token.reveal() == "crl_token")
+                {
                     Input::Admitted(Box::new(self.admission()))
                 } else {
                     Input::Refused(Denial::new(DenialKind::Authentication, "no such token"))
@@ -385,8 +388,10 @@ impl World {
             session: SessionId::new("s-1").expect("an id"),
             target: TargetName::new("orders").expect("a name"),
             target_revision: 1,
-            username: "service".into(),
-            password: self.setting.password.map(|text| Secret::new(text.into())),
+            credential: Credential::password(
+                "service",
+                self.setting.password.map(|text| Secret::new(text.into())),
+            ),
             database: Some("shop".into()),
             tls: self.setting.tls,
             is_target_local: self.setting.is_target_local,
@@ -394,6 +399,13 @@ impl World {
             masked,
             record_rows: self.setting.record_rows,
             cancel_secret: SECRET,
+            options: Arc::default(),
+            actor: Actor {
+                principal: Principal::user(PrincipalName::new("ada@example.com").expect("a name")),
+                sponsor: PrincipalName::new("ada@example.com").expect("a name"),
+                groups: Vec::new(),
+                run: None,
+            },
         }
     }
 

@@ -76,6 +76,7 @@ pub(crate) fn decided(seq: u64, text: &str) -> EventBody {
         policy_version: PolicyVersion(1),
         in_transaction: false,
         approval: None,
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -88,6 +89,7 @@ pub(crate) fn completed(seq: u64) -> EventBody {
         rows: 3,
         bytes: 120,
         duration_us: 900,
+        digest: None,
     }
 }
 

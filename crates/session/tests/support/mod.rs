@@ -9,18 +9,21 @@ use bytes::BytesMut;
 use corral_gate::decision::{
     Decision, Denial, DenialKind, HoldTerm, Permit, Receipt, Ruling, Verdict,
 };
-use corral_gate::machine::{Admission, Input, Login, Machine, Output, Protocol, ProtocolSpec};
+use corral_gate::machine::{Framed, Input, Machine, Output};
 use corral_gate::machine::{Start, Wants, Work};
+use corral_gate::{Actor, Admission, Credential, Login, Proof, Protocol, ProtocolSpec};
 use corral_gate::{Buffers, Tap, TapError};
 use corral_model::event::{CloseReason, EventBody};
-use corral_model::ids::{ApprovalId, PolicyVersion, SessionId, StatementSeq, TargetName};
+use corral_model::ids::{
+    ApprovalId, PolicyVersion, PrincipalName, SessionId, StatementSeq, TargetName,
+};
 use corral_model::limits::LOGIN_DEADLINE;
 use corral_model::resource::{ColumnName, RecordRows, TargetTlsMode};
 use corral_model::statement::Facts;
-use corral_model::{Secret, Statement};
+use corral_model::{Principal, Secret, Statement};
 use corral_session::scope::BoxFuture;
 use corral_session::{Admitted, Analysts, Authority, ConnectionFacts, Control, Scope, Server};
-use corral_session::{Totals, Usage};
+use corral_session::{OwnKey, Service, Totals, Usage};
 use corral_transport::{Address, Endpoint, Listener};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,14 +32,24 @@ use tokio::sync::mpsc;
 /// First line is the token; every other line is a statement, whose echo is its result.
 pub(crate) struct Lines;
 
-const SPEC: ProtocolSpec =
-    ProtocolSpec { id: "lines", title: "Lines", alpn: &[], has_direct_tls: false, verbs: &[] };
+const SPEC: ProtocolSpec = ProtocolSpec {
+    id: "lines",
+    title: "Lines",
+    alpn: &[],
+    has_direct_tls: false,
+    verbs: &[],
+    attributes: &[],
+    mount: None,
+    assurance: "",
+};
 
 impl Protocol for Lines {
     fn spec(&self) -> &ProtocolSpec {
         &SPEC
     }
+}
 
+impl Framed for Lines {
     fn accept(&self, start: Start) -> Box<dyn Machine> {
         Box::new(LineMachine {
             buffers: Buffers::default(),
@@ -93,7 +106,7 @@ impl LineMachine {
                 let Some(token) = take_line(&mut self.buffers.client_in) else { return };
                 self.state = State::ExpectAnswer;
                 self.outputs.push(Output::Admit(Box::new(Login {
-                    token: Secret::new(token),
+                    proof: Proof::Token(Secret::new(token)),
                     target: "t".into(),
                     database: None,
                     claims: Vec::new(),
@@ -160,6 +173,7 @@ impl LineMachine {
             rows: 1,
             bytes: line.len() as u64,
             duration_us: 0,
+            digest: None,
         })));
         self.tell(&line);
         self.state = State::ExpectLine;
@@ -261,9 +275,18 @@ pub(crate) struct Gateway {
 }
 
 impl Authority for Gateway {
+    fn own_key(&self, _: &'static str) -> BoxFuture<'_, Result<OwnKey, Denial>> {
+        Box::pin(async { Ok(OwnKey::new([7; 32])) })
+    }
+
+    fn spawn(&self, session: BoxFuture<'static, ()>) {
+        tokio::spawn(session);
+    }
+
     fn admit(&self, login: Login, _: ConnectionFacts) -> BoxFuture<'_, Result<Admitted, Denial>> {
         Box::pin(async move {
-            if login.token.reveal() != "good" {
+            let Proof::Token(token) = &login.proof else { unreachable!("a token") };
+            if token.reveal() != "good" {
                 return Err(Denial::new(DenialKind::Authentication, "no such token"));
             }
             let (sender, control) = mpsc::channel(8);
@@ -275,8 +298,7 @@ impl Authority for Gateway {
                     session: SessionId::new("s").expect("an id"),
                     target: TargetName::new("t").expect("a name"),
                     target_revision: 1,
-                    username: "u".into(),
-                    password: None,
+                    credential: Credential::password("u", None),
                     database: None,
                     tls: TargetTlsMode::Disable,
                     is_target_local: true,
@@ -284,6 +306,15 @@ impl Authority for Gateway {
                     masked: no_columns,
                     record_rows: RecordRows::None,
                     cancel_secret: [0; 32],
+                    options: Arc::default(),
+                    actor: Actor {
+                        principal: Principal::user(
+                            PrincipalName::new("ada@example.com").expect("a name"),
+                        ),
+                        sponsor: PrincipalName::new("ada@example.com").expect("a name"),
+                        groups: Vec::new(),
+                        run: None,
+                    },
                 },
                 endpoint: Endpoint {
                     address: Address::Tcp { host: "127.0.0.1".into(), port: self.target.port() },
@@ -433,7 +464,8 @@ pub(crate) async fn echo_target(lines: Arc<AtomicUsize>) -> std::net::SocketAddr
 /// Serves lines; returns where.
 pub(crate) async fn start(gateway: Gateway) -> std::net::SocketAddr {
     let analysts = Analysts::start().expect("threads");
-    let server = Arc::new(Server::new(Arc::new(Lines), Arc::new(gateway), analysts, None));
+    let server =
+        Arc::new(Server::new(Service::Framed(Arc::new(Lines)), Arc::new(gateway), analysts, None));
     let listener = Listener::bind("127.0.0.1:0").await.expect("free port");
     let address = listener.address();
     tokio::spawn(async move {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::Invalid;
 use crate::limits;
 use crate::resource::{
-    CredentialSpec, HumanDuration, LimitSpec, LimitSubject, PolicySpec, Resource, RunLimits,
-    SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
+    CredentialKind, CredentialSpec, HumanDuration, LimitSpec, LimitSubject, PolicySpec, Resource,
+    RunLimits, SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
 };
 
 /// Everything that is wrong with a resource by itself. Whether its protocol exists, its policy
@@ -116,13 +116,26 @@ fn check_label(key: &str, value: &str, faults: &mut Faults) {
 }
 
 fn check_credential(key: &str, credential: &CredentialSpec, faults: &mut Faults) {
-    faults.require_text(&format!("{key}.username"), &credential.username);
-    if let Some(password) = &credential.password {
-        check_secret(&format!("{key}.password"), password, faults);
+    let names_itself =
+        matches!(credential.kind(), CredentialKind::Token | CredentialKind::ClientKey);
+    if !names_itself || !credential.username.is_empty() {
+        faults.require_text(&format!("{key}.username"), &credential.username);
+    }
+    for (kind, source) in credential.secrets() {
+        check_secret(&format!("{key}.{}", kind.word()), kind, source, faults);
+    }
+    let written: Vec<&str> = credential.secrets().map(|(kind, _)| kind.word()).collect();
+    if written.len() > 1 || (credential.issued && !written.is_empty()) {
+        let text = format!("{key} has more than one secret: {}", written.join(", "));
+        faults.add(key, text, "write one of password, private_key, token, client_key and issued");
+    }
+    if credential.client_certificate.is_some() && credential.kind() != CredentialKind::ClientKey {
+        let at = format!("{key}.client_certificate");
+        faults.add(&at, "a client certificate needs its key", "add client_key");
     }
 }
 
-fn check_secret(key: &str, source: &SecretSource, faults: &mut Faults) {
+fn check_secret(key: &str, kind: CredentialKind, source: &SecretSource, faults: &mut Faults) {
     let (text, name) = match source {
         SecretSource::Value(text) => (text, "value"),
         SecretSource::Env(text) => (text, "env"),
@@ -131,8 +144,13 @@ fn check_secret(key: &str, source: &SecretSource, faults: &mut Faults) {
     if text.is_empty() {
         faults.add(key, format!("{key} has an empty {name}"), "leave the key out for no secret");
     }
-    if text.len() > limits::PASSWORD_BYTES_MAX {
-        let max = limits::PASSWORD_BYTES_MAX;
+    let max = match kind {
+        CredentialKind::Password => limits::PASSWORD_BYTES_MAX,
+        CredentialKind::PrivateKey | CredentialKind::Token | CredentialKind::ClientKey => {
+            limits::CREDENTIAL_BYTES_MAX
+        }
+    };
+    if text.len() > max {
         faults.add(key, format!("{key} is longer than {max} bytes"), "");
     }
 }
@@ -149,7 +167,7 @@ fn check_groups(groups: &[crate::ids::GroupName], faults: &mut Faults) {
 fn check_user(spec: &UserSpec, faults: &mut Faults) {
     check_groups(&spec.groups, faults);
     if let Some(password) = &spec.password {
-        check_secret("password", password, faults);
+        check_secret("password", CredentialKind::Password, password, faults);
     }
 }
 
@@ -163,7 +181,7 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
         );
     }
     if let Some(secret) = &spec.secret {
-        check_secret("secret", secret, faults);
+        check_secret("secret", CredentialKind::Password, secret, faults);
     }
 }
 

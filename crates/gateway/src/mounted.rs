@@ -1,0 +1,100 @@
+//! Requests of one client's connection to the `https` listener: those of protocols on HTTP go to
+//! their engines, the others to the API.
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use corral_session::http::boxed;
+use corral_session::scope::BoxFuture;
+use corral_session::{HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget, Service};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tower_service::Service as _;
+
+use crate::protocols;
+
+/// One client's connection.
+pub(crate) struct Mounted {
+    client: HttpClient,
+    router: Router,
+    mounts: Vec<Mount>,
+}
+
+/// One protocol, for one client's connection.
+struct Mount {
+    engine: &'static Arc<dyn HttpEngine>,
+    path: &'static str,
+    /// The protocol's own state, made with its first request.
+    connection: OnceLock<Arc<dyn HttpConnection>>,
+}
+
+impl Mounted {
+    /// `client` is told to engines, with the protocol's own id.
+    pub(crate) fn new(client: HttpClient, router: Router) -> Self {
+        let mounts = protocols::all().iter().filter_map(|service| match service {
+            Service::Framed(_) | Service::Stream(_) => None,
+            Service::Http(engine) => {
+                let path = engine.spec().mount?;
+                Some(Mount { engine, path, connection: OnceLock::new() })
+            }
+        });
+        Self { client, router, mounts: mounts.collect() }
+    }
+
+    pub(crate) fn call(
+        &self,
+        request: http::Request<Incoming>,
+    ) -> BoxFuture<'static, Result<http::Response<HttpBody>, Infallible>> {
+        match self.engine(request.uri().path()) {
+            Some((connection, target, rest)) => {
+                let request = with_path(request.map(boxed), &rest);
+                Box::pin(async move { Ok(connection.call(target, request).await) })
+            }
+            None => {
+                let answer = self.router.clone().call(request);
+                Box::pin(async move {
+                    let response = match answer.await {
+                        Ok(response) => response,
+                        Err(never) => match never {},
+                    };
+                    Ok(response.map(|body| {
+                        let body =
+                            body.map_err(|e| -> corral_session::HttpBodyError { Box::new(e) });
+                        body.boxed_unsync()
+                    }))
+                })
+            }
+        }
+    }
+
+    /// The engine for `/MOUNT/TARGET/REST`, the target, and `/REST`.
+    fn engine(&self, path: &str) -> Option<(Arc<dyn HttpConnection>, HttpTarget, String)> {
+        let is_below = |mount: &&Mount| {
+            path.strip_prefix(mount.path).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mount = self.mounts.iter().find(is_below)?;
+        let below = path.strip_prefix(mount.path)?.strip_prefix('/')?;
+        let (target, rest) = match below.split_once('/') {
+            Some((target, rest)) => (target, format!("/{rest}")),
+            None => (below, "/".to_owned()),
+        };
+        let connection = mount.connection.get_or_init(|| {
+            let mut client = self.client.clone();
+            client.facts.protocol = mount.engine.spec().id;
+            mount.engine.connect(client)
+        });
+        Some((connection.clone(), HttpTarget::Named(target.to_owned()), rest))
+    }
+}
+
+/// The same request for another path, byte for byte as the client wrote the rest of it.
+fn with_path(request: http::Request<HttpBody>, path: &str) -> http::Request<HttpBody> {
+    let (mut parts, body) = request.into_parts();
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // The rest of a valid path after a '/' is a valid path.
+    if let Ok(uri) = format!("{path}{query}").parse() {
+        parts.uri = uri;
+    }
+    http::Request::from_parts(parts, body)
+}

@@ -1,0 +1,85 @@
+//! An HTTP server on one encrypted connection: HTTP/1.1 or 2, bounded heads, upgrades.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral_model::ids::TargetName;
+use corral_transport::Stream;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+
+use crate::service::{HttpBody, HttpConnection, HttpTarget};
+
+/// A client that has not sent its request's head by then is disconnected.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+/// One request's head, in bytes.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers of one request.
+pub const HEADERS_LEN_MAX: usize = 128;
+/// Requests of one HTTP/2 connection that run at once.
+pub const STREAMS_MAX: u32 = 256;
+
+/// Serves requests until the client leaves, or until `closed` is ready and those that run are
+/// done.
+///
+/// # Cancel safety
+/// Dropping it closes the connection.
+pub async fn serve_requests<S>(stream: Stream, service: S, closed: impl Future<Output = ()>)
+where
+    S: Service<http::Request<Incoming>, Response = http::Response<HttpBody>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_LEN_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Some(Duration::from_secs(30)));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closed => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "an HTTP connection ended early");
+    }
+}
+
+/// Serves a listener that belongs to one target.
+pub(crate) async fn serve(
+    stream: Stream,
+    target: Option<TargetName>,
+    connection: Arc<dyn HttpConnection>,
+) {
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let target = match &target {
+            Some(name) => HttpTarget::OfListener(name.clone()),
+            // A shared listener of an HTTP protocol does not exist: they are mounted.
+            None => HttpTarget::Named(String::new()),
+        };
+        let answer = connection.clone().call(target, request.map(boxed));
+        async move { Ok(answer.await) }
+    });
+    serve_requests(stream, service, std::future::pending()).await;
+}
+
+/// A request's body as engines take it.
+#[must_use]
+pub fn boxed(body: Incoming) -> HttpBody {
+    body.map_err(|error| -> crate::service::HttpBodyError { Box::new(error) }).boxed_unsync()
+}
