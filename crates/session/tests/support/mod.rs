@@ -1,7 +1,7 @@
 //! A toy protocol (a statement is a line), a gateway that does as it is told, and an echo target.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -243,13 +243,28 @@ impl Machine for LineMachine {
 }
 
 /// What the gateway's double was told, and what it is told to do.
-#[derive(Default)]
 pub(crate) struct Told {
     pub(crate) events: Mutex<Vec<String>>,
     pub(crate) is_record_full: AtomicBool,
     pub(crate) sessions: AtomicUsize,
     pub(crate) withdrawn: AtomicUsize,
     pub(crate) controls: Mutex<Vec<mpsc::Sender<Control>>>,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) bytes_max: AtomicU64,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            events: Mutex::default(),
+            is_record_full: AtomicBool::default(),
+            sessions: AtomicUsize::default(),
+            withdrawn: AtomicUsize::default(),
+            controls: Mutex::default(),
+            bytes: AtomicU64::default(),
+            bytes_max: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 impl Told {
@@ -356,6 +371,7 @@ impl Tap for ScopeDouble {
         let text = match body {
             EventBody::StatementDecided { outcome, .. } => format!("decided {outcome:?}"),
             EventBody::ApprovalDecided { state, .. } => format!("approval {state:?}"),
+            EventBody::StatementCompleted { code, .. } => format!("completed {code}"),
             _ => "other".into(),
         };
         self.told.log(text);
@@ -401,10 +417,14 @@ impl Scope for ScopeDouble {
 
     fn hold<'a>(
         &'a mut self,
-        _: &'a Statement,
+        statement: &'a Statement,
         _: &'a Ruling,
     ) -> BoxFuture<'a, Result<(ApprovalId, String), Denial>> {
-        Box::pin(async { Ok((approval(), "ask a dba".into())) })
+        let approval = match statement.text.split_once('#') {
+            Some((_, name)) => ApprovalId::new(name).expect("an id"),
+            None => approval(),
+        };
+        Box::pin(async { Ok((approval, "ask a dba".into())) })
     }
 
     fn rule_approved(&mut self, _: &Statement, _: &ApprovalId) -> Ruling {
@@ -415,7 +435,11 @@ impl Scope for ScopeDouble {
         self.told.withdrawn.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn charge(&mut self, _: Usage) -> Result<(), Denial> {
+    fn charge(&mut self, usage: Usage) -> Result<(), Denial> {
+        let passed = self.told.bytes.fetch_add(usage.bytes_to_client, Ordering::SeqCst);
+        if passed + usage.bytes_to_client > self.told.bytes_max.load(Ordering::SeqCst) {
+            return Err(Denial::new(DenialKind::BudgetSpent, "bytes are spent"));
+        }
         Ok(())
     }
 
