@@ -1,6 +1,6 @@
 //! Sessions of engines: every way a statement and a session can end, through the handle.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 #[allow(dead_code, reason = "the other tests of this crate use the rest")]
 mod support;
