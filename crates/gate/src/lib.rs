@@ -12,6 +12,7 @@ pub mod machine;
 pub mod policy;
 pub mod protocol;
 pub mod tap;
+pub mod text;
 
 pub use buffers::{Buffers, Harmless, TargetBuffer};
 pub use decision::{
@@ -20,3 +21,4 @@ pub use decision::{
 pub use machine::{Framed, Input, Machine, Output, Work};
 pub use protocol::{Actor, Admission, Credential, Login, Proof, Protocol, ProtocolSpec};
 pub use tap::{Tap, TapError};
+pub use text::{event_text, sha256_hex};

@@ -25,7 +25,6 @@ mod sink;
 mod state;
 mod sync;
 mod tap;
-mod text;
 mod verify;
 
 pub use bundle::{Bundled, bundle};
@@ -38,5 +37,4 @@ pub use recover::Recovery;
 pub use search::{Filter, Found, Order};
 pub use sink::{Disk, FileDisk, Sink};
 pub use tap::{SessionTap, Totals};
-pub use text::{event_text, sha256_hex};
 pub use verify::{BadEntry, Verified, VerifyError, verify};

@@ -4,9 +4,10 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use corral_gate::sha256_hex;
 use corral_model::event::Origin;
 use corral_record::format::{gateway_genesis, session_genesis};
-use corral_record::{BadEntry, Reader, Verified, VerifyError, bundle, sha256_hex, verify};
+use corral_record::{BadEntry, Reader, Verified, VerifyError, bundle, verify};
 use support::*;
 
 fn bad(result: Result<Verified, VerifyError>) -> BadEntry {

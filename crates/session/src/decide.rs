@@ -1,14 +1,11 @@
 //! Asks for rulings, has them recorded, and makes decisions of them.
 
-use std::sync::Arc;
-
-use corral_gate::TapError;
 use corral_gate::decision::{Decision, Denial, DenialKind, Held, Receipt, Ruling, Verdict};
+use corral_gate::{TapError, event_text};
 use corral_model::Statement;
-use corral_model::event::{ApprovalState, EventBody, EventText, Outcome};
+use corral_model::event::{ApprovalState, EventBody, Outcome};
 use corral_model::ids::{ApprovalId, StatementSeq};
 use corral_model::limits;
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::scope::{Resolution, Scope};
@@ -243,13 +240,4 @@ fn decided(statement: &Statement, ruling: &Ruling, approval: Option<&ApprovalId>
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect(),
     }
-}
-
-fn event_text(text: &Arc<str>) -> EventText {
-    if text.len() <= limits::EVENT_TEXT_BYTES_MAX {
-        return EventText::Whole(text.to_string());
-    }
-    let digest = Sha256::digest(text.as_bytes());
-    let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    EventText::Digest { sha256, bytes: text.len() as u64 }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use corral_gate::{Tap, TapError};
+use corral_gate::{Tap, TapError, event_text};
 use corral_model::Event;
 use corral_model::event::{CloseReason, EventBody, Origin, Outcome};
 use corral_model::ids::{PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
@@ -15,7 +15,7 @@ use corral_model::resource::Durability;
 use corral_model::statement::{Effect, Effects, ObjectRef, ObjectRole};
 use corral_record::{
     Disk, FileDisk, PublicKey, Reader, Recorder, SessionTap, Sink, Totals, Verified, VerifyError,
-    event_text, verify,
+    verify,
 };
 use time::{Duration, OffsetDateTime};
 

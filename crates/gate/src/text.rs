@@ -2,8 +2,7 @@
 
 use corral_model::event::EventText;
 use corral_model::limits;
-
-use crate::format::{hex, sha256};
+use sha2::{Digest, Sha256};
 
 /// A statement's text for an event: whole, or its digest and length when it is longer than
 /// [`limits::EVENT_TEXT_BYTES_MAX`].
@@ -18,7 +17,7 @@ pub fn event_text(text: &str) -> EventText {
 /// SHA-256 as lower-case hexadecimal text.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&sha256(bytes))
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -35,5 +34,11 @@ mod tests {
         };
         assert_eq!(bytes, longer.len() as u64);
         assert_eq!(sha256, sha256_hex(longer.as_bytes()));
+    }
+
+    #[test]
+    fn digests_are_written_in_hexadecimal() {
+        let expect = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_hex(b"abc"), expect);
     }
 }
