@@ -11,6 +11,7 @@ pub mod decision;
 pub mod machine;
 pub mod policy;
 pub mod protocol;
+pub mod runbook;
 pub mod tap;
 pub mod text;
 

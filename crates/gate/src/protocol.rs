@@ -6,7 +6,7 @@ use std::sync::Arc;
 use corral_model::ids::{GroupName, PrincipalName, RunId, SessionId, TargetName};
 use corral_model::native::{NativeClient, Reach};
 use corral_model::resource::{
-    ColumnName, CredentialKind, CredentialSpec, RecordRows, TargetSpec, TargetTlsMode,
+    ColumnName, CommandSpec, CredentialKind, CredentialSpec, RecordRows, TargetSpec, TargetTlsMode,
 };
 use corral_model::statement::AttributeSpec;
 use corral_model::{Principal, Secret, TokenDigest};
@@ -115,6 +115,8 @@ pub struct Admission {
     /// The target's own options, checked by [`Protocol::check_target`] when it was applied.
     pub options: Arc<serde_json::Map<String, serde_json::Value>>,
     pub actor: Actor,
+    /// The commands with typed parameters that are for this target; see [`crate::runbook`].
+    pub commands: Arc<[CommandSpec]>,
 }
 
 /// How the gateway logs in to the target.

@@ -128,6 +128,11 @@ text_id!(
     ResourceName, limits::NAME_BYTES_MAX, "letters, digits and -_.@+:/", is_name_character
 );
 
+text_id!(
+    /// A command with typed parameters, as clients write it: one plain word.
+    CommandName, limits::ID_BYTES_MAX, "a-z, 0-9, '-' and '_'", is_id_character
+);
+
 /// Number of a statement within its session, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

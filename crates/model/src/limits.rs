@@ -167,6 +167,19 @@ pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// A private key or token for a target, in bytes: an RSA key of 8192 bits in PEM has 6,400.
 pub const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;
 
+/// The template of a `Command`, in bytes: one line that a person can read.
+pub const COMMAND_TEMPLATE_BYTES_MAX: usize = 4 * 1024;
+/// Parameters of one `Command`.
+pub const COMMAND_PARAMETERS_MAX: usize = 32;
+/// One parameter's value, in bytes: a path has at most 4,096, few have a quarter of that.
+pub const COMMAND_VALUE_BYTES_MAX: usize = 1024;
+/// One parameter's regular expression, in bytes.
+pub const COMMAND_PATTERN_BYTES_MAX: usize = 512;
+/// The same, compiled, in bytes: it is compiled for each use, so this bounds the time too.
+pub const COMMAND_PATTERN_PROGRAM_BYTES_MAX: usize = 256 * 1024;
+/// Brackets inside each other in it.
+pub const COMMAND_PATTERN_DEPTH_MAX: u32 = 32;
+
 /// Orders from the streams of one session to the task that owns it; more wait at their sender.
 pub const SESSION_ORDERS_LEN_MAX: usize = 64;
 /// Statements of one session that are held at once: each is a channel or request that waits.

@@ -11,11 +11,16 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{GroupName, PrincipalName, ResourceName, TargetName};
 
 mod address;
+mod command;
 mod credential;
 pub mod manifest;
 mod secret_source;
 
 pub use address::{AddressError, ParsedAddress};
+pub use command::{
+    CommandSpec, IntegerRange, ParameterSpec, Template, TemplateError, TemplatePart,
+    is_parameter_name,
+};
 pub use credential::{CredentialKind, CredentialSpec};
 
 /// Where a manifest says that a secret is. `Debug` does not show a value.
@@ -548,6 +553,7 @@ pub enum Resource {
     Workload(WorkloadSpec),
     Policy(PolicySpec),
     Limit(LimitSpec),
+    Command(CommandSpec),
 }
 
 /// The kinds of resources.
@@ -558,11 +564,12 @@ pub enum ResourceKind {
     Workload,
     Policy,
     Limit,
+    Command,
 }
 
 impl ResourceKind {
-    pub const ALL: [Self; 5] =
-        [Self::Target, Self::User, Self::Workload, Self::Policy, Self::Limit];
+    pub const ALL: [Self; 6] =
+        [Self::Target, Self::User, Self::Workload, Self::Policy, Self::Limit, Self::Command];
 
     /// As it is written in manifests.
     #[must_use]
@@ -573,6 +580,7 @@ impl ResourceKind {
             Self::Workload => "Workload",
             Self::Policy => "Policy",
             Self::Limit => "Limit",
+            Self::Command => "Command",
         }
     }
 
@@ -609,6 +617,7 @@ impl Resource {
             Self::Workload(_) => ResourceKind::Workload,
             Self::Policy(_) => ResourceKind::Policy,
             Self::Limit(_) => ResourceKind::Limit,
+            Self::Command(_) => ResourceKind::Command,
         }
     }
 
@@ -625,6 +634,7 @@ impl Resource {
             Self::Workload(spec) => spec.name.as_str(),
             Self::Policy(spec) => spec.name.as_str(),
             Self::Limit(spec) => spec.name.as_str(),
+            Self::Command(spec) => spec.name.as_str(),
         }
     }
 
@@ -641,7 +651,7 @@ impl Resource {
             }
             Self::User(spec) => spec.password = None,
             Self::Workload(spec) => spec.secret = None,
-            Self::Policy(_) | Self::Limit(_) => {}
+            Self::Policy(_) | Self::Limit(_) | Self::Command(_) => {}
         }
         self
     }

@@ -53,7 +53,7 @@ fn every_key_is_explained() {
             let Some((key, _)) = line.trim_start_matches([' ', '-']).split_once(':') else {
                 continue;
             };
-            let is_known = ["env", "team", "kind"].contains(&key)
+            let is_known = ["env", "team", "kind", "service", "lines"].contains(&key)
                 || PAGE.contains(&format!("`{key}`"))
                 || PAGE.contains(&format!("`{key}."))
                 || PAGE.contains(&format!(".{key}`"))

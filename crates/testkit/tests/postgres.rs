@@ -76,6 +76,7 @@ impl Dialect for PostgresDialect {
             record_rows: RecordRows::None,
             cancel_secret: [7; 32],
             options: Arc::default(),
+            commands: Arc::default(),
             actor: Actor {
                 principal: Principal::user(PrincipalName::new("ada@example.com").expect("a name")),
                 sponsor: PrincipalName::new("ada@example.com").expect("a name"),

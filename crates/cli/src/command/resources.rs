@@ -62,7 +62,7 @@ Examples:
 
 Secrets are never shown.")]
 pub struct GetArgs {
-    /// target, user, workload, policy, limit or all
+    /// target, user, workload, policy, limit, command or all
     #[arg(value_name = "KIND", value_parser = parse_kinds)]
     pub kind: Kinds,
     /// One resource of that kind
@@ -76,7 +76,7 @@ pub struct GetArgs {
 Example:
   corral delete limit agents")]
 pub struct DeleteArgs {
-    /// target, user, workload, policy or limit
+    /// target, user, workload, policy, limit or command
     #[arg(value_name = "KIND", value_parser = parse_kind)]
     pub kind: ResourceKind,
     #[arg(value_name = "NAME")]
@@ -92,7 +92,7 @@ pub enum Kinds {
 
 fn parse_kind(text: &str) -> Result<ResourceKind, String> {
     ResourceKind::parse(text).ok_or_else(|| {
-        format!("'{text}' is no kind; kinds are target, user, workload, policy and limit")
+        format!("'{text}' is no kind; kinds are target, user, workload, policy, limit and command")
     })
 }
 
@@ -321,6 +321,11 @@ fn summary(resource: &Value) -> String {
             Some(max) => format!("sessions_max: {max}"),
             None => String::new(),
         },
+        Resource::Command(command) => {
+            let parameters: Vec<&str> = command.parameters.keys().map(String::as_str).collect();
+            let about = command.description.unwrap_or(command.template);
+            format!("{about} ({})", parameters.join(", "))
+        }
     }
 }
 

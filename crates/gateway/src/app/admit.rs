@@ -360,6 +360,7 @@ impl App {
             record_rows: entry.target.spec.record.rows,
             cancel_secret: session.cancel_secret,
             options: entry.target.options.clone(),
+            commands: entry.target.commands.clone(),
             actor: Actor {
                 principal: entry.bearer.principal().clone(),
                 sponsor: entry.standing.sponsor.clone(),

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use corral_gate::budget;
 use corral_gate::policy::{Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts};
-use corral_model::ids::{GroupName, PolicyVersion, PrincipalName, ResourceName, TargetName};
+use corral_gate::{budget, runbook};
+use corral_model::ids::{
+    CommandName, GroupName, PolicyVersion, PrincipalName, ResourceName, TargetName,
+};
 use corral_model::resource::{
-    ColumnName, LimitSpec, LimitSubject, ParsedAddress, PolicySpec, Resource, TargetSpec,
-    TextSource, UserSpec, WorkloadSpec, manifest,
+    ColumnName, CommandSpec, LimitSpec, LimitSubject, ParsedAddress, PolicySpec, Resource,
+    TargetSpec, TextSource, UserSpec, WorkloadSpec, manifest,
 };
 use corral_model::{Principal, PrincipalKind};
 use corral_transport::{Address, Endpoint};
@@ -29,7 +31,9 @@ pub(crate) struct Target {
     pub(crate) classified: Arc<[ColumnName]>,
     /// As the sessions of its protocol get them.
     pub(crate) options: Arc<serde_json::Map<String, serde_json::Value>>,
-    /// Digest of the policies and of this target: an approval holds only while it stays the same.
+    /// The commands that are for it, by name.
+    pub(crate) commands: Arc<[CommandSpec]>,
+    /// Digest of the policies, of this target and its commands: an approval holds only while it stays the same.
     pub(crate) meaning: String,
 }
 
@@ -207,6 +211,7 @@ struct Parts {
     targets: BTreeMap<TargetName, TargetSpec>,
     limits: Vec<LimitSpec>,
     policies: BTreeMap<ResourceName, PolicySpec>,
+    commands: BTreeMap<CommandName, CommandSpec>,
 }
 
 impl Parts {
@@ -216,6 +221,7 @@ impl Parts {
             Resource::Workload(spec) => drop(self.workloads.insert(spec.name.clone(), spec)),
             Resource::Policy(spec) => drop(self.policies.insert(spec.name.clone(), spec)),
             Resource::Limit(spec) => self.limits.push(spec),
+            Resource::Command(spec) => drop(self.commands.insert(spec.name.clone(), spec)),
             Resource::Target(spec) => drop(self.targets.insert(spec.name.clone(), spec)),
         }
     }
@@ -256,6 +262,11 @@ impl Parts {
                 add("Limit", limit.name.as_str(), text);
             }
         }
+        for command in self.commands.values() {
+            for text in self.unknown_in_command(command) {
+                add("Command", command.name.as_str(), text);
+            }
+        }
         problems
     }
 
@@ -290,6 +301,18 @@ impl Parts {
         unknown.or(unknown_target)
     }
 
+    /// A command names targets that there are, and that run commands.
+    fn unknown_in_command(&self, command: &CommandSpec) -> Vec<String> {
+        let fault = |name: &TargetName| match self.targets.get(name) {
+            None => Some(format!("targets: there is no target '{name}'")),
+            Some(target) if !runs_commands(target) => {
+                Some(format!("targets: '{name}' is {}, which runs no commands", target.protocol))
+            }
+            Some(_) => None,
+        };
+        command.targets.iter().filter_map(fault).collect()
+    }
+
     fn policy_sources(&self, problems: &mut Vec<Problem>) -> Vec<PolicySource> {
         let mut sources: Vec<PolicySource> = Vec::new();
         for policy in self.policies.values() {
@@ -322,6 +345,9 @@ impl Parts {
             let mut digest = Sha256::new();
             digest.update(policies);
             digest.update(serde_json::to_vec(spec).unwrap_or_default());
+            let of_target = self.commands.values().filter(|command| command.applies_to(spec));
+            let commands: Arc<[CommandSpec]> = of_target.cloned().collect();
+            digest.update(serde_json::to_vec(&commands).unwrap_or_default());
             let of_protocol = protocols::find(&spec.protocol).map(|known| known.classified(spec));
             let classified: BTreeSet<ColumnName> = spec
                 .classify
@@ -336,12 +362,18 @@ impl Parts {
                 classified: classified.into_iter().collect(),
                 meaning: hex(&digest.finalize()),
                 options: Arc::new(spec.options.clone()),
+                commands,
                 spec: spec.clone(),
             };
             targets.insert(spec.name.clone(), Arc::new(target));
         }
         Ok(targets)
     }
+}
+
+fn runs_commands(target: &TargetSpec) -> bool {
+    protocols::find(&target.protocol)
+        .is_some_and(|protocol| protocol.spec().verbs.contains(&runbook::COMMAND))
 }
 
 fn check_target(target: &TargetSpec) -> Vec<String> {
@@ -406,7 +438,10 @@ fn warnings_of_groups(resources: &[Resource]) -> Vec<Problem> {
         match resource {
             Resource::User(user) => groups.extend(&user.groups),
             Resource::Workload(workload) => groups.extend(&workload.groups),
-            Resource::Target(_) | Resource::Policy(_) | Resource::Limit(_) => {}
+            Resource::Target(_)
+            | Resource::Policy(_)
+            | Resource::Limit(_)
+            | Resource::Command(_) => {}
         }
     }
     let mut warnings = Vec::new();

@@ -1,5 +1,7 @@
 //! Resources: applied all or nothing, shown without secrets, deleted.
 
+use std::sync::Arc;
+
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PolicyVersion, PrincipalName};
 use corral_model::resource::{
@@ -9,7 +11,7 @@ use corral_model::{Principal, PrincipalKind, Secret};
 use corral_store::{Apply, Change as StoreChange, Put, SecretChange};
 use time::OffsetDateTime;
 
-use super::config::{Config, key};
+use super::config::{Config, Target, key};
 use super::principals::Disabled;
 use super::{App, AppError, Caller, Problem};
 
@@ -184,7 +186,7 @@ impl App {
     }
 
     /// All resources of a kind (`target`, `Target` or `targets`), by name. Only the administrator
-    /// sees more than the targets that it may use.
+    /// sees more than the targets that it may use, and their commands.
     ///
     /// # Errors
     /// [`AppError::Invalid`] for an unknown kind, [`AppError::Denied`].
@@ -194,7 +196,7 @@ impl App {
         kind: &str,
     ) -> Result<Vec<ResourceView>, AppError> {
         let kind = read_kind(kind)?;
-        if kind != ResourceKind::Target {
+        if !matches!(kind, ResourceKind::Target | ResourceKind::Command) {
             caller.require_admin()?;
         }
         let config = self.config();
@@ -203,6 +205,14 @@ impl App {
                 let target = config.targets.get(&spec.name);
                 kind == ResourceKind::Target
                     && target.is_some_and(|known| self.may_know_target(&config, caller, known))
+            }
+            // Whoever may use one of its targets may read how a command is called.
+            Resource::Command(spec) => {
+                let mut targets = config.targets.values();
+                let may_know = |target: &Arc<Target>| self.may_know_target(&config, caller, target);
+                kind == ResourceKind::Command
+                    && (matches!(caller, Caller::Admin)
+                        || targets.any(|known| spec.applies_to(&known.spec) && may_know(known)))
             }
             Resource::User(_)
             | Resource::Workload(_)
@@ -405,7 +415,7 @@ fn take_secrets(resource: &Resource) -> Result<Secrets, &'static str> {
         Resource::Workload(spec) => {
             Secrets { login: value(spec.secret.as_ref())?, ..Secrets::default() }
         }
-        Resource::Policy(_) | Resource::Limit(_) => Secrets::default(),
+        Resource::Policy(_) | Resource::Limit(_) | Resource::Command(_) => Secrets::default(),
     })
 }
 
@@ -432,6 +442,7 @@ fn not_found(kind: &str, name: &str) -> AppError {
         ResourceKind::Workload => "workload",
         ResourceKind::Policy => "policy",
         ResourceKind::Limit => "limit",
+        ResourceKind::Command => "command",
     });
     AppError::NotFound { kind, name: name.to_owned() }
 }
@@ -465,9 +476,11 @@ fn shown_with_secrets(resource: &Resource, secrets: &Secrets) -> serde_json::Val
     if secrets.login.is_some() {
         match resource {
             Resource::Workload(_) => mark(&["secret"]),
-            Resource::Target(_) | Resource::User(_) | Resource::Policy(_) | Resource::Limit(_) => {
-                mark(&["password"])
-            }
+            Resource::Target(_)
+            | Resource::User(_)
+            | Resource::Policy(_)
+            | Resource::Limit(_)
+            | Resource::Command(_) => mark(&["password"]),
         }
     }
     value

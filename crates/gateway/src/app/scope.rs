@@ -5,10 +5,10 @@ use std::sync::Arc;
 use corral_gate::budget::Ticket;
 use corral_gate::policy::{Context, SessionDecisions};
 use corral_gate::{Denial, DenialKind, Ruling, Tap, TapError, Verdict};
-use corral_model::Statement;
 use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, PolicyVersion, StatementSeq};
-use corral_model::resource::ColumnName;
+use corral_model::resource::{ColumnName, CommandSpec};
+use corral_model::{ObjectRef, Statement};
 use corral_record::SessionTap;
 use corral_session::scope::BoxFuture;
 use corral_session::{Scope, Totals, Usage};
@@ -54,6 +54,8 @@ pub(crate) struct SessionScope {
     decisions: SessionDecisions,
     context: Context,
     masked: Mask,
+    /// As the protocol was told.
+    commands: Arc<[CommandSpec]>,
     tap: SessionTap,
     /// Released last: fields are dropped in order, and the place is free once the rest is gone.
     _place: Place,
@@ -96,6 +98,7 @@ impl SessionScope {
         let subject = Arc::new(entry.subject.clone());
         Self {
             session: place.session.clone(),
+            commands: entry.target.commands.clone(),
             view: View { config: entry.config.clone(), target: entry.target.clone() },
             decisions: SessionDecisions::new(subject, entry.target.facts.clone()),
             context: entry.context.clone(),
@@ -143,6 +146,9 @@ impl SessionScope {
         if let Err(denial) = self.check_alive() {
             return self.refuse(decision_id, denial);
         }
+        if let Err(denial) = self.check_commands(statement) {
+            return self.refuse(decision_id, denial);
+        }
         let context = Context {
             in_transaction: statement.in_transaction,
             time: OffsetDateTime::now_utc(),
@@ -150,6 +156,23 @@ impl SessionScope {
         };
         let engine = &self.view.config.engine;
         self.decisions.rule(engine, &self.app.decisions, &statement.facts, &context, decision_id)
+    }
+
+    /// The session was told its target's commands when it opened; one that changed since must not
+    /// run as it was.
+    fn check_commands(&self, statement: &Statement) -> Result<(), Denial> {
+        let is_command = |object: &&ObjectRef| object.kind == "command";
+        for object in statement.facts.objects.iter().filter(is_command) {
+            let find = |commands: &[CommandSpec]| {
+                commands.iter().find(|command| command.name.as_str() == object.name).cloned()
+            };
+            if find(&self.commands) != find(&self.view.target.commands) {
+                let name = &object.name;
+                let text = format!("the command '{name}' was changed; open another session");
+                return Err(Denial::new(DenialKind::Forbidden, text));
+            }
+        }
+        Ok(())
     }
 
     fn refuse(&self, decision_id: String, mut denial: Denial) -> Ruling {

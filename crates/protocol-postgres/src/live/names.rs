@@ -281,6 +281,7 @@ mod tests {
             record_rows: corral_model::resource::RecordRows::None,
             cancel_secret: [0; 32],
             options: Arc::default(),
+            commands: Arc::default(),
             actor: corral_gate::Actor {
                 principal: corral_model::Principal::user(
                     corral_model::ids::PrincipalName::new("ada@example.com").expect("a name"),

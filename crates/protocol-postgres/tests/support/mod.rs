@@ -400,6 +400,7 @@ impl World {
             record_rows: self.setting.record_rows,
             cancel_secret: SECRET,
             options: Arc::default(),
+            commands: Arc::default(),
             actor: Actor {
                 principal: Principal::user(PrincipalName::new("ada@example.com").expect("a name")),
                 sponsor: PrincipalName::new("ada@example.com").expect("a name"),

@@ -322,6 +322,7 @@ impl Authority for Gateway {
                     record_rows: RecordRows::None,
                     cancel_secret: [0; 32],
                     options: Arc::default(),
+                    commands: Arc::default(),
                     actor: Actor {
                         principal: Principal::user(
                             PrincipalName::new("ada@example.com").expect("a name"),

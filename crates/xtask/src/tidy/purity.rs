@@ -8,13 +8,14 @@ const PURE_CRATES: [&str; 5] = ["model", "gate", "protocol-postgres", "protocol-
 
 /// Crates from elsewhere that a pure crate may use: none of them opens a file or a socket, or
 /// starts a thread, unless it is asked to by a name that [`FORBIDDEN`] would find.
-const PURE_DEPENDENCIES: [&str; 16] = [
+const PURE_DEPENDENCIES: [&str; 17] = [
     "base64",
     "bytes",
     "cedar-policy",
     "pg_query",
     "postgres-protocol",
     "prost",
+    "regex",
     "serde",
     "serde-saphyr",
     "serde_json",

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 
 use super::Invalid;
 use crate::limits;
+use crate::resource::command;
 use crate::resource::{
-    CredentialKind, CredentialSpec, HumanDuration, LimitSpec, LimitSubject, PolicySpec, Resource,
-    RunLimits, SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
+    CommandSpec, CredentialKind, CredentialSpec, HumanDuration, LimitSpec, LimitSubject,
+    PolicySpec, Resource, RunLimits, SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec,
+    WorkloadSpec,
 };
 
 /// Everything that is wrong with a resource by itself. Whether its protocol exists, its policy
@@ -20,6 +22,7 @@ pub fn validate(resource: &Resource) -> Vec<Invalid> {
         Resource::Workload(spec) => check_workload(spec, &mut faults),
         Resource::Policy(spec) => check_policy(spec, &mut faults),
         Resource::Limit(spec) => check_limit(spec, &mut faults),
+        Resource::Command(spec) => check_command(spec, &mut faults),
     }
     faults.0
 }
@@ -233,6 +236,18 @@ fn check_limit(spec: &LimitSpec, faults: &mut Faults) {
     check_duration("idle_timeout", spec.idle_timeout, faults);
     if let Some(run) = &spec.run {
         check_run_limits(run, faults);
+    }
+}
+
+fn check_command(spec: &CommandSpec, faults: &mut Faults) {
+    for (key, value) in &spec.labels {
+        check_label(key, value, faults);
+    }
+    if let Some(description) = &spec.description {
+        faults.require_text("description", description);
+    }
+    for (key, text, help) in command::faults(spec) {
+        faults.add(&key, text, help);
     }
 }
 
