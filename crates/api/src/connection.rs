@@ -5,13 +5,34 @@ use std::collections::BTreeMap;
 use corral_model::ids::TargetName;
 use corral_model::native::NativeClient;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// `GET /api/v1/version`; needs no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VersionInfo {
     pub name: String,
     pub version: String,
+}
+
+/// What is asked of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ClientQuery {
+    /// For files that serve longer than the process that writes them, which then keeps no key
+    /// agent.
+    #[serde(default)]
+    pub kept: bool,
+}
+
+/// `GET /api/v1/protocols`: what the gateway can serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProtocolView {
+    /// As in a target's `protocol:`.
+    pub id: String,
+    pub title: String,
+    /// What is decided soundly for its sessions, and what is only recorded.
+    pub assurance: String,
 }
 
 /// `GET /api/v1/connection`: the gateway's listeners.
@@ -21,7 +42,7 @@ pub struct GatewayInfo {
     pub version: String,
     /// By protocol, `address:port`, as in ready.json.
     pub listeners: BTreeMap<String, String>,
-    /// What a client of any of a listener's targets is told; one entry for each protocol.
+    /// What a client of the targets that the asker may use is told; one entry for each protocol.
     pub clients: Vec<ListenerClient>,
     /// The certificate authority of the listeners' certificates, PEM. Public.
     pub ca_pem: String,
@@ -34,7 +55,8 @@ pub struct ListenerClient {
     /// As in [`TargetConnection::host`].
     pub host: String,
     pub port: u16,
-    /// As in [`TargetConnection::client`]; the target stays to be chosen.
+    /// As in [`TargetConnection::client`]; where the asker may use several targets, one of them
+    /// stays to be chosen.
     #[schema(value_type = Object)]
     pub client: NativeClient,
 }

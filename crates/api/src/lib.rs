@@ -6,6 +6,7 @@
 
 pub mod approval;
 pub mod connection;
+pub mod credential;
 pub mod error;
 pub mod event;
 pub mod login;
@@ -18,7 +19,10 @@ pub mod session;
 pub mod user;
 
 pub use approval::{ApprovalAnswer, ApprovalDecision, ApprovalQuery, ApprovalTerm, ApprovalView};
-pub use connection::{GatewayInfo, ListenerClient, ReadyFile, TargetConnection, VersionInfo};
+pub use connection::{ClientQuery, GatewayInfo, ListenerClient, ProtocolView, ReadyFile};
+pub use connection::{TargetConnection, VersionInfo};
+pub use credential::{CredentialRequest, CredentialView, PresentedView};
+pub use credential::{PublishedQuery, PublishedView};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{EventQuery, RecordKey, StreamQuery};
 pub use login::{Identity, IdentityKind, LoginRequest, LoginResponse};

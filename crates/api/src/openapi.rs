@@ -12,7 +12,10 @@ use utoipa::openapi::{
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::approval::{ApprovalDecision, ApprovalQuery, ApprovalView};
-use crate::connection::{GatewayInfo, TargetConnection, VersionInfo};
+use crate::connection::{ClientQuery, GatewayInfo, ProtocolView, TargetConnection, VersionInfo};
+use crate::credential::{
+    CredentialRequest, CredentialView, PresentedView, PublishedQuery, PublishedView,
+};
 use crate::error::ErrorBody;
 use crate::event::{EventQuery, RecordKey, StreamQuery};
 use crate::login::{Identity, LoginRequest, LoginResponse};
@@ -50,9 +53,26 @@ fn sign_in(api: &mut Document) {
         .gives::<LoginResponse>();
     api.post("/logout", "Revoke the login token of this request").gives_nothing();
     api.get("/whoami", "Who the token of this request stands for").gives::<Identity>();
-    api.get("/connection", "The gateway's listeners and their authority").gives::<GatewayInfo>();
+    connecting(api);
+}
+
+fn connecting(api: &mut Document) {
+    api.get("/protocols", "What the gateway can serve, and what holds for each")
+        .gives_list::<ProtocolView>();
+    api.get("/connection", "The gateway's listeners and their authority")
+        .asks::<ClientQuery>()
+        .gives::<GatewayInfo>();
     api.get("/targets/{name}/connection", "What a stock client needs to reach a target")
+        .asks::<ClientQuery>()
         .gives::<TargetConnection>();
+    api.get("/targets/{name}/presented", "The keys that a target shows at this moment")
+        .gives::<PresentedView>();
+    api.get("/published/{protocol}", "What clients and targets must know of the gateway's keys")
+        .asks::<PublishedQuery>()
+        .gives::<PublishedView>();
+    api.post("/credentials", "A short-lived credential for the bearer of this request's token")
+        .takes::<CredentialRequest>()
+        .gives::<CredentialView>();
 }
 
 fn resources(api: &mut Document) {

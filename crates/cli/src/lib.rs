@@ -11,6 +11,7 @@ use corral_gate::policy::ProtocolVerbs;
 
 mod child;
 mod client;
+mod client_dir;
 mod command;
 mod command_line;
 mod discover;

@@ -1,42 +1,106 @@
-//! Fills the variables of a stock client: the gateway says which, only this side knows the token,
-//! the host and where the authority's certificate is.
+//! Fills the variables and files of stock clients: the gateway says which, only this side knows
+//! the token, the host and where the authority's certificate is.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use corral_api::{GatewayInfo, TargetConnection};
-use corral_model::native::{ClientVariable, VariableValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use corral_api::{
+    ClientQuery, GatewayInfo, ListenerClient, PublishedQuery, PublishedView, TargetConnection,
+};
+use corral_model::native::{FileKind, Lifetime, NativeClient, Piece, VariableValue};
 
 use crate::client::{Client, host_of};
-use crate::discover::Authority;
+use crate::client_dir::ClientDir;
+use crate::discover::{Authority, read_bounded};
 use crate::failure::Failure;
 use crate::saved::write_private;
 
-/// What the variables are filled with.
+/// The authority's certificate, in the directory of clients' files.
+const CA_FILE: &str = "ca.pem";
+
+/// What the variables and files are filled with.
 #[derive(Debug)]
 pub(crate) struct Filling<'a> {
-    pub host: &'a str,
+    pub gateway: &'a str,
     pub token: &'a str,
     pub ca_file: &'a Path,
     /// Free text that the gateway keeps as a claim.
     pub claim: &'a str,
+    /// Where files go; None as long as no client has any.
+    pub directory: Option<&'a str>,
+    /// The authority's certificate in base64, where a client has files.
+    pub ca_base64: &'a str,
 }
 
-/// Fills `variables`.
-#[must_use]
-pub(crate) fn fill(
-    variables: &[ClientVariable],
-    filling: &Filling<'_>,
-) -> BTreeMap<String, String> {
-    let value = |value: &VariableValue| match value {
-        VariableValue::Text(text) => text.clone(),
-        VariableValue::Host => filling.host.to_owned(),
-        VariableValue::Token => filling.token.to_owned(),
-        VariableValue::CaFile => filling.ca_file.display().to_string(),
-        VariableValue::Claim => filling.claim.to_owned(),
-    };
-    variables.iter().map(|variable| (variable.name.clone(), value(&variable.value))).collect()
+/// A client that the gateway described, and where it goes.
+#[derive(Debug)]
+pub(crate) struct Led {
+    pub protocol: String,
+    /// As this side reaches the listener.
+    pub host: String,
+    pub port: u16,
+    pub client: NativeClient,
+    /// What the gateway publishes for this host and port, where the client's files hold it.
+    published: String,
+}
+
+impl Led {
+    fn new(protocol: String, host: &str, port: u16, client: NativeClient, gateway: &str) -> Self {
+        let host = reachable_host(host, gateway).to_owned();
+        Self { protocol, host, port, client, published: String::new() }
+    }
+
+    /// The variables, filled.
+    #[must_use]
+    pub(crate) fn variables(&self, filling: &Filling<'_>) -> BTreeMap<String, String> {
+        let value = |value: &VariableValue| match value {
+            VariableValue::Text(text) => text.clone(),
+            VariableValue::Host => self.host.clone(),
+            VariableValue::Token => filling.token.to_owned(),
+            VariableValue::CaFile => filling.ca_file.display().to_string(),
+            VariableValue::Claim => filling.claim.to_owned(),
+            VariableValue::Pieces(pieces) => self.text(pieces, filling),
+        };
+        let variables = self.client.variables.iter();
+        variables.map(|variable| (variable.name.clone(), value(&variable.value))).collect()
+    }
+
+    fn text(&self, pieces: &[Piece], filling: &Filling<'_>) -> String {
+        let directory = filling.directory.unwrap_or_default();
+        let text = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Host => self.host.clone(),
+            Piece::UrlHost if self.host.contains(':') => format!("[{}]", self.host),
+            Piece::UrlHost => self.host.clone(),
+            Piece::Gateway => filling.gateway.to_owned(),
+            Piece::Directory => directory.to_owned(),
+            Piece::AgentSocket => format!("{directory}/{}", self.socket_name()),
+            Piece::CaBase64 => filling.ca_base64.to_owned(),
+            Piece::Published => self.published.clone(),
+        };
+        pieces.iter().map(text).collect()
+    }
+
+    /// The name of its agent's socket.
+    #[must_use]
+    pub(crate) fn socket_name(&self) -> String {
+        format!("{}.sock", self.protocol)
+    }
+
+    /// Writes its files.
+    fn write(&self, directory: &ClientDir, filling: &Filling<'_>) -> Result<(), Failure> {
+        self.client.files.iter().try_for_each(|file| {
+            directory.write(&file.name, file.kind, &self.text(&file.pieces, filling))
+        })
+    }
+
+    fn holds_what_is_published(&self) -> bool {
+        let mut pieces = self.client.files.iter().flat_map(|file| &file.pieces);
+        pieces.any(|piece| *piece == Piece::Published)
+    }
 }
 
 /// Where a client dials: an unspecified address means the host at which the API was reached.
@@ -48,34 +112,116 @@ pub(crate) fn reachable_host<'a>(listener: &'a str, gateway: &'a str) -> &'a str
     }
 }
 
-/// Variables for clients of these targets: of the one target, or of the shared listeners when
-/// there are none or several.
+/// The client of a target; None when its protocol has no usual one.
 ///
 /// # Errors
 /// Whatever kept the gateway's answer away.
-pub(crate) async fn variables(
+pub(crate) async fn client_of(
+    client: &Client,
+    target: &str,
+    lifetime: Lifetime,
+) -> Result<(TargetConnection, Option<Led>), Failure> {
+    let path = ["targets", target, "connection"];
+    let connection: TargetConnection = client.ask(&path, &query(lifetime)).await?;
+    let led = connection.client.clone().map(|native| {
+        let TargetConnection { protocol, host, port, .. } = &connection;
+        Led::new(protocol.clone(), host, *port, native, &client.found().gateway)
+    });
+    Ok((connection, led))
+}
+
+/// The clients of these targets: of the one target, or of every protocol, with all targets that
+/// may be used, when there are none or several.
+///
+/// # Errors
+/// Whatever kept the gateway's answer away.
+pub(crate) async fn clients_of(
     client: &Client,
     targets: &[String],
-    token: &str,
-    ca_file: &Path,
-    claim: &str,
-) -> Result<BTreeMap<String, String>, Failure> {
-    let gateway = &client.found().gateway;
+    lifetime: Lifetime,
+) -> Result<Vec<Led>, Failure> {
     if let [target] = targets {
-        let connection: TargetConnection = client.get(&["targets", target, "connection"]).await?;
-        let host = reachable_host(&connection.host, gateway);
-        let filling = Filling { host, token, ca_file, claim };
-        let variables = connection.client.map(|client| client.variables).unwrap_or_default();
-        return Ok(fill(&variables, &filling));
+        let (_, led) = client_of(client, target, lifetime).await?;
+        return Ok(led.into_iter().collect());
     }
-    let info: GatewayInfo = client.get(&["connection"]).await?;
-    let mut all: BTreeMap<String, String> = BTreeMap::new();
-    for listener in &info.clients {
-        let host = reachable_host(&listener.host, gateway);
-        let filling = Filling { host, token, ca_file, claim };
-        all.extend(fill(&listener.client.variables, &filling));
+    let info: GatewayInfo = client.ask(&["connection"], &query(lifetime)).await?;
+    let gateway = &client.found().gateway;
+    let led = |listener: ListenerClient| {
+        let ListenerClient { protocol, host, port, client } = listener;
+        Led::new(protocol, &host, port, client, gateway)
+    };
+    Ok(info.clients.into_iter().map(led).collect())
+}
+
+fn query(lifetime: Lifetime) -> ClientQuery {
+    ClientQuery { kept: lifetime == Lifetime::Kept }
+}
+
+/// What clients find: their variables, and the directory of their files, where they have any.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub variables: BTreeMap<String, String>,
+    pub directory: Option<ClientDir>,
+}
+
+impl Prepared {
+    /// The variables with the directory's programs first on the path.
+    #[must_use]
+    pub(crate) fn with_path(&self) -> BTreeMap<String, String> {
+        let mut variables = self.variables.clone();
+        if let Some(directory) = &self.directory {
+            let earlier = std::env::var("PATH").unwrap_or_default();
+            let programs = directory.programs().display().to_string();
+            let path = match earlier.as_str() {
+                "" => programs,
+                _ => format!("{programs}:{earlier}"),
+            };
+            variables.insert("PATH".to_owned(), path);
+        }
+        variables
     }
-    Ok(all)
+}
+
+/// Writes the clients' files and fills their variables. `make` makes the directory, when one is
+/// needed.
+///
+/// # Errors
+/// When a file cannot be written, or the gateway does not say what is to stand in it.
+pub(crate) async fn prepare(
+    client: &Client,
+    clients: &mut [Led],
+    ca_file: &CaFile,
+    claim: &str,
+    make: impl FnOnce() -> Result<ClientDir, Failure>,
+) -> Result<Prepared, Failure> {
+    let has_files = clients.iter().any(|led| !led.client.files.is_empty());
+    let directory = if has_files { Some(make()?) } else { None };
+    let own_ca = directory.as_ref().map(|directory| directory.path().join(CA_FILE));
+    let text = directory.as_ref().map(ClientDir::text);
+    let pem = ca_file.pem()?;
+    let filling = Filling {
+        gateway: &client.found().gateway,
+        token: client.token()?.reveal(),
+        ca_file: own_ca.as_deref().unwrap_or(ca_file.path()),
+        claim,
+        directory: text.as_deref(),
+        ca_base64: &BASE64.encode(pem.as_bytes()),
+    };
+    if let Some(directory) = &directory {
+        directory.write(CA_FILE, FileKind::Text, &pem)?;
+        let own = std::env::current_exe()
+            .map_err(|error| Failure::failed(format!("cannot tell where corral is: {error}")))?;
+        directory.link_program("corral", &own)?;
+        for led in clients.iter_mut().filter(|led| led.holds_what_is_published()) {
+            let query = PublishedQuery { host: led.host.clone(), port: led.port };
+            let published: PublishedView =
+                client.ask(&["published", &led.protocol], &query).await?;
+            led.published = published.clients;
+        }
+        clients.iter().try_for_each(|led| led.write(directory, &filling))?;
+    }
+    let variables = clients.iter().flat_map(|led| led.variables(&filling)).collect();
+    Ok(Prepared { variables, directory })
 }
 
 /// The authority's certificate as a file that a child can read; a private temporary one, removed
@@ -102,6 +248,12 @@ impl CaFile {
         }
     }
 
+    /// A file that stays.
+    #[must_use]
+    pub(crate) fn lasting(path: PathBuf) -> Self {
+        Self { path, own_dir: None }
+    }
+
     fn temporary(pem: &str) -> Result<Self, Failure> {
         use std::os::unix::fs::DirBuilderExt as _;
         let started = std::time::SystemTime::now()
@@ -124,6 +276,10 @@ impl CaFile {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    fn pem(&self) -> Result<String, Failure> {
+        read_bounded(&self.path)
+    }
 }
 
 impl Drop for CaFile {
@@ -137,6 +293,8 @@ impl Drop for CaFile {
 
 #[cfg(test)]
 mod tests {
+    use corral_model::native::ClientVariable;
+
     use super::*;
 
     #[test]
@@ -150,20 +308,49 @@ mod tests {
         check("db-gate.example.com", "db-gate.example.com");
     }
 
+    fn led(host: &str, client: NativeClient) -> Led {
+        let mut led = Led::new("p".to_owned(), host, 1, client, "https://gate.example.com");
+        led.published = "keys\n".to_owned();
+        led
+    }
+
+    fn filling() -> Filling<'static> {
+        Filling {
+            gateway: "https://gate.example.com",
+            token: "crl_x",
+            ca_file: Path::new("/ca.pem"),
+            claim: "planner",
+            directory: Some("/run/d"),
+            ca_base64: "UEVN",
+        }
+    }
+
     #[test]
     fn variables_are_filled_with_what_this_side_knows() {
-        let variables = [
+        let variables = vec![
             ClientVariable::new("A_HOST", VariableValue::Host),
             ClientVariable::new("A_PORT", VariableValue::Text("41001".to_owned())),
             ClientVariable::new("A_PASSWORD", VariableValue::Token),
             ClientVariable::new("A_CA", VariableValue::CaFile),
             ClientVariable::new("A_USER", VariableValue::Claim),
         ];
-        let filling =
-            Filling { host: "h", token: "crl_x", ca_file: Path::new("/ca.pem"), claim: "planner" };
-        let filled = fill(&variables, &filling);
+        let filled = led("h", NativeClient::of_variables("a", variables)).variables(&filling());
         let values: Vec<&str> = filled.values().map(String::as_str).collect();
         assert_eq!(values, ["/ca.pem", "h", "crl_x", "41001", "planner"]);
+    }
+
+    #[test]
+    fn pieces_are_filled_with_what_this_side_knows() {
+        let check = |host: &str, pieces: &[Piece], expect: &str| {
+            let led = led(host, NativeClient::of_variables("a", Vec::new()));
+            assert_eq!(led.text(pieces, &filling()), expect);
+        };
+        check("0.0.0.0", &[Piece::Host, Piece::text(" x")], "gate.example.com x");
+        check("::1", &[Piece::Host, Piece::text(" "), Piece::UrlHost], "::1 [::1]");
+        check("h", &[Piece::UrlHost, Piece::Gateway], "hhttps://gate.example.com");
+        check("h", &[Piece::Directory, Piece::text("/k")], "/run/d/k");
+        check("h", &[Piece::AgentSocket], "/run/d/p.sock");
+        check("h", &[Piece::CaBase64, Piece::Published], "UEVNkeys\n");
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl ConfigDir {
         Self(path)
     }
 
+    #[must_use]
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+
     fn login_path(&self) -> PathBuf {
         self.0.join("login.json")
     }

@@ -18,6 +18,7 @@ use crate::app::App;
 mod about;
 mod approvals;
 mod attach;
+mod credentials;
 mod events;
 mod extract;
 mod failure;
@@ -37,6 +38,7 @@ pub use failure::Failure;
 pub fn router(app: Arc<App>) -> Router {
     let v1 = Router::new()
         .merge(about::routes())
+        .merge(credentials::routes())
         .merge(login::routes())
         .merge(resources::routes())
         .merge(policies::routes())

@@ -9,6 +9,7 @@ pub mod approvals;
 pub mod audit;
 pub mod caller;
 mod config;
+pub mod credentials;
 pub mod error;
 mod live;
 pub mod policies;

@@ -143,6 +143,15 @@ pub const RUN_DEPTH_MAX: u32 = 16;
 pub const RUN_CHILDREN_MAX: u64 = 1_000;
 /// TTL of a login token.
 pub const LOGIN_TTL: Duration = Duration::from_secs(12 * 3600);
+/// Longest life of a credential that a client gets for a token (a certificate): it outlives a
+/// revoked token by no more than this, and is checked against the token at every login anyway.
+pub const CLIENT_CREDENTIAL_TTL: Duration = Duration::from_secs(5 * 60);
+/// A host's name, in bytes (RFC 1035, section 2.3.4).
+pub const HOST_BYTES_MAX: usize = 253;
+/// One request to a key agent, in bytes: as OpenSSH's own agent has it.
+pub const AGENT_REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Programs that talk to one key agent at once; one more is turned away.
+pub const AGENT_CLIENTS_MAX: usize = 128;
 /// Password hashes computed at once: argon2 takes 19 MiB for each.
 pub const PASSWORD_CHECKS_MAX: usize = 4;
 

@@ -12,8 +12,9 @@ pub(crate) fn client(reach: &Reach) -> NativeClient {
         ClientVariable::new("PGSSLMODE", VariableValue::Text("verify-full".to_owned())),
         ClientVariable::new("PGSSLROOTCERT", VariableValue::CaFile),
     ];
-    if let Some(database) = &reach.database {
-        variables.push(ClientVariable::new("PGDATABASE", VariableValue::Text(database.clone())));
+    if let Some(target) = reach.named_target() {
+        let name = VariableValue::Text(target.name.clone());
+        variables.push(ClientVariable::new("PGDATABASE", name));
     }
-    NativeClient { program: "psql".to_owned(), variables }
+    NativeClient::of_variables("psql", variables)
 }

@@ -77,6 +77,19 @@ pub trait StreamEngine: Protocol {
         port: u16,
     ) -> BoxFuture<'a, Result<String, Denial>>;
 
+    /// What targets must trust so that they take the credentials that this gateway makes itself,
+    /// in the protocol's own form; None when it makes none.
+    ///
+    /// # Errors
+    /// A [`Denial`] when the gateway's key cannot be read.
+    fn trusted<'a>(
+        &'a self,
+        authority: &'a dyn Authority,
+    ) -> BoxFuture<'a, Result<Option<String>, Denial>> {
+        let _ = authority;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Shows how a target presents itself now (host keys), so that a person can pin it.
     ///
     /// # Errors

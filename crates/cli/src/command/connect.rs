@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 
 use clap::Args;
-use corral_api::{Identity, TargetConnection};
+use corral_api::Identity;
 use corral_model::ids::TargetName;
+use corral_model::native::{Bare, Lifetime, NativeClient};
 
 use crate::client::Client;
+use crate::client_dir::ClientDir;
 use crate::discover::Authority;
 use crate::failure::{Exit, Failure};
-use crate::native::{self, CaFile, Filling, reachable_host};
+use crate::native::{self, CaFile, Led};
+use crate::output::Format;
+use crate::saved::ConfigDir;
 use crate::{Context, child, output};
 
 /// Open a target's usual client
@@ -41,55 +47,87 @@ pub struct EnvArgs {
 pub(crate) async fn connect(context: &Context<'_>, args: ConnectArgs) -> Result<(), Failure> {
     let client = context.client()?;
     let ca_file = CaFile::of(&client).await?;
-    let connection = connection(&client, &args.target).await?;
-    let native = connection.client.clone().ok_or_else(|| {
+    let (connection, led) =
+        native::client_of(&client, args.target.as_str(), Lifetime::Process).await?;
+    let led = led.ok_or_else(|| {
         let protocol = &connection.protocol;
         Failure::failed(format!("corral knows no client of the protocol {protocol}"))
             .with_hint("`corral env` prints what one needs")
     })?;
     let claim = who(&client).await?;
-    let filling = Filling {
-        host: reachable_host(&connection.host, &client.found().gateway),
-        token: client.token()?.reveal(),
-        ca_file: ca_file.path(),
-        claim: &claim,
-    };
-    let variables = native::fill(&native.variables, &filling);
-    let program = OsString::from(&native.program);
-    match child::run(&program, &args.arguments, &variables).await? {
+    let mut clients = [led];
+    let make = ClientDir::of_process;
+    let prepared = native::prepare(&client, &mut clients, &ca_file, &claim, make).await?;
+    let [led] = &clients;
+    let (program, arguments) = command(&led.client, args.arguments, std::env::var_os("SHELL"));
+    match child::run(&program, &arguments, &prepared.with_path()).await? {
         0 => Ok(()),
         code => Err(Failure::silent(Exit::Of(code))),
     }
 }
 
+/// The program to run, and its arguments.
+fn command(
+    native: &NativeClient,
+    given: Vec<OsString>,
+    shell: Option<OsString>,
+) -> (OsString, Vec<OsString>) {
+    match native.bare {
+        Bare::Shell if given.is_empty() => {
+            (shell.unwrap_or_else(|| OsString::from("/bin/sh")), Vec::new())
+        }
+        Bare::Shell | Bare::Program => {
+            let own = native.arguments.iter().map(OsString::from);
+            (OsString::from(&native.program), own.chain(given).collect())
+        }
+    }
+}
+
 pub(crate) async fn env(context: &Context<'_>, args: EnvArgs) -> Result<(), Failure> {
     let client = context.client()?;
-    let connection = connection(&client, &args.target).await?;
-    // The file has to outlive this command.
-    let ca_file = match &client.found().authority {
-        Authority::File { path, .. } => path.clone(),
+    let (connection, led) =
+        native::client_of(&client, args.target.as_str(), Lifetime::Kept).await?;
+    let config = context.environment().config;
+    let ca_file = lasting_ca_file(&client, config.as_ref(), &connection.ca_pem)?;
+    let claim = who(&client).await?;
+    let mut clients: Vec<Led> = led.into_iter().collect();
+    let name = directory_name(&args.target, &client.found().gateway);
+    let make = || ClientDir::kept(&name, config.as_ref().map(ConfigDir::path));
+    let prepared = native::prepare(&client, &mut clients, &ca_file, &claim, make).await?;
+    match context.format() {
+        Format::Table => {
+            let programs = prepared.directory.as_ref().map(ClientDir::programs);
+            output::print(&export_lines(&prepared.variables, programs.as_deref()))
+        }
+        format @ (Format::Json | Format::Yaml) => {
+            output::show(format, &prepared.with_path(), |_| String::new())
+        }
+    }
+}
+
+/// A file with the authority that outlives this command.
+fn lasting_ca_file(
+    client: &Client,
+    config: Option<&ConfigDir>,
+    pem: &str,
+) -> Result<CaFile, Failure> {
+    match &client.found().authority {
+        Authority::File { path, .. } => Ok(CaFile::lasting(path.clone())),
         Authority::Pem(_) | Authority::System => {
-            let config = context.environment().config.ok_or_else(|| {
+            let config = config.ok_or_else(|| {
                 Failure::failed("there is no place to keep the gateway's certificate authority")
                     .with_hint("pass --ca-file, or set HOME or XDG_CONFIG_HOME")
             })?;
-            config.write("ca.pem", &connection.ca_pem)?
+            Ok(CaFile::lasting(config.write("ca.pem", pem)?))
         }
-    };
-    let claim = who(&client).await?;
-    let filling = Filling {
-        host: reachable_host(&connection.host, &client.found().gateway),
-        token: client.token()?.reveal(),
-        ca_file: &ca_file,
-        claim: &claim,
-    };
-    let variables = connection.client.map(|native| native.variables).unwrap_or_default();
-    let filled = native::fill(&variables, &filling);
-    output::show(context.format(), &filled, export_lines)
+    }
 }
 
-async fn connection(client: &Client, target: &TargetName) -> Result<TargetConnection, Failure> {
-    client.get(&["targets", target.as_str(), "connection"]).await
+/// One for each target of each gateway.
+fn directory_name(target: &TargetName, gateway: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    gateway.hash(&mut hasher);
+    format!("env-{target}-{:016x}", hasher.finish())
 }
 
 async fn who(client: &Client) -> Result<String, Failure> {
@@ -97,9 +135,16 @@ async fn who(client: &Client) -> Result<String, Failure> {
     Ok(identity.name)
 }
 
-fn export_lines(variables: &BTreeMap<String, String>) -> String {
-    let lines: Vec<String> =
+fn export_lines(variables: &BTreeMap<String, String>, programs: Option<&Path>) -> String {
+    let mut lines: Vec<String> =
         variables.iter().map(|(name, value)| format!("export {name}={}", quoted(value))).collect();
+    if let Some(programs) = programs {
+        let programs = programs.display();
+        // The directory's path needs no quotes; evaluated twice, it stands there once.
+        lines.push(format!(
+            "case \":$PATH:\" in *:{programs}:*) ;; *) export PATH=\"{programs}:$PATH\" ;; esac"
+        ));
+    }
     lines.join("\n")
 }
 
@@ -123,6 +168,26 @@ mod tests {
         check("", "''");
         check("it's $HOME", "'it'\\''s $HOME'");
         let variables = BTreeMap::from([("A".to_owned(), "b c".to_owned())]);
-        assert_eq!(export_lines(&variables), "export A='b c'");
+        assert_eq!(export_lines(&variables, None), "export A='b c'");
+        let lines = export_lines(&BTreeMap::new(), Some(Path::new("/d/bin")));
+        let expect = "case \":$PATH:\" in *:/d/bin:*) ;; *) export PATH=\"/d/bin:$PATH\" ;; esac";
+        assert_eq!(lines, expect);
+    }
+
+    #[test]
+    fn without_arguments_some_clients_open_a_shell() {
+        let check = |bare: Bare, given: &[&str], expect: &[&str]| {
+            let mut native = NativeClient::of_variables("tool", Vec::new());
+            native.arguments = vec!["target".to_owned()];
+            native.bare = bare;
+            let given = given.iter().map(OsString::from).collect();
+            let (program, arguments) = command(&native, given, Some(OsString::from("zsh")));
+            let words: Vec<OsString> = std::iter::once(program).chain(arguments).collect();
+            assert_eq!(words, expect);
+        };
+        check(Bare::Program, &[], &["tool", "target"]);
+        check(Bare::Program, &["x"], &["tool", "target", "x"]);
+        check(Bare::Shell, &["x"], &["tool", "target", "x"]);
+        check(Bare::Shell, &[], &["zsh"]);
     }
 }

@@ -1,6 +1,5 @@
 //! `run`: a command as a run, which ends with it.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,9 +7,11 @@ use std::path::Path;
 use clap::Args;
 use corral_api::{EndedView, StartRunResponse};
 use corral_model::ids::TargetName;
+use corral_model::native::Lifetime;
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::client_dir::ClientDir;
 use crate::command::runs::WhatArgs;
 use crate::failure::{Exit, Failure};
 use crate::native::{self, CaFile};
@@ -64,7 +65,12 @@ async fn in_run(
     arguments: &[OsString],
 ) -> Result<u8, Failure> {
     let ca_file = CaFile::of(as_run).await?;
-    let variables = environment(as_run, started, ca_file.path()).await?;
+    let targets: Vec<String> = started.targets.iter().map(TargetName::to_string).collect();
+    let mut clients = native::clients_of(as_run, &targets, Lifetime::Process).await?;
+    let make = ClientDir::of_process;
+    let prepared = native::prepare(as_run, &mut clients, &ca_file, &started.name, make).await?;
+    let mut variables = prepared.with_path();
+    variables.extend(own_variables(as_run, started, ca_file.path()));
     let attached = as_run.lines(&["runs", started.run_id.as_str(), "attach"], &Value::Null).await?;
     tokio::select! {
         code = child::run(program, arguments, &variables) => code,
@@ -80,22 +86,19 @@ async fn hold(mut attached: Lines) -> Infallible {
     std::future::pending().await
 }
 
-async fn environment(
+/// The gateway, as this run: what a `corral` within the command finds.
+fn own_variables(
     as_run: &Client,
     started: &StartRunResponse,
     ca_file: &Path,
-) -> Result<BTreeMap<String, String>, Failure> {
-    let token = started.token.secret().reveal();
-    let targets: Vec<String> = started.targets.iter().map(TargetName::to_string).collect();
-    let mut variables = native::variables(as_run, &targets, token, ca_file, &started.name).await?;
-    let own = [
+) -> [(String, String); 4] {
+    [
         ("CORRAL_GATEWAY", as_run.found().gateway.clone()),
-        ("CORRAL_TOKEN", token.to_owned()),
+        ("CORRAL_TOKEN", started.token.secret().reveal().to_owned()),
         ("CORRAL_CA_FILE", ca_file.display().to_string()),
         ("CORRAL_RUN_ID", started.run_id.to_string()),
-    ];
-    variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
-    Ok(variables)
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 /// Ends the run. That it ended already (killed, expired, its gateway gone) is no failure of the

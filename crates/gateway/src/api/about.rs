@@ -1,6 +1,5 @@
 //! The gateway itself: version, listeners, health, metrics.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use axum::extract::{Path, State};
@@ -8,13 +7,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use corral_api::{GatewayInfo, ListenerClient, RecordKey, TargetConnection, VersionInfo};
-
-use corral_model::native::Reach;
+use corral_api::{
+    ClientQuery, GatewayInfo, ListenerClient, ProtocolView, RecordKey, TargetConnection,
+    VersionInfo,
+};
+use corral_model::ids::TargetName;
+use corral_model::native::{Lifetime, NativeClient};
 
 use super::Failure;
-use super::extract::SignedIn;
-use crate::app::App;
+use super::extract::{Asked, SignedIn};
+use crate::app::about::ConnectFacts;
+use crate::app::{App, AppError};
 use crate::protocols;
 
 const JSON_TYPE: &str = "application/json";
@@ -25,6 +28,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/version", get(version))
         .route("/connection", get(connection))
         .route("/targets/{name}/connection", get(target_connection))
+        .route("/protocols", get(list_protocols))
         .route("/record/key", get(record_key))
 }
 
@@ -41,47 +45,69 @@ async fn version(State(app): State<Arc<App>>) -> Json<VersionInfo> {
     Json(VersionInfo { name: about.name, version: about.version.to_owned() })
 }
 
-async fn connection(SignedIn(_): SignedIn, State(app): State<Arc<App>>) -> Json<GatewayInfo> {
+async fn connection(
+    SignedIn(caller): SignedIn,
+    State(app): State<Arc<App>>,
+    Asked(query): Asked<ClientQuery>,
+) -> Json<GatewayInfo> {
     let about = app.about();
+    let facts = app.client_facts(&caller, lifetime(&query));
     Json(GatewayInfo {
         name: about.name,
         version: about.version.to_owned(),
-        clients: listener_clients(&about.listeners),
+        clients: facts.into_iter().filter_map(listener_client).collect(),
         listeners: about.listeners,
         ca_pem: about.ca_pem,
     })
 }
 
-/// What clients of each shared listener are told, whatever their target.
-fn listener_clients(listeners: &BTreeMap<String, String>) -> Vec<ListenerClient> {
-    let of = |id: &'static str| -> Option<ListenerClient> {
-        let (host, port) = listeners.get(id)?.rsplit_once(':')?;
-        let port: u16 = port.parse().ok()?;
-        let client = protocols::find(id)?.native_client(&Reach { port, database: None })?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Some(ListenerClient { protocol: id.to_owned(), host, port, client })
-    };
-    protocols::ids().filter_map(of).collect()
+fn lifetime(query: &ClientQuery) -> Lifetime {
+    if query.kept { Lifetime::Kept } else { Lifetime::Process }
+}
+
+fn native_client(facts: &ConnectFacts) -> Option<NativeClient> {
+    protocols::find(&facts.protocol).and_then(|protocol| protocol.native_client(&facts.reach))
+}
+
+fn listener_client(facts: ConnectFacts) -> Option<ListenerClient> {
+    let client = native_client(&facts)?;
+    let ConnectFacts { protocol, host, reach } = facts;
+    Some(ListenerClient { protocol, host, port: reach.port, client })
 }
 
 async fn target_connection(
     SignedIn(caller): SignedIn,
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
+    Asked(query): Asked<ClientQuery>,
 ) -> Result<Json<TargetConnection>, Failure> {
-    let facts = app.connect_facts(&caller, &name)?;
-    let reach = Reach { port: facts.port, database: facts.database.clone() };
-    let client =
-        protocols::find(&facts.protocol).and_then(|protocol| protocol.native_client(&reach));
+    let facts = app.connect_facts(&caller, &name, lifetime(&query))?;
+    let not_found = |_| AppError::NotFound { kind: "target", name: name.clone() };
+    let name = TargetName::new(&name).map_err(not_found)?;
+    let client = native_client(&facts);
+    let ConnectFacts { protocol, host, reach } = facts;
     Ok(Json(TargetConnection {
-        name: facts.target,
-        protocol: facts.protocol,
-        host: facts.host,
-        port: facts.port,
-        database: facts.database,
+        name,
+        protocol,
+        host,
+        port: reach.port,
+        database: reach.named_target().map(|target| target.name.clone()),
         client,
         ca_pem: app.about().ca_pem,
     }))
+}
+
+/// What this gateway can serve, and what holds for each.
+async fn list_protocols(SignedIn(_): SignedIn) -> Json<Vec<ProtocolView>> {
+    let view = |service: &corral_session::Service| {
+        let spec = service.protocol().spec();
+        ProtocolView {
+            id: spec.id.to_owned(),
+            title: spec.title.to_owned(),
+            assurance: spec.assurance.to_owned(),
+        }
+    };
+    Json(protocols::all().iter().map(view).collect())
 }
 
 async fn record_key(SignedIn(_): SignedIn, State(app): State<Arc<App>>) -> Json<RecordKey> {

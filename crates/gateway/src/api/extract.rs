@@ -7,6 +7,8 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use corral_api::ErrorCode;
+use corral_identity::Token;
+use corral_model::token::TokenDigest;
 use corral_model::{Secret, limits};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -23,6 +25,21 @@ impl FromRequestParts<Arc<App>> for SignedIn {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         let token = bearer_token(parts)?;
         Ok(Self(app.authenticate(&token).await?))
+    }
+}
+
+/// The digest of the request's bearer token, which may be anybody's: it goes beside [`SignedIn`].
+pub(super) struct ShownToken(pub(super) TokenDigest);
+
+impl FromRequestParts<Arc<App>> for ShownToken {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Failure> {
+        let token = bearer_token(parts)?;
+        let token = Token::parse(token.reveal()).map_err(|_| {
+            Failure::new(ErrorCode::Unauthenticated, "the token is not one of this gateway")
+        })?;
+        Ok(Self(token.digest()))
     }
 }
 

@@ -6,9 +6,13 @@ use std::sync::{Mutex, PoisonError};
 
 use corral_identity::TokenDigest;
 use corral_model::ids::TargetName;
+use corral_model::native::{self, Lifetime, ReachedTarget};
 
+use super::config::Target;
 use super::{App, AppError, Caller};
 use crate::metrics::Gauges;
+use crate::protocols;
+use crate::settings::HTTPS;
 
 /// The gateway as its clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +25,12 @@ pub struct About {
     pub ca_pem: String,
 }
 
-/// How to reach one target.
+/// Where clients of a protocol go, and which targets they may find there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectFacts {
-    pub target: TargetName,
     pub protocol: String,
     pub host: String,
-    pub port: u16,
-    /// What a client names as its database; None on a dedicated listener.
-    pub database: Option<String>,
+    pub reach: native::Reach,
 }
 
 /// Who this gateway is. Addresses and certificates may change while it runs.
@@ -48,6 +49,14 @@ pub(crate) struct Reach {
     /// Listeners of single targets.
     pub(crate) dedicated: BTreeMap<TargetName, SocketAddr>,
     pub(crate) ca_pem: String,
+}
+
+impl Reach {
+    /// The listener that all targets of a protocol share.
+    fn shared(&self, protocol: &str) -> Option<SocketAddr> {
+        let is_mounted = protocols::find(protocol)?.spec().mount.is_some();
+        self.listeners.get(if is_mounted { HTTPS } else { protocol }).copied()
+    }
 }
 
 impl Identity {
@@ -94,7 +103,7 @@ impl App {
     /// Address of the API, as clients reach it.
     pub(crate) fn api_url(&self) -> String {
         let reach = self.identity.reach();
-        let https = reach.listeners.get(crate::settings::HTTPS);
+        let https = reach.listeners.get(HTTPS);
         https.map_or_else(String::new, |address| {
             format!("https://{}", self.identity.shown(*address))
         })
@@ -104,25 +113,63 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::NotFound`] when there is no such target or the caller may not know it.
-    pub fn connect_facts(&self, caller: &Caller, target: &str) -> Result<ConnectFacts, AppError> {
+    pub fn connect_facts(
+        &self,
+        caller: &Caller,
+        target: &str,
+        lifetime: Lifetime,
+    ) -> Result<ConnectFacts, AppError> {
         let not_found = || AppError::NotFound { kind: "target", name: target.to_owned() };
         let config = self.config();
         let known = config.target(target).ok_or_else(not_found)?;
         if !self.may_know_target(&config, caller, known) {
             return Err(not_found());
         }
-        let name = known.spec.name.clone();
+        self.facts_of_target(known, lifetime).ok_or_else(not_found)
+    }
+
+    /// By the target's own listener, else by the one that it shares; None when it has neither.
+    fn facts_of_target(&self, target: &Target, lifetime: Lifetime) -> Option<ConnectFacts> {
+        let protocol = &target.spec.protocol;
         let reach = self.identity.reach();
-        let dedicated = reach.dedicated.get(&name);
-        let shared = reach.listeners.get(&known.spec.protocol);
-        let address = *dedicated.or(shared).ok_or_else(not_found)?;
-        Ok(ConnectFacts {
-            protocol: known.spec.protocol.clone(),
+        let (listener, address) = match reach.dedicated.get(&target.spec.name) {
+            Some(own) => (native::Listener::OfTarget, *own),
+            None => (native::Listener::Shared, reach.shared(protocol)?),
+        };
+        let targets = vec![reached(target)];
+        Some(ConnectFacts {
+            protocol: protocol.clone(),
             host: self.identity.host(address),
-            port: address.port(),
-            database: dedicated.is_none().then(|| name.to_string()),
-            target: name,
+            reach: native::Reach { port: address.port(), listener, lifetime, targets },
         })
+    }
+
+    /// What a client of each protocol needs, with all targets that the caller may use. Protocols
+    /// that nobody listens for are left out.
+    #[must_use]
+    pub fn client_facts(&self, caller: &Caller, lifetime: Lifetime) -> Vec<ConnectFacts> {
+        let config = self.config();
+        let all = config.targets.values();
+        let known: Vec<&Target> = all
+            .filter(|target| self.may_know_target(&config, caller, target))
+            .map(AsRef::as_ref)
+            .collect();
+        let of_protocol = |id: &'static str| {
+            let targets: Vec<&Target> =
+                known.iter().copied().filter(|target| target.spec.protocol == id).collect();
+            if let [only] = targets.as_slice() {
+                return self.facts_of_target(only, lifetime);
+            }
+            let address = self.identity.reach().shared(id)?;
+            let targets = targets.into_iter().map(reached).collect();
+            let listener = native::Listener::Shared;
+            Some(ConnectFacts {
+                protocol: id.to_owned(),
+                host: self.identity.host(address),
+                reach: native::Reach { port: address.port(), listener, lifetime, targets },
+            })
+        };
+        protocols::ids().filter_map(of_protocol).collect()
     }
 
     /// Whether new sessions are admitted: the store answers, the record can be written, and the
@@ -151,5 +198,13 @@ impl App {
             config_version: self.version().0,
         };
         self.metrics.render(&gauges)
+    }
+}
+
+fn reached(target: &Target) -> ReachedTarget {
+    let credential = target.spec.credential.as_ref();
+    ReachedTarget {
+        name: target.spec.name.to_string(),
+        username: credential.map(|credential| credential.username.clone()).unwrap_or_default(),
     }
 }

@@ -1,6 +1,7 @@
 //! The app through its public functions, each test with a gateway of its own.
 
 mod approvals;
+mod clients;
 mod resources;
 mod runs;
 mod sessions;
