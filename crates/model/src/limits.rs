@@ -199,6 +199,20 @@ pub const SESSION_TASKS_MAX: usize = 1_024;
 pub const STREAM_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// One recorded piece of a stream, in bytes.
 pub const STREAM_PIECE_BYTES_MAX: usize = 64 * 1024;
+/// Sessions of one client's HTTP connection: each is another token or target.
+pub const SESSIONS_PER_CONNECTION_MAX: usize = 16;
+/// One object of an API that a client writes, in bytes, held whole to be judged; the Kubernetes
+/// API server takes no larger ones either.
+pub const OBJECT_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Until an object that a client writes has arrived.
+pub const OBJECT_DEADLINE: Duration = Duration::from_secs(60);
+/// Until the head of a target's answer arrives. What streams afterwards takes as long as it
+/// takes; the Kubernetes API server gives its own answers 60 s.
+pub const TARGET_HEAD_DEADLINE: Duration = Duration::from_secs(120);
+/// Requests on one HTTP/2 connection to a target; servers refuse more than 100 or 250.
+pub const TARGET_REQUESTS_PER_CONNECTION: usize = 90;
+/// Connections of one session to a target that may wait for their next request.
+pub const TARGET_CONNECTIONS_IDLE_MAX: usize = 8;
 /// Password checks waiting behind [`PASSWORD_CHECKS_MAX`] running ones; more are refused.
 pub const PASSWORD_CHECKS_WAITING_MAX: usize = 64;
 

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use corral_model::Secret;
 use corral_model::resource::TargetTlsMode;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -34,6 +35,8 @@ pub enum DialError {
     Rustls(#[source] rustls::Error),
     #[error("TLS is already running")]
     AlreadyTls,
+    #[error("the gateway's own certificate or key for the target is not readable PEM")]
+    Identity(#[source] rustls::pki_types::pem::Error),
 }
 
 /// A target's connection after its TLS handshake.
@@ -43,6 +46,28 @@ pub struct TargetTlsStream {
     /// `tls-server-end-point` (RFC 5929 section 4.1), for channel binding; None where the
     /// certificate's signature algorithm has no hash for it.
     pub end_point: Option<Vec<u8>>,
+}
+
+/// What the gateway offers in a target's handshake besides the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TlsOffer<'a> {
+    /// ALPN names, the preferred one first; none are sent when it is empty.
+    pub alpn: &'a [&'a str],
+    pub identity: Option<ClientIdentity<'a>>,
+}
+
+/// How the gateway shows a target who it is.
+#[derive(Clone, Copy)]
+pub struct ClientIdentity<'a> {
+    /// The certificate's chain, its own first.
+    pub chain_pem: &'a str,
+    pub key: &'a Secret,
+}
+
+impl std::fmt::Debug for ClientIdentity<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientIdentity")
+    }
 }
 
 /// Connects without TLS; protocols that start TLS later do so with [`start_target_tls`].
@@ -72,8 +97,21 @@ pub async fn start_target_tls(
     stream: Stream,
     endpoint: &Endpoint,
 ) -> Result<TargetTlsStream, DialError> {
+    start_target_tls_with(stream, endpoint, TlsOffer::default()).await
+}
+
+/// As [`start_target_tls`], with ALPN and a certificate of the gateway's own.
+///
+/// # Errors
+/// As [`start_target_tls`]; [`DialError::Identity`] when whoever wrote the credential is to
+/// blame.
+pub async fn start_target_tls_with(
+    stream: Stream,
+    endpoint: &Endpoint,
+    offer: TlsOffer<'_>,
+) -> Result<TargetTlsStream, DialError> {
     let plain = stream.into_plain().map_err(|_| DialError::AlreadyTls)?;
-    let config = client_config(endpoint)?;
+    let config = client_config(endpoint, offer)?;
     let host = match &endpoint.address {
         Address::Tcp { host, .. } => host.clone(),
         Address::Unix(_) => "localhost".to_owned(),
@@ -92,20 +130,38 @@ pub async fn start_target_tls(
     Ok(TargetTlsStream { stream: Stream::TargetTls(Box::new(stream)), end_point })
 }
 
-fn client_config(endpoint: &Endpoint) -> Result<ClientConfig, DialError> {
+impl Stream {
+    /// The ALPN name that a TLS handshake with a target agreed on.
+    #[must_use]
+    pub fn target_alpn(&self) -> Option<&[u8]> {
+        if let Self::TargetTls(stream) = self { stream.get_ref().1.alpn_protocol() } else { None }
+    }
+}
+
+fn client_config(endpoint: &Endpoint, offer: TlsOffer<'_>) -> Result<ClientConfig, DialError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(DialError::Rustls)?;
-    let config = match endpoint.tls {
-        TargetTlsMode::VerifyFull => {
-            builder.with_root_certificates(roots(endpoint)?).with_no_client_auth()
-        }
+    let builder = match endpoint.tls {
+        TargetTlsMode::VerifyFull => builder.with_root_certificates(roots(endpoint)?),
         TargetTlsMode::Require | TargetTlsMode::Disable => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
-            .with_no_client_auth(),
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider })),
     };
+    let mut config = match offer.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let chain: Vec<CertificateDer<'static>> =
+                CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes())
+                    .collect::<Result<_, _>>()
+                    .map_err(DialError::Identity)?;
+            let key = PrivateKeyDer::from_pem_slice(identity.key.reveal().as_bytes())
+                .map_err(DialError::Identity)?;
+            builder.with_client_auth_cert(chain, key).map_err(DialError::Rustls)?
+        }
+    };
+    config.alpn_protocols = offer.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(config)
 }
 

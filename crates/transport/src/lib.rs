@@ -6,7 +6,10 @@ pub mod listen;
 pub mod stream;
 pub mod tls;
 
-pub use dial::{DialError, TargetTlsStream, dial, start_target_tls};
+pub use dial::{
+    ClientIdentity, DialError, TargetTlsStream, TlsOffer, dial, start_target_tls,
+    start_target_tls_with,
+};
 pub use endpoint::{Address, Endpoint};
 pub use listen::{Accepted, Listener};
 pub use stream::Stream;

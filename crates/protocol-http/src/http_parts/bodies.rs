@@ -1,0 +1,249 @@
+//! Bodies: whole ones with a limit, and streams that are counted, cut with their session, and
+//! whose end is in the record before the client sees it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use corral_session::scope::BoxFuture;
+use corral_session::{Completion, HttpBody, HttpBodyError, Running, SessionHandle, Usage};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::timeout;
+
+/// A body that is at hand.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> HttpBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Why a body could not be taken whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CollectError {
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("the body did not arrive in {} seconds", .0.as_secs())]
+    TooSlow(Duration),
+    #[error("the body ended early")]
+    Broken(#[source] HttpBodyError),
+}
+
+/// Takes a body whole.
+///
+/// # Errors
+/// [`CollectError`]: whoever sends it is to blame.
+///
+/// # Cancel safety
+/// What was read is lost.
+pub(crate) async fn collect(
+    mut body: HttpBody,
+    limit: usize,
+    time: Duration,
+) -> Result<Bytes, CollectError> {
+    let is_larger = |length: u64| usize::try_from(length).map_or(true, |length| length > limit);
+    if is_larger(body.size_hint().lower()) {
+        return Err(CollectError::TooLarge { limit });
+    }
+    let whole = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(CollectError::Broken)?;
+            // Trailers of a request mean nothing to any API here.
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > limit {
+                return Err(CollectError::TooLarge { limit });
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.freeze())
+    };
+    timeout(time, whole).await.unwrap_or(Err(CollectError::TooSlow(time)))
+}
+
+/// Where bytes go, for counting.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    ToClient,
+    ToTarget,
+}
+
+fn usage(way: Way, bytes: usize) -> Usage {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    match way {
+        Way::ToClient => Usage { bytes_to_client: bytes, ..Usage::default() },
+        Way::ToTarget => Usage { bytes_to_target: bytes, ..Usage::default() },
+    }
+}
+
+/// A client's body on its way to the target, counted.
+pub(crate) struct ToTarget {
+    body: HttpBody,
+    session: SessionHandle,
+}
+
+impl ToTarget {
+    pub(crate) fn new(body: HttpBody, session: SessionHandle) -> Self {
+        Self { body, session }
+    }
+}
+
+impl Body for ToTarget {
+    type Data = Bytes;
+    type Error = HttpBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpBodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.session.count(usage(Way::ToTarget, data.len()));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Why an answer ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the session ended")]
+struct SessionEnded;
+
+/// A target's answer on its way to the client. It ends with its session, and its statement is
+/// completed in the record before the client sees its last byte.
+pub(crate) struct ToClient {
+    state: State,
+    ended: BoxFuture<'static, ()>,
+    session: SessionHandle,
+}
+
+enum State {
+    Passing {
+        body: HttpBody,
+        running: Box<Running>,
+        completion: Completion,
+        /// Keeps the target's connection counted as in use.
+        _lease: Box<dyn Send>,
+    },
+    /// The last frame waits for the record.
+    Finishing { finish: BoxFuture<'static, ()>, last: Option<Frame<Bytes>> },
+    Done,
+}
+
+impl ToClient {
+    /// `completion` has what is known before the body; its bytes are counted here.
+    pub(crate) async fn new(
+        body: HttpBody,
+        running: Running,
+        completion: Completion,
+        session: SessionHandle,
+        lease: impl Send + 'static,
+    ) -> Self {
+        let ended = {
+            let session = session.clone();
+            Box::pin(async move {
+                session.ended().await;
+            })
+        };
+        // A body without bytes is never asked for any.
+        let state = if body.is_end_stream() {
+            running.finish(completion).await;
+            State::Done
+        } else {
+            let running = Box::new(running);
+            State::Passing { body, running, completion, _lease: Box::new(lease) }
+        };
+        Self { state, ended, session }
+    }
+
+    fn finish(&mut self, last: Option<Frame<Bytes>>) {
+        let state = std::mem::replace(&mut self.state, State::Done);
+        if let State::Passing { running, completion, .. } = state {
+            let finish = Box::pin((*running).finish(completion));
+            self.state = State::Finishing { finish, last };
+        }
+    }
+}
+
+impl Body for ToClient {
+    type Data = Bytes;
+    type Error = HttpBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpBodyError>>> {
+        loop {
+            match &mut self.state {
+                State::Done => return Poll::Ready(None),
+                State::Finishing { finish, last } => {
+                    ready!(finish.as_mut().poll(cx));
+                    let last = last.take();
+                    self.state = State::Done;
+                    return Poll::Ready(last.map(Ok));
+                }
+                State::Passing { body, completion, .. } => {
+                    let frame = match Pin::new(&mut *body).poll_frame(cx) {
+                        Poll::Ready(frame) => frame,
+                        Poll::Pending => {
+                            ready!(self.ended.as_mut().poll(cx));
+                            // Dropping what runs records it as aborted.
+                            self.state = State::Done;
+                            return Poll::Ready(Some(Err(Box::new(SessionEnded))));
+                        }
+                    };
+                    match frame {
+                        Some(Ok(frame)) => {
+                            let count = frame.data_ref().map_or(0, Bytes::len);
+                            let bytes = u64::try_from(count).unwrap_or(u64::MAX);
+                            completion.bytes = completion.bytes.saturating_add(bytes);
+                            let is_last = body.is_end_stream();
+                            self.session.count(usage(Way::ToClient, count));
+                            // A target that always has more to say must not outlive the session.
+                            if self.session.end_so_far().is_some() {
+                                self.state = State::Done;
+                                return Poll::Ready(Some(Err(Box::new(SessionEnded))));
+                            }
+                            if !is_last {
+                                return Poll::Ready(Some(Ok(frame)));
+                            }
+                            self.finish(Some(frame));
+                        }
+                        Some(Err(error)) => {
+                            self.state = State::Done;
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        None => self.finish(None),
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Done => true,
+            State::Passing { .. } | State::Finishing { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.state {
+            State::Passing { body, .. } => body.size_hint(),
+            State::Finishing { last, .. } => {
+                let left = last.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(left).unwrap_or(u64::MAX))
+            }
+            State::Done => SizeHint::with_exact(0),
+        }
+    }
+}

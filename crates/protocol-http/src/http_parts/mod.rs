@@ -1,0 +1,7 @@
+//! What every protocol on HTTP needs.
+
+pub(crate) mod bearer;
+pub(crate) mod bodies;
+pub(crate) mod headers;
+pub(crate) mod sessions;
+pub(crate) mod target;

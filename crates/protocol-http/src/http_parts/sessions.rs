@@ -1,0 +1,167 @@
+//! The sessions of one client's connection: one for each token and target, opened by its first
+//! request, ended with the connection.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use corral_gate::{Admission, Denial, DenialKind, Login, Proof};
+use corral_model::event::CloseReason;
+use corral_model::{Secret, limits};
+use corral_session::{Authority, ConnectionFacts, End, Opened, SessionHandle, open};
+use corral_transport::Endpoint;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+/// A user agent as it is kept for people, in bytes.
+const CLAIM_BYTES_MAX: usize = 256;
+
+/// What a protocol keeps of each session.
+pub(crate) trait Kept: Send + Sync + Sized {
+    /// Made once, when the session was let in.
+    ///
+    /// # Errors
+    /// A [`Denial`] when the target's resource cannot be used; the session ends.
+    fn new(session: SessionHandle, admission: Admission, endpoint: Endpoint)
+    -> Result<Self, Denial>;
+
+    fn session(&self) -> &SessionHandle;
+}
+
+/// The table of one connection.
+pub(crate) struct Sessions<K> {
+    authority: Arc<dyn Authority>,
+    facts: ConnectionFacts,
+    entries: Mutex<Vec<Entry<K>>>,
+}
+
+struct Entry<K> {
+    key: Key,
+    cell: Arc<OnceCell<Arc<K>>>,
+}
+
+/// SHA-256 of the token, and the target as the client named it.
+#[derive(Clone, PartialEq, Eq)]
+struct Key {
+    token: [u8; 32],
+    target: String,
+}
+
+impl<K: Kept> Sessions<K> {
+    pub(crate) fn new(authority: Arc<dyn Authority>, facts: ConnectionFacts) -> Self {
+        Self { authority, facts, entries: Mutex::default() }
+    }
+
+    /// The session of this token and target; opened when there is none.
+    ///
+    /// # Errors
+    /// A [`Denial`]: the token or the right is missing, a limit is reached, or the session was
+    /// ended by somebody and stays so.
+    pub(crate) async fn of(
+        &self,
+        token: Secret,
+        target: &str,
+        user_agent: Option<&str>,
+    ) -> Result<Arc<K>, Denial> {
+        let key = Key {
+            token: Sha256::digest(token.reveal().as_bytes()).into(),
+            target: target.to_owned(),
+        };
+        let cell = self.cell(&key)?;
+        let opened = cell.get_or_try_init(|| self.open(token, target, user_agent)).await;
+        match opened {
+            Ok(kept) => Ok(kept.clone()),
+            Err(denial) => {
+                self.forget(&key, &cell);
+                Err(denial)
+            }
+        }
+    }
+
+    /// Records a refusal of a connection that showed no token.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.authority.refused(&self.facts, reason);
+    }
+
+    async fn open(
+        &self,
+        token: Secret,
+        target: &str,
+        user_agent: Option<&str>,
+    ) -> Result<Arc<K>, Denial> {
+        let claim = user_agent.map(|text| {
+            let text: String = text.chars().take(CLAIM_BYTES_MAX).collect();
+            ("user_agent".to_owned(), text)
+        });
+        let login = Login {
+            proof: Proof::Token(token),
+            target: target.to_owned(),
+            database: None,
+            claims: claim.into_iter().collect(),
+        };
+        let Opened { session, admission, endpoint } =
+            open(self.authority.as_ref(), login, self.facts.clone()).await?;
+        match K::new(session.clone(), admission, endpoint) {
+            Ok(kept) => Ok(Arc::new(kept)),
+            Err(denial) => {
+                session.end(CloseReason::Target, denial.clone());
+                Err(denial)
+            }
+        }
+    }
+
+    fn cell(&self, key: &Key) -> Result<Arc<OnceCell<Arc<K>>>, Denial> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = entries.iter().position(|entry| entry.key == *key);
+        if let Some(index) = found {
+            let end = entries
+                .get(index)
+                .and_then(|entry| entry.cell.get())
+                .and_then(|kept| kept.session().end_so_far());
+            match end {
+                Some(end) if stays_ended(&end) => return Err(end.denial),
+                Some(_) => {
+                    entries.swap_remove(index);
+                }
+                None => {
+                    if let Some(entry) = entries.get(index) {
+                        return Ok(entry.cell.clone());
+                    }
+                }
+            }
+        }
+        if entries.len() >= limits::SESSIONS_PER_CONNECTION_MAX {
+            let text = "this connection has too many sessions; open another connection";
+            return Err(Denial::new(DenialKind::TooManySessions, text));
+        }
+        let cell = Arc::new(OnceCell::new());
+        entries.push(Entry { key: key.clone(), cell: cell.clone() });
+        Ok(cell)
+    }
+
+    /// A session that could not be opened leaves no entry, unless another request opened it
+    /// meanwhile.
+    fn forget(&self, key: &Key, cell: &Arc<OnceCell<Arc<K>>>) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| {
+            entry.key != *key || !Arc::ptr_eq(&entry.cell, cell) || entry.cell.get().is_some()
+        });
+    }
+}
+
+/// Whether later requests of the connection are refused in the same words. What ended by itself
+/// or with a change of the configuration may be opened again.
+fn stays_ended(end: &End) -> bool {
+    match end.reason {
+        CloseReason::Killed
+        | CloseReason::Expired
+        | CloseReason::Disabled
+        | CloseReason::Budget
+        | CloseReason::Protocol
+        | CloseReason::Tripwire => true,
+        CloseReason::Client
+        | CloseReason::Target
+        | CloseReason::Idle
+        | CloseReason::Record
+        | CloseReason::Shutdown
+        | CloseReason::Lost => false,
+    }
+}

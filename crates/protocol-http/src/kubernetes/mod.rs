@@ -1,0 +1,88 @@
+//! The Kubernetes API: requests are judged by verb, resource, namespace and object, and answered
+//! by the cluster's own API server.
+
+mod call;
+mod cluster;
+mod exchange;
+mod judge;
+mod options;
+mod outgoing;
+mod path;
+mod query;
+mod resources;
+mod status;
+mod verbs;
+
+use std::sync::Arc;
+
+use corral_gate::{Protocol, ProtocolSpec};
+use corral_model::resource::{ColumnName, TargetSpec};
+use corral_session::scope::BoxFuture;
+use corral_session::{HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget};
+
+use crate::http_parts::sessions::Sessions;
+use cluster::Cluster;
+
+const SPEC: ProtocolSpec = ProtocolSpec {
+    id: "kubernetes",
+    title: "Kubernetes",
+    alpn: &["h2", "http/1.1"],
+    has_direct_tls: true,
+    verbs: &verbs::VERBS,
+    attributes: &verbs::ATTRIBUTES,
+    mount: Some("/k8s"),
+    assurance: "Requests are decided by verb, resource, namespace, name and written object before \
+                the cluster sees them; what a shell or a tunnel into a pod does is only recorded.",
+};
+
+/// The protocol.
+#[derive(Debug, Default)]
+pub struct Kubernetes;
+
+impl Kubernetes {
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Protocol for Kubernetes {
+    fn spec(&self) -> &ProtocolSpec {
+        &SPEC
+    }
+
+    fn check_target(&self, target: &TargetSpec) -> Vec<String> {
+        options::check(target)
+    }
+
+    /// The values of Secrets.
+    fn classified(&self, _target: &TargetSpec) -> Vec<ColumnName> {
+        let column = |column: &str| ColumnName {
+            schema: "core".to_owned(),
+            table: "secrets".to_owned(),
+            column: column.to_owned(),
+        };
+        vec![column("data"), column("stringData")]
+    }
+}
+
+impl HttpEngine for Kubernetes {
+    fn connect(&self, client: HttpClient) -> Arc<dyn HttpConnection> {
+        Arc::new(Connection { sessions: Sessions::new(client.authority, client.facts) })
+    }
+}
+
+/// One client's connection.
+struct Connection {
+    sessions: Sessions<Cluster>,
+}
+
+impl HttpConnection for Connection {
+    fn call(
+        self: Arc<Self>,
+        target: HttpTarget,
+        request: http::Request<HttpBody>,
+    ) -> BoxFuture<'static, http::Response<HttpBody>> {
+        Box::pin(async move { exchange::answer(&self.sessions, &target, request).await })
+    }
+}
