@@ -6,8 +6,12 @@ use corral_gate::Protocol;
 use corral_gate::policy::ProtocolVerbs;
 use corral_session::Service;
 
-static ALL: LazyLock<Vec<Service>> =
-    LazyLock::new(|| vec![Service::Framed(Arc::new(corral_protocol_postgres::Postgres::new()))]);
+static ALL: LazyLock<Vec<Service>> = LazyLock::new(|| {
+    vec![
+        Service::Framed(Arc::new(corral_protocol_postgres::Postgres::new())),
+        Service::Http(Arc::new(corral_protocol_http::Kubernetes::new())),
+    ]
+});
 
 /// Every protocol that this gateway serves.
 pub(crate) fn all() -> &'static [Service] {

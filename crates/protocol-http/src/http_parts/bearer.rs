@@ -51,7 +51,11 @@ mod tests {
                 headers.append(AUTHORIZATION, HeaderValue::from_str(value).expect("a value"));
             }
             let found = bearer(&headers);
-            assert_eq!(found.as_ref().map(Secret::reveal), expect.as_ref().map(|t| *t), "{values:?}");
+            assert_eq!(
+                found.as_ref().map(Secret::reveal),
+                expect.as_ref().map(|t| *t),
+                "{values:?}"
+            );
         };
         check(&["Bearer crl_x"], Ok("crl_x"));
         check(&["bearer  crl_x "], Ok("crl_x"));

@@ -135,7 +135,10 @@ enum State {
         _lease: Box<dyn Send>,
     },
     /// The last frame waits for the record.
-    Finishing { finish: BoxFuture<'static, ()>, last: Option<Frame<Bytes>> },
+    Finishing {
+        finish: BoxFuture<'static, ()>,
+        last: Option<Frame<Bytes>>,
+    },
     Done,
 }
 

@@ -20,8 +20,11 @@ pub(crate) trait Kept: Send + Sync + Sized {
     ///
     /// # Errors
     /// A [`Denial`] when the target's resource cannot be used; the session ends.
-    fn new(session: SessionHandle, admission: Admission, endpoint: Endpoint)
-    -> Result<Self, Denial>;
+    fn new(
+        session: SessionHandle,
+        admission: Admission,
+        endpoint: Endpoint,
+    ) -> Result<Self, Denial>;
 
     fn session(&self) -> &SessionHandle;
 }

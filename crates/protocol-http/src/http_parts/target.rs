@@ -1,6 +1,5 @@
 //! The way to a target: connections of one session, HTTP/2 where the target has it, used again.
 
-
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corral_gate::{Denial, DenialKind};
@@ -207,11 +206,7 @@ impl Target {
             self.drive(connection)?;
             let lease = Lease::default();
             let kept = Multiplexed { sender: sender.clone(), lease: lease.clone() };
-            self.connections
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .multiplexed
-                .push(kept);
+            self.connections.lock().unwrap_or_else(PoisonError::into_inner).multiplexed.push(kept);
             return Ok(Connection::Multiplexed(sender, lease));
         }
         let handshake = http1::Builder::new().max_buf_size(64 * 1024).handshake(io).await;
@@ -291,4 +286,3 @@ fn unsent(
     let request = error.take_message().map(Box::new);
     (TargetError::Http(error.into_error()), request)
 }
-

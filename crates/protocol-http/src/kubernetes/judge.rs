@@ -101,7 +101,8 @@ fn judge(call: &Call, known_groups: &[String]) -> Judged {
 
 /// Paths that tell what there is, and how it is.
 fn judge_path(verb: ApiVerb, path: &str) -> Judged {
-    let below = |root: &str| path.strip_prefix(root).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    let below =
+        |root: &str| path.strip_prefix(root).is_some_and(|r| r.is_empty() || r.starts_with('/'));
     let discovers = [
         "/api",
         "/apis",
@@ -140,7 +141,7 @@ fn judge_resource(call: &Call, path: &ResourcePath, known_groups: &[String]) -> 
     }
     let class = resources::class_of(&path.group, &path.resource);
     let class = class.or_else(|| {
-        let is_known = known_groups.iter().any(|group| *group == path.group);
+        let is_known = known_groups.contains(&path.group);
         is_known.then_some(Class::Ordinary)
     });
     let Some(class) = class else { return Judged::UNKNOWN };
@@ -278,9 +279,7 @@ fn is_dry_run(call: &Call) -> bool {
                 Class::SelfReview | Class::Review | Class::Binding => false,
             })
     };
-    persists
-        && call.query.get("dryRun") == Some("All")
-        && call.resource().is_some_and(heeds)
+    persists && call.query.get("dryRun") == Some("All") && call.resource().is_some_and(heeds)
 }
 
 #[cfg(test)]
@@ -367,7 +366,8 @@ mod tests {
 
     #[test]
     fn paths_that_tell_what_there_is_need_no_right() {
-        for path in ["/", "/api", "/apis/apps/v1", "/version", "/openapi/v3/api/v1", "/livez/ping"] {
+        for path in ["/", "/api", "/apis/apps/v1", "/version", "/openapi/v3/api/v1", "/livez/ping"]
+        {
             check(&format!("GET {path}"), verbs::DISCOVER);
         }
         check("GET /metrics", verbs::GET);
@@ -406,7 +406,8 @@ mod tests {
 
     #[test]
     fn the_requests_fields_are_there_for_policies() {
-        let facts = facts_of("POST /api/v1/namespaces/a/pods/p/exec?command=sh&command=-c&container=c");
+        let facts =
+            facts_of("POST /api/v1/namespaces/a/pods/p/exec?command=sh&command=-c&container=c");
         let text = |name: &str| match facts.attributes.get(name) {
             Some(Attribute::Text(text)) => text.clone(),
             other => panic!("{name} is {other:?}"),

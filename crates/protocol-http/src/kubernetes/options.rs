@@ -104,7 +104,8 @@ fn is_plain_text(text: &str) -> bool {
 pub(crate) fn check(target: &TargetSpec) -> Vec<String> {
     let mut texts: Vec<String> = Options::read(&target.options).err().into_iter().collect();
     match &target.credential {
-        None => texts.push("credential: write a token, or a client_certificate and its client_key".into()),
+        None => texts
+            .push("credential: write a token, or a client_certificate and its client_key".into()),
         Some(credential) => match credential.kind() {
             CredentialKind::Token if credential.client_certificate.is_none() => {}
             CredentialKind::ClientKey if credential.client_certificate.is_some() => {}

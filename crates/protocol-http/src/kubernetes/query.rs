@@ -79,7 +79,8 @@ impl Query {
     /// A flag as the API server reads it: absent, `false` and `0` are false, the rest is true
     /// (`runtime.Convert_Slice_string_To_bool`).
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
+        self.get(name)
+            .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 
     /// The name that a field selector asks for exactly. None when it asks for none, or says it in

@@ -30,7 +30,10 @@ pub(crate) fn class_of(group: &str, resource: &str) -> Option<Class> {
     let class = match group {
         "" => core(resource)?,
         "apps" => match resource {
-            "controllerrevisions" | "daemonsets" | "deployments" | "replicasets"
+            "controllerrevisions"
+            | "daemonsets"
+            | "deployments"
+            | "replicasets"
             | "statefulsets" => Class::Ordinary,
             _ => return None,
         },
@@ -113,7 +116,9 @@ pub(crate) fn class_of(group: &str, resource: &str) -> Option<Class> {
         },
         "resource.k8s.io" => match resource {
             "resourceclaims" | "resourceclaimtemplates" => Class::Ordinary,
-            "deviceclasses" | "devicetaintrules" | "resourcepoolstatusrequests"
+            "deviceclasses"
+            | "devicetaintrules"
+            | "resourcepoolstatusrequests"
             | "resourceslices" => Class::Steering,
             _ => return None,
         },
@@ -183,8 +188,7 @@ pub(crate) fn is_version(version: &str) -> bool {
     if number.is_empty() || number.starts_with('0') {
         return false;
     }
-    let is_number =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     stage.is_empty()
         || stage.strip_prefix("alpha").is_some_and(is_number)
         || stage.strip_prefix("beta").is_some_and(is_number)

@@ -5,9 +5,10 @@ use super::Violation;
 use super::source::{Role, SourceFile};
 
 /// A protocol's folder, and the words that name it, in lower case.
-const PROTOCOLS: [(&str, &[&str]); 3] = [
+const PROTOCOLS: [(&str, &[&str]); 4] = [
     ("protocol-postgres", &["postgres", "psql", "pghost", "pgpassword", "pgssl", "pg_query"]),
     ("protocol-mysql", &["mysql", "mariadb"]),
+    ("protocol-http", &["kubernetes", "kubectl"]),
     ("protocol-ssh", &["russh", "sshd", "known_hosts", "sftp"]),
 ];
 
