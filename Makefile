@@ -11,7 +11,7 @@ export CORRAL_PYTHON ?= $(cache)/venv/bin/python
 
 .PHONY: help
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .PHONY: demo
 demo: build ## play the founding story; KEEP=1 leaves it running
@@ -27,6 +27,12 @@ test: ## install what is missing, build, and run every test of a change
 test-all: ## make test, and the long tests
 	@.ci/setup build clients
 	@python3 tests/run.py --long
+
+.PHONY: test-k8s
+test-k8s: ## build a Kubernetes cluster (minutes, once) and test with it
+	@.ci/setup build cluster
+	@cargo build -p corral
+	@CORRAL_PYTHON=$(cache)/venv-k8s/bin/python python3 tests/run.py --cluster
 
 .PHONY: bench
 bench: ## measure, print a table, write target/bench.json; QUICK=1 for a short one

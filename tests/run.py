@@ -101,10 +101,28 @@ def check_bans(total):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--long", action="store_true", help="the long tests too")
+    arguments.add_argument("--cluster", action="store_true",
+                           help="only the tests with a Kubernetes cluster")
     options = arguments.parse_args()
     python = os.environ["CORRAL_PYTHON"]
     total = Sum()
+    if options.cluster:
+        run_step(total, "cluster", [python, "-m", "pytest", "-q", "-rs", "tests/k8s"],
+                 count_pytest)
+    else:
+        run_change(total, python, options)
 
+    print()
+    if total.failed_steps:
+        print(f"failed: {', '.join(total.failed_steps)}")
+    if total.skipped:
+        print(f"{total.skipped} skipped, each named with its reason above")
+    print(f"{total.passed} passed, {total.failed} failed")
+    return 1 if total.failed else 0
+
+
+def run_change(total, python, options):
+    """All that a change must pass."""
     run_step(total, "formatting", ["cargo", "fmt", "--check"])
     if run_step(total, "build", ["cargo", "build", "--workspace", "--bins"]):
         clippy = ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]
@@ -122,14 +140,6 @@ def main():
             end_to_end += ["-m", "not long"]
         run_step(total, "end to end", end_to_end, count_pytest)
         run_step(total, "demo", [python, "demo/demo.py"])
-
-    print()
-    if total.failed_steps:
-        print(f"failed: {', '.join(total.failed_steps)}")
-    if total.skipped:
-        print(f"{total.skipped} skipped, each named with its reason above")
-    print(f"{total.passed} passed, {total.failed} failed")
-    return 1 if total.failed else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""What the tests with a real cluster share: one cluster, and the two ways to it."""
+
+import pytest
+
+from cases_http import QUIET, QUIET_OBJECTS
+from harness.cluster import Cluster
+from sides import Side
+
+pytest_plugins = ["harness.deadlines"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--again", action="store_true",
+                     help="compare the direct way with itself: what differs is the tests' fault")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    with Cluster() as running:
+        running.kubectl("create", "namespace", QUIET)
+        running.apply(QUIET_OBJECTS, "-n", QUIET)
+        yield running
+
+
+def direct_side(cluster, name):
+    token = cluster.tokens["admin"]
+    return Side(name, cluster, cluster.server, cluster.ca_file, {"token": token}, token)
+
+
+@pytest.fixture(scope="session")
+def direct(cluster):
+    return direct_side(cluster, "direct")
+
+
+@pytest.fixture(scope="session")
+def other(cluster):
+    return direct_side(cluster, "second")
+
+
+@pytest.fixture
+def known_cases():
+    return {}
+
+
+@pytest.fixture
+def known_requests():
+    return {}
