@@ -17,6 +17,7 @@ mod command_line;
 mod discover;
 mod event_line;
 mod failure;
+mod key_agent;
 mod manifest;
 mod native;
 mod output;
@@ -31,7 +32,8 @@ pub use output::Format;
 
 use client::Client;
 use command::{
-    approvals, audit, connect, login, policy, replay, resources, run, runs, sessions, users,
+    approvals, audit, connect, credential, login, policy, replay, resources, run, runs, sessions,
+    target, users,
 };
 use discover::{Environment, Flags};
 use failure::Failure;
@@ -74,6 +76,13 @@ pub enum Command {
     Runs(runs::RunsCommand),
     Connect(connect::ConnectArgs),
     Env(connect::EnvArgs),
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    Published(target::PublishedArgs),
+    #[command(hide = true)]
+    Credential(credential::CredentialArgs),
+    #[command(name = "k8s-credential")]
+    K8sCredential(credential::K8sCredentialArgs),
     #[command(subcommand)]
     Approvals(approvals::ApprovalsCommand),
     #[command(subcommand)]
@@ -149,6 +158,10 @@ async fn carry_out(context: &Context<'_>, command: Command) -> Result<(), Failur
         Command::Runs(command) => runs::runs(context, command).await,
         Command::Connect(args) => connect::connect(context, args).await,
         Command::Env(args) => connect::env(context, args).await,
+        Command::Target(command) => target::target(context, command).await,
+        Command::Published(args) => target::published(context, args).await,
+        Command::Credential(args) => credential::credential(context, args).await,
+        Command::K8sCredential(args) => credential::k8s_credential(context, args),
         Command::Approvals(command) => approvals::approvals(context, command).await,
         Command::Sessions(command) => sessions::sessions(context, command).await,
         Command::Replay(args) => replay::replay(context, args).await,

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::discover::Authority;
 use crate::failure::{Exit, Failure};
+use crate::key_agent::KeyAgents;
 use crate::native::{self, CaFile, Led};
 use crate::output::Format;
 use crate::saved::ConfigDir;
@@ -60,7 +61,13 @@ pub(crate) async fn connect(context: &Context<'_>, args: ConnectArgs) -> Result<
     let prepared = native::prepare(&client, &mut clients, &ca_file, &claim, make).await?;
     let [led] = &clients;
     let (program, arguments) = command(&led.client, args.arguments, std::env::var_os("SHELL"));
-    match child::run(&program, &arguments, &prepared.with_path()).await? {
+    let agents = KeyAgents::start(&client, &clients, prepared.directory.as_ref())?;
+    let variables = prepared.with_path();
+    let code = tokio::select! {
+        code = child::run(&program, &arguments, &variables) => code?,
+        never = agents.serve() => match never {},
+    };
+    match code {
         0 => Ok(()),
         code => Err(Failure::silent(Exit::Of(code))),
     }

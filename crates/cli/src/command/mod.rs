@@ -3,6 +3,7 @@
 pub(crate) mod approvals;
 pub(crate) mod audit;
 pub(crate) mod connect;
+pub(crate) mod credential;
 pub(crate) mod login;
 pub(crate) mod policy;
 pub(crate) mod replay;
@@ -10,4 +11,5 @@ pub(crate) mod resources;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod sessions;
+pub(crate) mod target;
 pub(crate) mod users;

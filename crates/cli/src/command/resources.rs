@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use corral_api::{ApplyRequest, ApplyResponse, Change, ChangeAction};
+use corral_api::{ApplyRequest, ApplyResponse, Change, ChangeAction, ProtocolView};
 use corral_model::resource::{Resource, ResourceKind, manifest};
 use serde_json::Value;
 
 use crate::Context;
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::manifest::{load, process_variable};
 use crate::output::{self, Format};
@@ -249,11 +250,25 @@ pub(crate) async fn get(context: &Context<'_>, args: GetArgs) -> Result<(), Fail
             let one: Value = client.get(&path).await?;
             match context.format() {
                 Format::Json => output::show(Format::Json, &one, |_| String::new()),
+                Format::Yaml => output::print(&manifest_text(&one)?),
                 // One resource reads best as the manifest that it is.
-                Format::Table | Format::Yaml => output::print(&manifest_text(&one)?),
+                Format::Table => {
+                    let assurance = assurance(&client, &one).await?;
+                    output::print(&format!("{}{assurance}", manifest_text(&one)?))
+                }
             }
         }
     }
+}
+
+/// What holds for sessions of a target, as a comment below its manifest.
+async fn assurance(client: &Client, resource: &Value) -> Result<String, Failure> {
+    let Some(protocol) = resource.get("protocol").and_then(Value::as_str) else {
+        return Ok(String::new());
+    };
+    let protocols: Vec<ProtocolView> = client.get(&["protocols"]).await?;
+    let view = protocols.into_iter().find(|view| view.id == protocol);
+    Ok(view.map(|view| format!("\n# {}: {}\n", view.title, view.assurance)).unwrap_or_default())
 }
 
 fn show_resources(format: Format, all: &Vec<Value>) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::command::runs::WhatArgs;
 use crate::failure::{Exit, Failure};
+use crate::key_agent::KeyAgents;
 use crate::native::{self, CaFile};
 use crate::stream::Lines;
 use crate::{Context, child, output};
@@ -69,12 +70,14 @@ async fn in_run(
     let mut clients = native::clients_of(as_run, &targets, Lifetime::Process).await?;
     let make = ClientDir::of_process;
     let prepared = native::prepare(as_run, &mut clients, &ca_file, &started.name, make).await?;
+    let agents = KeyAgents::start(as_run, &clients, prepared.directory.as_ref())?;
     let mut variables = prepared.with_path();
     variables.extend(own_variables(as_run, started, ca_file.path()));
     let attached = as_run.lines(&["runs", started.run_id.as_str(), "attach"], &Value::Null).await?;
     tokio::select! {
         code = child::run(program, arguments, &variables) => code,
         never = hold(attached) => match never {},
+        never = agents.serve() => match never {},
     }
 }
 

@@ -50,14 +50,15 @@ const BELOW_GATEWAY: [&str; 11] = [
 fn allowed(crate_name: &str) -> Option<Vec<&'static str>> {
     let edges: Vec<&str> = match crate_name {
         "model" | "xtask" => vec![],
-        "gate" | "transport" | "store" | "api" | "identity" => vec!["model"],
+        "gate" | "transport" | "store" | "api" | "identity" | "ssh-agent" => vec!["model"],
         "protocol-postgres" | "protocol-mysql" | "record" => vec!["gate", "model"],
         "session" => vec!["gate", "transport", "model"],
         "protocol-ssh" | "protocol-http" => vec!["session", "gate", "transport", "model"],
         "relay" => vec!["transport"],
         // model, gate and record serve the commands that work without a gateway:
         // `policy check`, `policy test` and `audit verify`.
-        "cli" => vec!["api", "model", "gate", "record"],
+        // ssh-agent holds the key and certificate of the clients that `run` starts.
+        "cli" => vec!["api", "model", "gate", "record", "ssh-agent"],
         "gateway" | "testkit" => {
             let mut edges = BELOW_GATEWAY.to_vec();
             edges.push("record");
