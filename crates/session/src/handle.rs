@@ -156,16 +156,9 @@ impl SessionHandle {
     /// # Cancel safety
     /// A decision that nobody takes is recorded, and its statement as aborted.
     pub async fn decide(&self, draft: Draft) -> Answer {
-        let seq = StatementSeq(self.shared.seq.fetch_add(1, Ordering::Relaxed) + 1);
         let is_stream = draft.is_stream;
-        let statement = Statement {
-            seq,
-            text: draft.text,
-            facts: draft.facts,
-            parameters: draft.parameters,
-            in_transaction: false,
-            state_digest: draft.state_digest,
-        };
+        let statement = self.statement(draft);
+        let seq = statement.seq;
         let (reply, answer) = oneshot::channel();
         // Made before the answer is asked for: whatever is cancelled, the statement is accounted.
         let account = Account::new(self.clone(), seq);
@@ -189,6 +182,34 @@ impl SessionHandle {
                 Answer::Hold(Waiting { notice: hold.notice, resolved, account })
             }
             Err(_) => Answer::Deny(self.end_denial()),
+        }
+    }
+
+    /// Whether a statement would be denied, before more is asked about it; nothing may run yet.
+    /// Only a denial is recorded.
+    ///
+    /// # Errors
+    /// The [`Denial`].
+    pub async fn check(&self, draft: Draft) -> Result<(), Denial> {
+        let statement = self.statement(draft);
+        let (reply, answer) = oneshot::channel();
+        if self.orders.send(Order::Check { statement, reply }).await.is_err() {
+            return Err(self.end_denial());
+        }
+        match answer.await {
+            Ok(denial) => denial.map_or(Ok(()), Err),
+            Err(_) => Err(self.end_denial()),
+        }
+    }
+
+    fn statement(&self, draft: Draft) -> Statement {
+        Statement {
+            seq: StatementSeq(self.shared.seq.fetch_add(1, Ordering::Relaxed) + 1),
+            text: draft.text,
+            facts: draft.facts,
+            parameters: draft.parameters,
+            in_transaction: false,
+            state_digest: draft.state_digest,
         }
     }
 

@@ -27,6 +27,7 @@ const ABORTED: &str = "aborted";
 /// What a stream asks of its session.
 pub(crate) enum Order {
     Decide { statement: Statement, is_stream: bool, reply: oneshot::Sender<Reply> },
+    Check { statement: Statement, reply: oneshot::Sender<Option<Denial>> },
     Finish { seq: StatementSeq, decision: String, elapsed: Duration, completion: Completion },
     Note(EventBody),
     Append { body: EventBody, reply: oneshot::Sender<Result<(), Denial>> },
@@ -124,6 +125,13 @@ impl Keeper {
         match order {
             Order::Decide { statement, is_stream, reply } => {
                 self.decide(statement, is_stream, reply).await;
+            }
+            Order::Check { statement, reply } => {
+                self.refresh_mask();
+                let ended = self.shared.end.borrow().clone().map(|end| end.denial);
+                let denial = ended.or_else(|| self.decider.check(&statement));
+                // Whoever asked may have gone meanwhile.
+                let _ = reply.send(denial);
             }
             Order::Finish { seq, decision, elapsed, completion } => {
                 self.running.0.remove(&seq);
@@ -312,8 +320,12 @@ impl Keeper {
 
     /// Lets the streams say goodbye, cuts off what is left, and writes the closing entry.
     async fn finish(mut self, reason: CloseReason) {
-        // Whoever waits for people hears that the session is over.
-        self.waiting.clear();
+        // Whoever waits for people hears that the session is over, and the people that nobody
+        // waits for them.
+        let waiting: Vec<StatementSeq> = self.waiting.keys().copied().collect();
+        for seq in waiting {
+            self.give_up(seq);
+        }
         let words = async {
             while let Some(order) = self.inbox.recv().await {
                 self.carry_out(order).await;

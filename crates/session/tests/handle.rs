@@ -203,6 +203,32 @@ async fn whoever_stops_waiting_withdraws() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_it_waits_withdraws() {
+    let world = World::new().await;
+    let World { told, session } = world;
+    let answer = session.decide(draft("alter it")).await;
+    assert!(matches!(answer, Answer::Hold(_)), "{answer:?}");
+    drop(session);
+    drop(answer);
+    until(&told, "closed Client after 1").await;
+    assert!(told.has("approval Withdrawn"), "{:?}", told.events);
+}
+
+#[tokio::test]
+async fn a_check_records_denials_alone() {
+    let world = World::new().await;
+    world.session.check(draft("one")).await.unwrap();
+    world.session.check(draft("alter it")).await.unwrap();
+    assert!(!world.told.has("decided Allow") && !world.told.has("decided Hold"));
+    assert!(world.session.check(draft("drop it")).await.is_err());
+    assert!(world.told.has("decided Deny"));
+    let denial = Denial::new(DenialKind::Ended, "over");
+    world.session.end(CloseReason::Killed, denial);
+    world.until("closed Killed after 0").await;
+    assert!(world.session.check(draft("one")).await.is_err());
+}
+
+#[tokio::test]
 async fn a_session_holds_a_limited_number_of_statements() {
     let world = World::new().await;
     let mut waiting = Vec::new();

@@ -5,6 +5,7 @@ mod call;
 mod cluster;
 mod exchange;
 mod judge;
+mod native;
 mod options;
 mod outgoing;
 mod path;
@@ -16,6 +17,7 @@ mod verbs;
 use std::sync::Arc;
 
 use corral_gate::{Protocol, ProtocolSpec};
+use corral_model::native::{NativeClient, Reach};
 use corral_model::resource::{ColumnName, TargetSpec};
 use corral_session::scope::BoxFuture;
 use corral_session::{HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget};
@@ -49,6 +51,10 @@ impl Kubernetes {
 impl Protocol for Kubernetes {
     fn spec(&self) -> &ProtocolSpec {
         &SPEC
+    }
+
+    fn native_client(&self, reach: &Reach) -> Option<NativeClient> {
+        Some(native::client(reach))
     }
 
     fn check_target(&self, target: &TargetSpec) -> Vec<String> {
