@@ -155,6 +155,59 @@ pub const AGENT_CLIENTS_MAX: usize = 128;
 /// Password hashes computed at once: argon2 takes 19 MiB for each.
 pub const PASSWORD_CHECKS_MAX: usize = 4;
 
+/// A DNS name, in bytes (RFC 1035 section 2.3.4).
+pub const HOST_NAME_BYTES_MAX: usize = 253;
+/// Entries of one relay's list of addresses: sent whole to the relay at every change.
+pub const RELAY_ADDRESSES_MAX: usize = 1_000;
+/// Streams open at once through one relay process. With [`RELAY_STREAM_WINDOW_BYTES`] it bounds
+/// what stalled streams can hold in memory.
+pub const RELAY_STREAMS_MAX: u32 = 1_024;
+/// Bytes of one relayed stream that may be on their way unread. A stream that nobody reads holds
+/// this much of the connection's window, which has room for [`RELAY_STREAMS_MAX`] of them: so it
+/// stalls nobody else.
+pub const RELAY_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of one relayed stream that wait on the sending side for a slow connection.
+pub const RELAY_SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// One frame of a relayed stream, in bytes: others wait behind it for that long.
+pub const RELAY_FRAME_BYTES: u32 = 64 * 1024;
+/// A relay connection that is silent is asked this often whether it is still there.
+pub const RELAY_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A relay, or gateway, that has not answered for this long is cut off: its streams end on the
+/// side that noticed.
+pub const RELAY_LEASE: Duration = Duration::from_secs(15);
+/// TLS handshake and first words of a relay connection.
+pub const RELAY_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Relay connections that have not finished their handshake, at once.
+pub const RELAY_HANDSHAKES_MAX: usize = 64;
+/// Relay connections at once, over all names.
+pub const RELAY_CONNECTIONS_MAX: usize = 256;
+/// Resolving a name and connecting to a target, at the relay.
+pub const RELAY_DIAL_DEADLINE: Duration = Duration::from_secs(10);
+/// One message between gateway and relay beside the streams, in bytes: a list of
+/// [`RELAY_ADDRESSES_MAX`] addresses with the longest names.
+pub const RELAY_MESSAGE_BYTES_MAX: usize = 512 * 1024;
+/// An answer to such a message.
+pub const RELAY_ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// Streams of a relay that stops may finish for this long; others have taken over meanwhile.
+pub const RELAY_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// First wait of a relay before it connects again; each further one is twice as long.
+pub const RELAY_RECONNECT_MIN: Duration = Duration::from_millis(500);
+/// Longest wait of a relay before it connects again.
+pub const RELAY_RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// Lifetime of a relay's certificate.
+pub const RELAY_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A relay's certificate that ends sooner than this is renewed: a relay may be away for most of
+/// its certificate's life and still comes back by itself.
+pub const RELAY_RENEW_BEFORE: Duration = Duration::from_secs(6 * 24 * 3600);
+/// How often it is looked whether a certificate is due.
+pub const RELAY_RENEW_CHECK: Duration = Duration::from_secs(60);
+/// A token that lets one relay process join, when nobody says otherwise.
+pub const RELAY_JOIN_TTL: Duration = Duration::from_secs(3600);
+/// Longest life of such a token.
+pub const RELAY_JOIN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A certificate request as a relay sends it, in bytes.
+pub const RELAY_REQUEST_BYTES_MAX: usize = 16 * 1024;
+
 /// Time between SIGTERM and the end of the last session.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 

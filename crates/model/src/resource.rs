@@ -14,6 +14,7 @@ mod address;
 mod command;
 mod credential;
 pub mod manifest;
+pub mod relay;
 mod secret_source;
 
 pub use address::{AddressError, ParsedAddress};

@@ -8,7 +8,7 @@ use corral_gate::{Input, Login, Machine, Output, TapError};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{ApprovalId, StatementSeq};
 use corral_model::{Statement, limits};
-use corral_transport::{Endpoint, dial, start_target_tls};
+use corral_transport::{Endpoint, start_target_tls};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -200,7 +200,7 @@ impl<'a> Driver<'a> {
 
     async fn dial_target(&mut self) {
         let Some(live) = &self.live else { return };
-        match timeout(limits::TARGET_LOGIN_DEADLINE, dial(&live.endpoint.address)).await {
+        match timeout(limits::TARGET_LOGIN_DEADLINE, live.endpoint.dial()).await {
             Ok(Ok(stream)) => {
                 self.target = Some(Link::new(stream));
                 self.machine.handle(Input::TargetConnected, Instant::now());
@@ -239,11 +239,11 @@ impl<'a> Driver<'a> {
         if self.cancels.len() >= CANCELS_MAX {
             return;
         }
-        let address = live.endpoint.address.clone();
+        let endpoint = live.endpoint.clone();
         self.cancels.spawn(async move {
             let send = async {
                 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-                let mut stream = dial(&address).await.map_err(std::io::Error::other)?;
+                let mut stream = endpoint.dial().await.map_err(std::io::Error::other)?;
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
                 // The target closes the connection once it has acted; waiting for that keeps

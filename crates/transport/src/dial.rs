@@ -15,8 +15,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::FromDer;
 
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::{Address, Endpoint, Route};
 use crate::stream::Stream;
+use crate::tunnel::TunnelError;
 
 /// Why a target cannot be reached. For the log: a client never reads it.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,14 @@ pub enum DialError {
     AlreadyTls,
     #[error("the gateway's own certificate or key for the target is not readable PEM")]
     Identity(#[source] rustls::pki_types::pem::Error),
+    #[error("the target's relay may not dial its address")]
+    NotAllowed,
+    #[error("no relay of the target's name is connected")]
+    NoRelay,
+    #[error("the target's relay did not open a stream")]
+    Relay(#[source] TunnelError),
+    #[error("a Unix socket is not reached through a relay")]
+    SocketBehindRelay,
 }
 
 /// A target's connection after its TLS handshake.
@@ -70,7 +79,26 @@ impl std::fmt::Debug for ClientIdentity<'_> {
     }
 }
 
-/// Connects without TLS; protocols that start TLS later do so with [`start_target_tls`].
+impl Endpoint {
+    /// Connects without TLS, directly or through a relay; protocols that start TLS later do so
+    /// with [`start_target_tls`].
+    ///
+    /// # Errors
+    /// [`DialError`]: the target, the network, or the relay is to blame. The caller bounds the
+    /// time.
+    pub async fn dial(&self) -> Result<Stream, DialError> {
+        match (&self.route, &self.address) {
+            (Route::Direct, address) => dial(address).await,
+            (Route::Relay(pool), Address::Tcp { host, port }) => {
+                pool.connect(host, *port).await.map(Stream::Relayed)
+            }
+            (Route::Relay(_), Address::Unix(_)) => Err(DialError::SocketBehindRelay),
+        }
+    }
+}
+
+/// Connects to an address without a relay, whatever the target's route: [`Endpoint::dial`] is the
+/// way to a target.
 ///
 /// # Errors
 /// [`DialError::Connect`]: the target or the network is to blame. The caller bounds the time.
@@ -288,13 +316,14 @@ mod tests {
     fn endpoint(server: &Server, host: &str, tls: TargetTlsMode, ca: Option<&str>) -> Endpoint {
         Endpoint {
             address: Address::Tcp { host: host.to_owned(), port: server.address.port() },
+            route: Route::Direct,
             tls,
             ca_pem: ca.map(str::to_owned),
         }
     }
 
     async fn echo(endpoint: &Endpoint) -> Result<(), DialError> {
-        let stream = dial(&endpoint.address).await?;
+        let stream = endpoint.dial().await?;
         let mut tls = start_target_tls(stream, endpoint).await?;
         assert!(tls.end_point.is_some(), "an ECDSA certificate has a channel binding");
         tls.stream.write_all(b"x").await.map_err(DialError::Handshake)?;
@@ -332,7 +361,12 @@ mod tests {
         let listener = crate::listen::Listener::bind("127.0.0.1:0").await.expect("free port");
         let port = listener.address().port();
         drop(listener);
-        let result = dial(&Address::Tcp { host: "127.0.0.1".into(), port }).await;
-        assert!(matches!(result, Err(DialError::Connect(_))));
+        let endpoint = Endpoint {
+            address: Address::Tcp { host: "127.0.0.1".into(), port },
+            route: Route::Direct,
+            tls: TargetTlsMode::Disable,
+            ca_pem: None,
+        };
+        assert!(matches!(endpoint.dial().await, Err(DialError::Connect(_))));
     }
 }

@@ -1,8 +1,11 @@
 //! Where a target is, and how to talk to it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use corral_model::resource::TargetTlsMode;
+
+use crate::tunnel::RelayPool;
 
 /// Where a target is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +28,20 @@ impl Address {
     }
 }
 
-/// A target's address with its TLS settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How the gateway gets there.
+#[derive(Debug, Clone, Default)]
+pub enum Route {
+    #[default]
+    Direct,
+    /// Through any of these relays.
+    Relay(Arc<RelayPool>),
+}
+
+/// A target's address with its TLS settings, and the way there.
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     pub address: Address,
+    pub route: Route,
     pub tls: TargetTlsMode,
     /// Trusted certificates in PEM; the system's when None.
     pub ca_pem: Option<String>,

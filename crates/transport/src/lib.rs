@@ -5,12 +5,14 @@ pub mod endpoint;
 pub mod listen;
 pub mod stream;
 pub mod tls;
+pub mod tunnel;
 
+pub use corral_model::resource::TargetTlsMode;
 pub use dial::{
     ClientIdentity, DialError, TargetTlsStream, TlsOffer, dial, start_target_tls,
     start_target_tls_with,
 };
-pub use endpoint::{Address, Endpoint};
+pub use endpoint::{Address, Endpoint, Route};
 pub use listen::{Accepted, Listener};
 pub use stream::Stream;
 pub use tls::{ServerTls, TlsError};

@@ -1,17 +1,21 @@
 //! One type for every connection, plain or encrypted, so that the session loop is written once.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::tunnel::TunnelStream;
+
 /// A connection with a client or a target.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// A target's, through a relay.
+    Relayed(TunnelStream),
     /// A client's connection with TLS.
     ServerTls(Box<tokio_rustls::server::TlsStream<Plain>>),
     /// A target's connection with TLS.
@@ -23,6 +27,7 @@ pub enum Stream {
 pub enum Plain {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Relayed(TunnelStream),
 }
 
 impl Stream {
@@ -34,6 +39,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Ok(Plain::Tcp(stream)),
             Self::Unix(stream) => Ok(Plain::Unix(stream)),
+            Self::Relayed(stream) => Ok(Plain::Relayed(stream)),
             tls @ (Self::ServerTls(_) | Self::TargetTls(_)) => Err(tls),
         }
     }
@@ -49,8 +55,9 @@ impl Stream {
         let mut byte = [0_u8; 1];
         let count = match self {
             Self::Tcp(stream) => stream.peek(&mut byte).await?,
-            // A Unix socket cannot be peeked through tokio; nobody starts with TLS there.
-            Self::Unix(_) | Self::ServerTls(_) | Self::TargetTls(_) => 0,
+            // A Unix socket cannot be peeked through tokio; nobody starts with TLS there. A
+            // client never comes through a relay.
+            Self::Unix(_) | Self::Relayed(_) | Self::ServerTls(_) | Self::TargetTls(_) => 0,
         };
         Ok((count > 0).then_some(byte[0]))
     }
@@ -85,6 +92,22 @@ macro_rules! delegate_io {
                 each_variant!(self, stream => Pin::new(stream).poll_write(cx, bytes), $($variant),+)
             }
 
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                each_variant!(
+                    self, stream => Pin::new(stream).poll_write_vectored(cx, slices), $($variant),+
+                )
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    $($variant(stream) => stream.is_write_vectored(),)+
+                }
+            }
+
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 each_variant!(self, stream => Pin::new(stream).poll_flush(cx), $($variant),+)
             }
@@ -96,14 +119,22 @@ macro_rules! delegate_io {
     };
 }
 
-delegate_io!(Plain, Plain::Tcp, Plain::Unix);
-delegate_io!(Stream, Stream::Tcp, Stream::Unix, Stream::ServerTls, Stream::TargetTls);
+delegate_io!(Plain, Plain::Tcp, Plain::Unix, Plain::Relayed);
+delegate_io!(
+    Stream,
+    Stream::Tcp,
+    Stream::Unix,
+    Stream::Relayed,
+    Stream::ServerTls,
+    Stream::TargetTls
+);
 
 impl From<Plain> for Stream {
     fn from(plain: Plain) -> Self {
         match plain {
             Plain::Tcp(stream) => Self::Tcp(stream),
             Plain::Unix(stream) => Self::Unix(stream),
+            Plain::Relayed(stream) => Self::Relayed(stream),
         }
     }
 }

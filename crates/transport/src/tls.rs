@@ -90,7 +90,7 @@ impl Stream {
     pub fn client_alpn(&self) -> Option<&[u8]> {
         match self {
             Self::ServerTls(stream) => stream.get_ref().1.alpn_protocol(),
-            Self::Tcp(_) | Self::Unix(_) | Self::TargetTls(_) => None,
+            Self::Tcp(_) | Self::Unix(_) | Self::Relayed(_) | Self::TargetTls(_) => None,
         }
     }
 }

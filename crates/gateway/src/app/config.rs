@@ -415,7 +415,7 @@ fn endpoint(spec: &TargetSpec) -> Result<Endpoint, String> {
         }
     };
     let ca_pem = spec.tls.as_ref().and_then(|tls| tls.ca_file.clone());
-    Ok(Endpoint { address, tls: spec.tls_mode(), ca_pem })
+    Ok(Endpoint { address, route: corral_transport::Route::Direct, tls: spec.tls_mode(), ca_pem })
 }
 
 pub(super) fn problem_of_policy(problem: &PolicyProblem) -> Problem {

@@ -333,6 +333,7 @@ impl Authority for Gateway {
                     },
                 },
                 endpoint: Endpoint {
+                    route: corral_transport::Route::Direct,
                     address: Address::Tcp { host: "127.0.0.1".into(), port: self.target.port() },
                     tls: TargetTlsMode::Disable,
                     ca_pem: None,
