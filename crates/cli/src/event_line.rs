@@ -81,14 +81,20 @@ fn detail(body: &EventBody) -> String {
             let tag = tag.as_deref().unwrap_or_default();
             format!("{code} {tag}, {rows} rows, {} ms", duration_us / 1_000)
         }
-        EventBody::StreamPassed { data, .. } => match data {
-            StreamData::Text(text) => short(&text.escape_debug().to_string(), TEXT_CHARS_MAX),
-            StreamData::Base64(text) => format!("{} bytes", text.len() / 4 * 3),
-        },
+        EventBody::StreamPassed { seq_in_session, from, data } => {
+            let from = words::stream_end(*from);
+            let said = match data {
+                StreamData::Text(text) => short(text, TEXT_CHARS_MAX),
+                StreamData::Base64(text) => format!("{} bytes", text.len() / 4 * 3),
+            };
+            format!("#{} {from}: {said}", seq_in_session.0)
+        }
         EventBody::TerminalResized { columns, rows, .. } => format!("{columns} by {rows}"),
         EventBody::StreamCut { detail, .. } => detail.clone(),
         EventBody::ObjectChanged { object, diff, .. } => {
-            format!("{}/{}: {} changes", object.schema, object.name, diff.len())
+            let name = [object.schema.as_str(), object.name.as_str()];
+            let name: Vec<&str> = name.into_iter().filter(|part| !part.is_empty()).collect();
+            format!("{} {}: {} changes", object.kind, name.join("/"), diff.len())
         }
         EventBody::StatementRows { rows, truncated, .. } => {
             format!("{} rows kept{}", rows.len(), if *truncated { ", of more" } else { "" })

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, TableStyle};
+use corral_record::render::plain_json;
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
@@ -44,6 +45,7 @@ pub(crate) fn show<T: Serialize>(
 
 fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
     serde_json::to_string_pretty(value)
+        .map(|text| plain_json(&text))
         .map_err(|error| Failure::failed(format!("cannot write this as JSON: {error}")))
 }
 
@@ -54,7 +56,7 @@ fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
 pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<(), Failure> {
     let line = serde_json::to_string(value)
         .map_err(|error| Failure::failed(format!("cannot write this as JSON: {error}")))?;
-    print(&line)
+    print(&plain_json(&line))
 }
 
 /// Writes `text` to standard output with one line break at its end.

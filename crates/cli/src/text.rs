@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use corral_record::render::is_hidden;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -34,23 +35,6 @@ fn escaped(text: &str, is_kept: fn(char) -> bool) -> String {
         }
     }
     shown
-}
-
-/// Control characters, and those of Unicode that have no shape or turn the reading direction.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 /// `visible`, cut to `chars_max` characters with an ellipsis.

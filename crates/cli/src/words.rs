@@ -1,7 +1,7 @@
 //! Names of states and reasons, as people read them.
 
 use corral_api::RunStateView;
-use corral_model::event::ApprovalState;
+use corral_model::event::{ApprovalState, StreamEnd};
 use corral_model::{CloseReason, RunEnd};
 
 #[must_use]
@@ -38,6 +38,15 @@ pub(crate) fn close_reason(reason: CloseReason) -> &'static str {
         CloseReason::Record => "record unavailable",
         CloseReason::Shutdown => "gateway stopped",
         CloseReason::Lost => "lost",
+    }
+}
+
+#[must_use]
+pub(crate) fn stream_end(from: StreamEnd) -> &'static str {
+    match from {
+        StreamEnd::Client => "client",
+        StreamEnd::Target => "target",
+        StreamEnd::TargetError => "errors",
     }
 }
 

@@ -117,7 +117,7 @@ pub enum EventText {
 }
 
 /// Which end of a stream sent something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamEnd {
     Client,
@@ -316,6 +316,38 @@ impl EventBody {
             Self::RowsMasked { .. } => "rows.masked",
             Self::SessionTripped { .. } => "session.tripped",
             Self::RecordCheckpointed { .. } => "record.checkpointed",
+        }
+    }
+
+    /// The statement that it is about, where it names one by its number.
+    #[must_use]
+    pub fn statement_seq(&self) -> Option<StatementSeq> {
+        match self {
+            Self::StatementDecided { seq_in_session, .. }
+            | Self::StatementCompleted { seq_in_session, .. }
+            | Self::StreamPassed { seq_in_session, .. }
+            | Self::TerminalResized { seq_in_session, .. }
+            | Self::StreamCut { seq_in_session, .. }
+            | Self::ObjectChanged { seq_in_session, .. }
+            | Self::StatementRows { seq_in_session, .. }
+            | Self::RowsMasked { seq_in_session, .. }
+            | Self::SessionTripped { seq_in_session, .. } => Some(*seq_in_session),
+            Self::GatewayStarted { .. }
+            | Self::GatewayStopped {}
+            | Self::ConfigChanged { .. }
+            | Self::PrincipalDisabled { .. }
+            | Self::PrincipalEnabled { .. }
+            | Self::PrincipalSignedIn { .. }
+            | Self::PrincipalRefused { .. }
+            | Self::RunStarted { .. }
+            | Self::RunRefused { .. }
+            | Self::RunEnded { .. }
+            | Self::SessionOpened { .. }
+            | Self::SessionRefused { .. }
+            | Self::SessionClosed { .. }
+            | Self::ApprovalRequested { .. }
+            | Self::ApprovalDecided { .. }
+            | Self::RecordCheckpointed { .. } => None,
         }
     }
 }

@@ -125,7 +125,9 @@ pub const RECORD_BUFFER_BYTES_KEPT: usize = 64 * 1024;
 /// parameters: [`EVENT_STREAM_LEN_MAX`] of them wait in memory. The record has them.
 pub const RECORD_FOLLOWED_BYTES_MAX: u64 = 64 * 1024;
 /// Events that one replay shows at most.
-pub const RECORD_REPLAY_LEN_MAX: usize = 100_000;
+pub const RECORD_REPLAY_LEN_MAX: usize = 200_000;
+/// The same, in bytes of memory: one stream recorded to its limit both ways still plays.
+pub const RECORD_REPLAY_BYTES_MAX: u64 = 384 * 1024 * 1024;
 /// Events that one search returns at most.
 pub const RECORD_SEARCH_LEN_MAX: usize = 10_000;
 /// Rows kept with `record: {rows: sample}` for one statement.

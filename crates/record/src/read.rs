@@ -13,7 +13,11 @@ use corral_model::limits;
 use crate::format::{EntryKind, FileKind};
 use crate::layout;
 use crate::link::peek_checkpoint;
+use crate::render::stream::len_of;
 use crate::scan::Entries;
+
+/// What an event takes beside its content: names, ids, a text of usual length.
+const EVENT_BYTES: u64 = 1024;
 
 /// Why events cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +28,8 @@ pub enum ReadError {
     Bad { path: PathBuf, offset: u64, seq: u64, what: String },
     #[error("more than {max} events; ask for a part of them")]
     TooMany { max: usize },
+    #[error("more than {max} bytes of events; ask for a part of them")]
+    TooLarge { max: u64 },
     #[error("cannot write")]
     Write(#[source] io::Error),
 }
@@ -185,14 +191,40 @@ fn checkpoint_event(seq: u64, payload: &[u8]) -> Result<Event, String> {
 /// Reads a session whole, for a replay.
 ///
 /// # Errors
-/// [`ReadError::TooMany`] above [`limits::RECORD_REPLAY_LEN_MAX`] events, or what the file has.
+/// [`ReadError::TooMany`] above [`limits::RECORD_REPLAY_LEN_MAX`] events,
+/// [`ReadError::TooLarge`] above [`limits::RECORD_REPLAY_BYTES_MAX`], or what the file has.
 pub(crate) fn collect(events: Events) -> Result<Vec<Event>, ReadError> {
     let mut collected = Vec::new();
+    let mut bytes = 0_u64;
     for event in events {
+        let event = event?;
+        bytes = bytes.saturating_add(weight(&event));
         if collected.len() >= limits::RECORD_REPLAY_LEN_MAX {
             return Err(ReadError::TooMany { max: limits::RECORD_REPLAY_LEN_MAX });
         }
-        collected.push(event?);
+        if bytes > limits::RECORD_REPLAY_BYTES_MAX {
+            return Err(ReadError::TooLarge { max: limits::RECORD_REPLAY_BYTES_MAX });
+        }
+        collected.push(event);
     }
     Ok(collected)
+}
+
+/// About how much memory an event's content takes, in bytes: of those kinds that can be large.
+pub(crate) fn weight(event: &Event) -> u64 {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are small")]
+    let content = match &event.body {
+        EventBody::StreamPassed { data, .. } => len_of(data),
+        EventBody::StatementRows { rows, .. } => {
+            let cells = rows.iter().flatten().flatten();
+            cells.map(|cell| cell.len() as u64).sum()
+        }
+        EventBody::StatementDecided { parameters, .. } => {
+            let values = parameters.iter().filter_map(|parameter| parameter.value.as_ref());
+            values.map(|value| value.len() as u64).sum()
+        }
+        EventBody::ObjectChanged { diff, .. } => diff.iter().map(|line| line.len() as u64).sum(),
+        _ => 0,
+    };
+    content.saturating_add(EVENT_BYTES)
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use aws_lc_rs::rand;
 use corral_model::Event;
-use corral_model::event::{CloseReason, EventBody, Origin, Outcome};
-use corral_model::ids::SessionId;
+use corral_model::event::{CloseReason, EventBody, Origin, Outcome, StreamEnd};
+use corral_model::ids::{SessionId, StatementSeq};
 use time::OffsetDateTime;
 
 use crate::chain::Chain;
@@ -21,6 +21,7 @@ use crate::format::{
 use crate::key::PublicKey;
 use crate::layout;
 use crate::link::{ClosedLink, OpenedLink, decode_checkpoint};
+use crate::render::stream::len_of;
 use crate::scan::{Entries, Fault, is_zero_from};
 use crate::session::{Said, Voice};
 use crate::sink::{Disk, Sink, make_folder};
@@ -304,8 +305,8 @@ impl Recoverer<'_> {
             reason: CloseReason::Lost,
             statements: tally.statements,
             rows: tally.rows,
-            bytes_to_client: tally.bytes,
-            bytes_to_target: 0,
+            bytes_to_client: tally.bytes_to_client(),
+            bytes_to_target: tally.bytes_to_target,
             duration_ms: tally.duration_ms(),
         };
         let said = Said { at: self.now, origin: &tally.origin, body: &body };
@@ -368,6 +369,9 @@ struct Tally {
     statements: u64,
     rows: u64,
     bytes: u64,
+    bytes_to_target: u64,
+    /// What the targets' ends of streams said that were not finished.
+    open_streams: BTreeMap<StatementSeq, u64>,
     first_at: Option<OffsetDateTime>,
     last_at: Option<OffsetDateTime>,
     is_closed: bool,
@@ -382,16 +386,31 @@ impl Tally {
             self.origin = event.origin;
         }
         self.last_at = Some(event.time);
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only these three are counted")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these are counted")]
         match event.body {
             EventBody::StatementDecided { outcome: Outcome::Allow, .. } => self.statements += 1,
-            EventBody::StatementCompleted { rows, bytes, .. } => {
+            EventBody::StreamPassed { seq_in_session, from, data } => match from {
+                StreamEnd::Client => {
+                    self.bytes_to_target = self.bytes_to_target.saturating_add(len_of(&data));
+                }
+                StreamEnd::Target | StreamEnd::TargetError => {
+                    let bytes = self.open_streams.entry(seq_in_session).or_default();
+                    *bytes = bytes.saturating_add(len_of(&data));
+                }
+            },
+            EventBody::StatementCompleted { seq_in_session, rows, bytes, .. } => {
+                // Its own number has all of the stream, also what was not recorded.
+                self.open_streams.remove(&seq_in_session);
                 self.rows = self.rows.saturating_add(rows);
                 self.bytes = self.bytes.saturating_add(bytes);
             }
             EventBody::SessionClosed { .. } => self.is_closed = true,
             _ => {}
         }
+    }
+
+    fn bytes_to_client(&self) -> u64 {
+        self.open_streams.values().fold(self.bytes, |sum, bytes| sum.saturating_add(*bytes))
     }
 
     fn duration_ms(&self) -> u64 {

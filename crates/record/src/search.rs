@@ -1,21 +1,22 @@
 //! Searching, replaying and exporting events. There is no index: whole files are skipped by their
 //! day, by when they were last written, and by who and where their first entry is about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corral_model::Event;
-use corral_model::event::{EventBody, EventText, Origin, StreamData};
-use corral_model::ids::{RunId, SessionId};
+use corral_model::event::{EventBody, EventText, Origin, StreamData, StreamEnd};
+use corral_model::ids::{RunId, SessionId, StatementSeq};
 use corral_model::limits;
 use time::OffsetDateTime;
 
 use crate::format::FileKind;
 use crate::layout;
-use crate::read::{Events, ReadError, Reader};
+use crate::read::{Events, ReadError, Reader, weight};
+use crate::render::stream::{Decoder, bytes_of};
 
 /// A file's time and an event's time come from different readings of the clock.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
@@ -33,7 +34,8 @@ pub struct Filter {
     pub object: Option<String>,
     /// A verb of a statement: `alter_table`.
     pub verb: Option<String>,
-    /// Part of a statement's text, of its parameters, or of a reason; case does not matter.
+    /// Part of a statement's text, of its parameters, of a reason, or of what a stream said; case
+    /// does not matter.
     pub text: Option<String>,
     /// An event's name: `statement.decided`.
     pub event: Option<String>,
@@ -240,10 +242,23 @@ impl Reader {
     /// [`ReadError`]: the record's files are to blame, or there are too many events.
     ///
     /// # Limits
-    /// [`limits::RECORD_REPLAY_LEN_MAX`] events.
+    /// [`limits::RECORD_REPLAY_LEN_MAX`] events, [`limits::RECORD_REPLAY_BYTES_MAX`].
     pub fn replay_runs(&self, runs: &BTreeSet<RunId>) -> Result<Vec<Event>, ReadError> {
         let filter = Filter { runs: Some(runs.clone()), ..Filter::default() };
-        let found = self.find(&filter, Order::OldestFirst, limits::RECORD_REPLAY_LEN_MAX)?;
+        let mut hits = Hits::new(Order::OldestFirst, limits::RECORD_REPLAY_LEN_MAX);
+        let mut bytes = 0_u64;
+        for source in self.sources(&filter)? {
+            visit(&source, &filter, &mut |time, event| {
+                bytes = bytes.saturating_add(weight(&event));
+                if bytes > limits::RECORD_REPLAY_BYTES_MAX {
+                    return Err(ReadError::TooLarge { max: limits::RECORD_REPLAY_BYTES_MAX });
+                }
+                hits.push(time, event);
+                Ok(())
+            })
+            .or_else(|error| hits.note_damage(error))?;
+        }
+        let found = hits.into_found();
         if found.has_more {
             return Err(ReadError::TooMany { max: limits::RECORD_REPLAY_LEN_MAX });
         }
@@ -256,7 +271,7 @@ impl Reader {
     /// [`ReadError`]: the record's files are to blame, or there are too many events.
     ///
     /// # Limits
-    /// [`limits::RECORD_REPLAY_LEN_MAX`] events.
+    /// [`limits::RECORD_REPLAY_LEN_MAX`] events, [`limits::RECORD_REPLAY_BYTES_MAX`].
     pub fn replay_session(&self, session: &SessionId) -> Result<Option<Vec<Event>>, ReadError> {
         self.session(session)?.map(crate::read::collect).transpose()
     }
@@ -325,6 +340,8 @@ fn visit(
     found: &mut dyn FnMut(OffsetDateTime, Event) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
     let mut latest: Option<OffsetDateTime> = None;
+    let mut heard = (source.kind == FileKind::Session).then(|| Heard::of(filter)).flatten();
+    let without_text = Filter { text: None, ..filter.clone() };
     for event in Events::open(&source.path, source.kind)? {
         let event = event?;
         // All of a session is about the same people and places.
@@ -333,11 +350,56 @@ fn visit(
         }
         let time = latest.map_or(event.time, |latest| latest.max(event.time));
         latest = Some(time);
-        if filter.matches(&event) {
+        let is_said = heard.as_mut().is_some_and(|heard| heard.hears(&event.body));
+        let is_found = if is_said { without_text.matches(&event) } else { filter.matches(&event) };
+        if is_found {
             found(time, event)?;
         }
     }
     Ok(())
+}
+
+/// Looks for a text in streams, whose pieces may cut it anywhere: what people type comes a
+/// character at a time.
+struct Heard {
+    wanted: String,
+    /// The end of what each open stream said, shorter than `wanted`.
+    tails: BTreeMap<(StatementSeq, StreamEnd), Tail>,
+}
+
+#[derive(Default)]
+struct Tail {
+    text: String,
+    decoder: Decoder,
+}
+
+impl Heard {
+    fn of(filter: &Filter) -> Option<Self> {
+        let wanted = filter.text.as_ref()?.to_lowercase();
+        let is_about_statements = filter.object.is_some() || filter.verb.is_some();
+        (!is_about_statements).then(|| Self { wanted, tails: BTreeMap::new() })
+    }
+
+    /// Whether the text is in what a stream said up to and with this piece.
+    fn hears(&mut self, body: &EventBody) -> bool {
+        let EventBody::StreamPassed { seq_in_session, from, data } = body else {
+            if let EventBody::StatementCompleted { seq_in_session, .. } = body {
+                self.tails.retain(|(seq, _), _| seq != seq_in_session);
+            }
+            return false;
+        };
+        let tail = self.tails.entry((*seq_in_session, *from)).or_default();
+        let mut text = std::mem::take(&mut tail.text);
+        text.push_str(&tail.decoder.push(&bytes_of(data)).to_lowercase());
+        let is_heard = text.contains(&self.wanted);
+        let kept = self.wanted.len().saturating_sub(1).min(text.len());
+        let start = (text.len() - kept..=text.len()).find(|at| text.is_char_boundary(*at));
+        // A text that was found is not found again with the next piece.
+        if !is_heard {
+            tail.text = text.split_off(start.unwrap_or(text.len()));
+        }
+        is_heard
+    }
 }
 
 /// The best events so far: at most twice as many as are wanted.
@@ -396,9 +458,10 @@ impl Hits {
                 self.damaged.push(error.to_string());
                 Ok(())
             }
-            error @ (ReadError::Io { .. } | ReadError::TooMany { .. } | ReadError::Write(_)) => {
-                Err(error)
-            }
+            error @ (ReadError::Io { .. }
+            | ReadError::TooMany { .. }
+            | ReadError::TooLarge { .. }
+            | ReadError::Write(_)) => Err(error),
         }
     }
 

@@ -5,7 +5,9 @@ mod support;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use corral_model::event::{CloseReason, EventBody, Origin};
+use corral_gate::Tap;
+use corral_model::event::{CloseReason, EventBody, Origin, StreamData, StreamEnd};
+use corral_model::ids::StatementSeq;
 use corral_model::limits;
 use corral_record::{KeyError, RecordError, Recorder};
 use support::*;
@@ -252,4 +254,37 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
     assert!(statements.len() as u64 >= acknowledged);
     assert!(statements.iter().copied().eq(1..=statements.len() as u64));
     check(dir.path()).expect("verified");
+}
+
+#[test]
+fn a_lost_session_counts_what_its_open_streams_moved() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (recorder, _) = open(dir.path());
+    let mut tap = begin(&recorder, "s1");
+    let mut piece = |seq: u64, from: StreamEnd, text: &str| {
+        let data = StreamData::Text(text.to_owned());
+        let body = EventBody::StreamPassed { seq_in_session: StatementSeq(seq), from, data };
+        tap.note(at(1), body).expect("written");
+    };
+    piece(1, StreamEnd::Target, "0123456789");
+    piece(2, StreamEnd::Target, "01234");
+    piece(2, StreamEnd::TargetError, "0");
+    piece(2, StreamEnd::Client, "012");
+    // Its own number, 120 bytes, has all of the first stream.
+    tap.note(at(2), completed(1)).expect("written");
+    let copy = dir.path().join("copy");
+    copy_folder(&dir.path().join("record"), &copy);
+    drop(tap);
+    drop(recorder);
+    std::fs::remove_dir_all(dir.path().join("record")).expect("removed");
+    std::fs::rename(copy, dir.path().join("record")).expect("put back");
+    let (_recorder, recovery) = open(dir.path());
+    assert_eq!(recovery.sessions_lost, 1);
+    let events = events_of(dir.path(), "s1");
+    let Some(EventBody::SessionClosed { bytes_to_client, bytes_to_target, .. }) =
+        events.last().map(|event| &event.body)
+    else {
+        panic!("closed, not {events:?}")
+    };
+    assert_eq!((*bytes_to_client, *bytes_to_target), (126, 3));
 }

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 
 use corral_gate::Tap;
 use corral_model::Event;
-use corral_model::event::{ApprovalState, EventBody, Origin, Outcome};
+use corral_model::event::{ApprovalState, EventBody, Origin, Outcome, StreamData, StreamEnd};
 use corral_model::ids::{ApprovalId, StatementSeq, TargetName};
 use corral_model::limits;
-use corral_record::{Filter, Order, Reader, render};
+use corral_record::render::{self, CastVersion, Detail};
+use corral_record::{Filter, Order, Reader};
 use support::*;
 
 /// Two people on two targets, a parent run with a child, a change of the configuration.
@@ -189,9 +190,9 @@ fn a_session_reads_like_a_transcript() {
 +00:10.000  approved  #6 (ap_1) by grace: reviewed
 +01:00.000  closed    client; 0 statements, 0 rows, 0 B, 0.0 ms
 ";
-    assert_eq!(render::text(&events), expect);
+    assert_eq!(render::text(&events, Detail::Compact), expect);
 
-    let cast = render::cast(&events, "s1");
+    let cast = render::cast(&events, "s1", CastVersion::V2, None).expect("a cast");
     let mut lines = cast.lines();
     let header: serde_json::Value =
         serde_json::from_str(lines.next().expect("a header")).expect("JSON");
@@ -208,7 +209,54 @@ fn a_run_trees_transcript_names_the_run_of_each_line() {
     let dir = tempfile::tempdir().expect("a folder");
     let reader = record(dir.path());
     let runs = BTreeSet::from([run_id("child"), run_id("other")]);
-    let text = render::text(&reader.replay_runs(&runs).expect("events"));
-    assert!(text.contains("+00:03.000  job/child  allow #3  SELECT 3 FROM orders"), "{text}");
-    assert!(text.contains("+00:03.000  job/other  allow #3  SELECT 3 FROM orders"), "{text}");
+    let text = render::text(&reader.replay_runs(&runs).expect("events"), Detail::Compact);
+    assert!(
+        text.contains("+00:03.000  job/child  orders-db  allow #3  SELECT 3 FROM orders"),
+        "{text}"
+    );
+    assert!(
+        text.contains("+00:03.000  job/other  users-db   allow #3  SELECT 3 FROM orders"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_was_said_in_a_terminal_is_found_across_its_pieces() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (recorder, _) = open(dir.path());
+    let mut tap = begin(&recorder, "s1");
+    let mut piece = |seq: u64, from: StreamEnd, data: StreamData| {
+        let seq_in_session = StatementSeq(seq);
+        let body = EventBody::StreamPassed { seq_in_session, from, data };
+        tap.note(at(1), body).expect("written");
+    };
+    for c in "rm -rf /srv/Grün".chars() {
+        piece(1, StreamEnd::Client, StreamData::Text(c.to_string()));
+        // Another stream between the keys.
+        piece(2, StreamEnd::Client, StreamData::Text("x".to_owned()));
+    }
+    piece(1, StreamEnd::Target, StreamData::Base64("/0RlbGV0ZWQ=".to_owned()));
+    piece(1, StreamEnd::Target, StreamData::Text(" 3 files".to_owned()));
+    tap.note(at(2), completed(1)).expect("written");
+    let passed = EventBody::StreamPassed {
+        seq_in_session: StatementSeq(1),
+        from: StreamEnd::Client,
+        data: StreamData::Text("n".to_owned()),
+    };
+    tap.note(at(3), passed).expect("written");
+    close(&mut tap);
+    recorder.stop().expect("stopped");
+    let reader = Reader::new(recorder.record_dir());
+    let count = |text: &str, verb: Option<&str>| {
+        let verb = verb.map(ToOwned::to_owned);
+        let filter = Filter { text: Some(text.to_owned()), verb, ..Filter::default() };
+        reader.search(&filter, Order::OldestFirst, 100).expect("found").events.len()
+    };
+    assert_eq!(count("rm -rf", None), 1);
+    assert_eq!(count("/SRV/grün", None), 1);
+    assert_eq!(count("deleted 3 files", None), 1);
+    assert_eq!(count("xxxxxxxxxxxxxxxx", None), 1);
+    assert_eq!(count("grünn", None), 0, "another use of the number is another stream");
+    assert_eq!(count("rm -rfx", None), 0);
+    assert_eq!(count("rm -rf", Some("select")), 0);
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use corral_model::Event;
-use corral_record::render;
+use corral_model::ids::StatementSeq;
+use corral_record::render::{self, CastVersion, Detail};
 use serde_json::Value;
 
 use crate::Context;
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
@@ -20,14 +22,25 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 Examples:
   corral replay SESSION_ID
   corral replay RUN_ID --speed 10
-  corral replay SESSION_ID --format cast > session.cast")]
+  corral replay RUN_ID --full
+  corral replay SESSION_ID --format cast > session.cast
+  corral replay SESSION_ID --format cast3 --statement 4 > shell.cast
+
+A run is one timeline over all of its sessions and those of the runs below it.")]
 pub struct ReplayArgs {
     /// A session's id, or a run's
     #[arg(value_name = "SESSION_OR_RUN")]
     pub id: String,
-    /// What to print: text for people, json (an event a line), cast for asciinema
+    /// What to print: text for people, json (an event a line), cast or cast3 for asciinema
+    /// (asciicast version 2 or 3): of the session's first terminal, or else of the text
     #[arg(long, value_enum)]
     pub format: Option<ReplayFormat>,
+    /// Of a session with several streams: the cast of this statement
+    #[arg(long, value_name = "N")]
+    pub statement: Option<u64>,
+    /// Show what was said in terminals and commands, not only how much
+    #[arg(long)]
+    pub full: bool,
     /// Print the text in its own time, so many times faster; pauses are cut to 5 s
     #[arg(long, value_name = "N", value_parser = parse_speed)]
     pub speed: Option<f64>,
@@ -38,6 +51,7 @@ pub enum ReplayFormat {
     Text,
     Json,
     Cast,
+    Cast3,
 }
 
 fn parse_speed(text: &str) -> Result<f64, String> {
@@ -49,17 +63,32 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(crate) async fn replay(context: &Context<'_>, args: ReplayArgs) -> Result<(), Failure> {
-    let client = context.client()?;
-    let mut lines = client.lines(&["replay", &args.id], &Value::Null).await?;
+/// How much of streams a text shows.
+#[must_use]
+pub(crate) fn detail(is_full: bool) -> Detail {
+    if is_full { Detail::Full } else { Detail::Compact }
+}
+
+/// The events of a session or run, in the timeline's order.
+pub(crate) async fn events_of(client: &Client, id: &str) -> Result<Vec<Event>, Failure> {
+    let mut lines = client.lines(&["replay", id], &Value::Null).await?;
     let mut events: Vec<Event> = Vec::new();
     while let Some(event) = lines.next_event().await? {
         events.push(event);
     }
-    let format = args.format.unwrap_or(match context.format() {
-        Format::Table => ReplayFormat::Text,
-        Format::Json | Format::Yaml => ReplayFormat::Json,
+    Ok(events)
+}
+
+pub(crate) async fn replay(context: &Context<'_>, args: ReplayArgs) -> Result<(), Failure> {
+    let format = args.format.unwrap_or(match (context.format(), args.statement) {
+        (_, Some(_)) => ReplayFormat::Cast,
+        (Format::Table, None) => ReplayFormat::Text,
+        (Format::Json | Format::Yaml, None) => ReplayFormat::Json,
     });
+    if args.statement.is_some() && matches!(format, ReplayFormat::Text | ReplayFormat::Json) {
+        return Err(Failure::usage("--statement picks a cast; add --format cast or cast3"));
+    }
+    let events = events_of(&context.client()?, &args.id).await?;
     match (format, context.format()) {
         (ReplayFormat::Json, Format::Yaml) => {
             output::show(Format::Yaml, &events, |_| String::new())
@@ -74,17 +103,26 @@ pub(crate) async fn replay(context: &Context<'_>, args: ReplayArgs) -> Result<()
             }
             Ok(())
         }
-        (ReplayFormat::Cast, _) => output::print(&render::cast(&events, &args.id)),
+        (ReplayFormat::Cast, _) => print_cast(&events, &args, CastVersion::V2),
+        (ReplayFormat::Cast3, _) => print_cast(&events, &args, CastVersion::V3),
         (ReplayFormat::Text, _) => match args.speed {
-            None => output::print(&render::text(&events)),
-            Some(speed) => play(&events, speed).await,
+            None => output::print(&render::text(&events, detail(args.full))),
+            Some(speed) => play(&events, detail(args.full), speed).await,
         },
     }
 }
 
-async fn play(events: &[Event], speed: f64) -> Result<(), Failure> {
+fn print_cast(events: &[Event], args: &ReplayArgs, version: CastVersion) -> Result<(), Failure> {
+    let statement = args.statement.map(StatementSeq);
+    match render::cast(events, &args.id, version, statement) {
+        Ok(cast) => output::print(&cast),
+        Err(error) => Err(Failure::failed(error.to_string())),
+    }
+}
+
+async fn play(events: &[Event], detail: Detail, speed: f64) -> Result<(), Failure> {
     let mut at_ms = 0;
-    for line in render::lines(events) {
+    for line in render::lines(events, detail) {
         let pause = Duration::from_millis(line.offset_ms.saturating_sub(at_ms)).div_f64(speed);
         tokio::time::sleep(pause.min(SILENCE_MAX)).await;
         at_ms = line.offset_ms;

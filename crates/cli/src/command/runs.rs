@@ -7,12 +7,14 @@ use corral_api::{
 };
 use corral_model::ids::{PrincipalName, RunId, TargetName};
 use corral_model::resource::HumanDuration;
+use corral_record::render;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::Context;
-use crate::failure::Failure;
-use crate::output;
+use crate::command::replay::{detail, events_of};
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Format};
 use crate::text::{duration, timestamp};
 use crate::{tree, words};
 
@@ -32,8 +34,8 @@ pub enum RunsCommand {
     List(FilterArgs),
     /// Draw runs as trees
     Tree(FilterArgs),
-    /// Show one run
-    Show { id: String },
+    /// Show one run, and one timeline over its sessions and those of the runs below it
+    Show(ShowArgs),
     /// Give a run a later end
     Renew {
         id: String,
@@ -54,6 +56,15 @@ pub struct StartArgs {
     pub name: String,
     #[command(flatten)]
     pub what: WhatArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ShowArgs {
+    #[arg(value_name = "RUN_ID")]
+    pub id: String,
+    /// Show what was said in terminals and commands, not only how much
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// What a run may do, and for whom it is.
@@ -134,9 +145,20 @@ pub(crate) async fn runs(context: &Context<'_>, command: RunsCommand) -> Result<
                 tree::draw(roots, OffsetDateTime::now_utc())
             })
         }
-        RunsCommand::Show { id } => {
-            let run: RunView = client.get(&["runs", &id]).await?;
-            output::show(context.format(), &run, run_text)
+        RunsCommand::Show(args) => {
+            let run: RunView = client.get(&["runs", &args.id]).await?;
+            if context.format() != Format::Table {
+                return output::show(context.format(), &run, run_text);
+            }
+            // A run that did nothing yet has no events of its own; the run itself is shown first.
+            output::print(&run_text(&run))?;
+            match events_of(&client, &args.id).await {
+                Ok(events) => {
+                    output::print(&format!("\n{}", render::text(&events, detail(args.full))))
+                }
+                Err(failure) if failure.exit == Exit::NotFound => Ok(()),
+                Err(failure) => Err(failure),
+            }
         }
         RunsCommand::Renew { id, ttl } => {
             let request = RenewRunRequest { ttl_s: ttl.map(|ttl| ttl.0.as_secs()) };

@@ -160,6 +160,9 @@ impl App {
             Ok(Err(ReadError::TooMany { max })) => Err(AppError::LimitReached(format!(
                 "more than {max} events; search with --since and --until, or export"
             ))),
+            Ok(Err(ReadError::TooLarge { max })) => Err(AppError::LimitReached(format!(
+                "more than {max} bytes of events; search with --since and --until, or export"
+            ))),
             Ok(Err(error)) => {
                 tracing::error!(error = %describe(&error), "the record cannot be read");
                 let text = "the record cannot be read; `corral audit verify` says more";

@@ -1,0 +1,160 @@
+//! What each kind of event says in a transcript: a word in front, and a text.
+
+use corral_model::event::{ApprovalState, EventBody};
+
+use super::words::{bytes_text, counted, duration_text, snake, table};
+
+/// Events that need no memory of others, as one text.
+pub(super) fn one_line(body: &EventBody) -> String {
+    match body {
+        EventBody::StatementCompleted {
+            seq_in_session,
+            code,
+            tag,
+            rows,
+            bytes,
+            duration_us,
+            digest,
+            ..
+        } => {
+            let result = match (tag, code.as_str()) {
+                (Some(tag), _) => tag.clone(),
+                (None, "00000" | "0") => "done".to_owned(),
+                (None, "aborted") => "aborted".to_owned(),
+                (None, code) => format!("failed with {code}"),
+            };
+            let rows = if *rows == 0 && digest.is_some() {
+                String::new()
+            } else {
+                format!("{}, ", counted(*rows, "row"))
+            };
+            let digest = digest.as_ref().map(|digest| format!(", SHA-256 {digest}"));
+            format!(
+                "#{}: {result}; {rows}{}, {}{}",
+                seq_in_session.0,
+                bytes_text(*bytes),
+                duration_text(*duration_us),
+                digest.unwrap_or_default()
+            )
+        }
+        EventBody::RowsMasked { seq_in_session, columns, rows } => {
+            format!("#{}: {} in {}", seq_in_session.0, columns.join(", "), counted(*rows, "row"))
+        }
+        EventBody::StatementRows { seq_in_session, columns, rows, truncated } => {
+            let more = if *truncated { "\n…" } else { "" };
+            format!("#{}: {}{more}", seq_in_session.0, table(columns, rows))
+        }
+        EventBody::SessionTripped { seq_in_session, detail } => {
+            format!("#{}: {detail}", seq_in_session.0)
+        }
+        EventBody::SessionClosed {
+            reason, statements, rows, bytes_to_client, duration_ms, ..
+        } => {
+            format!(
+                "{}; {}, {}, {}, {}",
+                snake(reason),
+                counted(*statements, "statement"),
+                counted(*rows, "row"),
+                bytes_text(*bytes_to_client),
+                duration_text(duration_ms.saturating_mul(1000))
+            )
+        }
+        EventBody::SessionRefused { reason, client_address } => {
+            format!("session from {client_address}: {reason}")
+        }
+        EventBody::RunStarted { name, purpose, targets, ttl_s, started_by, .. } => {
+            let purpose =
+                purpose.as_ref().map_or(String::new(), |purpose| format!(" for: {purpose}"));
+            let targets: Vec<&str> = targets.iter().map(|target| target.as_str()).collect();
+            let targets =
+                if targets.is_empty() { "any target".to_owned() } else { targets.join(", ") };
+            let by = started_by.as_ref().map_or(String::new(), |by| format!(", started by {by}"));
+            format!("run {name}{purpose} ({targets}, {ttl_s} s{by})")
+        }
+        EventBody::RunRefused { name, reason } => format!("run {name}: {reason}"),
+        EventBody::RunEnded { reason, by, sessions_closed } => {
+            format!(
+                "run: {} by {by}; {} closed",
+                snake(reason),
+                counted(*sessions_closed, "session")
+            )
+        }
+        EventBody::GatewayStarted { version, recovered_sessions } => {
+            format!("gateway {version}; {} found lost", counted(*recovered_sessions, "session"))
+        }
+        EventBody::GatewayStopped {} => "gateway".to_owned(),
+        EventBody::ConfigChanged { by, version, changes } => {
+            format!("version {} by {by}: {}", version.0, changes.join(", "))
+        }
+        EventBody::PrincipalDisabled { name, by, runs_ended, sessions_closed } => format!(
+            "{name} by {by}: {} ended, {} closed",
+            counted(*runs_ended, "run"),
+            counted(*sessions_closed, "session")
+        ),
+        EventBody::PrincipalEnabled { name, by } => format!("{name} by {by}"),
+        EventBody::PrincipalSignedIn { name, method } => format!("{name} by {method}"),
+        EventBody::PrincipalRefused { name, reason } => format!("{name}: {reason}"),
+        EventBody::RecordCheckpointed { entries, sessions } => {
+            format!("{}, {}", counted(*entries, "entry"), counted(*sessions, "session"))
+        }
+        EventBody::TerminalResized { seq_in_session, columns, rows } => {
+            format!("#{}: terminal of {columns} by {rows}", seq_in_session.0)
+        }
+        EventBody::StreamCut { seq_in_session, detail } => {
+            format!("#{}: {detail}", seq_in_session.0)
+        }
+        EventBody::ObjectChanged { seq_in_session, object, diff, .. } => {
+            let name = match object.schema.as_str() {
+                "" => object.name.clone(),
+                schema => format!("{schema}/{}", object.name),
+            };
+            let mut lines = vec![format!("#{}: {} {name}", seq_in_session.0, object.kind)];
+            lines.extend(diff.iter().map(|line| format!("  {line}")));
+            lines.join("\n")
+        }
+        // These are told with what was before them.
+        EventBody::SessionOpened { .. }
+        | EventBody::StreamPassed { .. }
+        | EventBody::StatementDecided { .. }
+        | EventBody::ApprovalRequested { .. }
+        | EventBody::ApprovalDecided { .. } => String::new(),
+    }
+}
+
+pub(super) fn word_of(body: &EventBody) -> &'static str {
+    match body {
+        EventBody::GatewayStarted { .. } | EventBody::RunStarted { .. } => "started",
+        EventBody::GatewayStopped {} => "stopped",
+        EventBody::ConfigChanged { .. } => "changed",
+        EventBody::PrincipalDisabled { .. } => "disabled",
+        EventBody::PrincipalEnabled { .. } => "enabled",
+        EventBody::PrincipalSignedIn { .. } => "signed in",
+        EventBody::PrincipalRefused { .. }
+        | EventBody::RunRefused { .. }
+        | EventBody::SessionRefused { .. } => "REFUSED",
+        EventBody::RunEnded { .. } => "ended",
+        EventBody::SessionOpened { .. } => "opened",
+        EventBody::SessionClosed { .. } => "closed",
+        EventBody::StatementDecided { .. } | EventBody::ApprovalDecided { .. } => "decided",
+        EventBody::StatementCompleted { .. } => "result",
+        EventBody::StreamPassed { .. } => "stream",
+        EventBody::TerminalResized { .. } => "resized",
+        EventBody::StreamCut { .. } => "cut",
+        EventBody::ObjectChanged { .. } => "changed",
+        EventBody::StatementRows { .. } => "rows",
+        EventBody::ApprovalRequested { .. } => "waits",
+        EventBody::RowsMasked { .. } => "masked",
+        EventBody::SessionTripped { .. } => "TRIPPED",
+        EventBody::RecordCheckpointed { .. } => "signed",
+    }
+}
+
+pub(super) fn approval_word(state: ApprovalState) -> &'static str {
+    match state {
+        ApprovalState::Pending => "pending",
+        ApprovalState::Approved => "approved",
+        ApprovalState::Denied => "DENIED",
+        ApprovalState::Expired => "EXPIRED",
+        ApprovalState::Withdrawn => "withdrawn",
+    }
+}
