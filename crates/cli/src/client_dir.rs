@@ -57,7 +57,9 @@ impl ClientDir {
         // Locked before it has its name: under that, a sweep would take it for a dead one's.
         let draft = base.join(format!("draft-{name}"));
         DirBuilder::new().mode(0o700).create(&draft).map_err(fail)?;
-        let lock = File::create(draft.join(LOCK)).map_err(fail)?;
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let lock = options.open(draft.join(LOCK)).map_err(fail)?;
         lock.lock().map_err(fail)?;
         fs::rename(&draft, &path).map_err(fail)?;
         Ok(Self { path, life: Life::Process(lock) })

@@ -2,13 +2,13 @@
 //! comes from a credential plugin: it stands in no file.
 
 use corral_model::native::{
-    ClientFile, ClientVariable, FileKind, Listener, NativeClient, Piece, Reach, VariableValue,
+    Bare, ClientFile, ClientVariable, FileKind, Listener, NativeClient, Piece, Reach, VariableValue,
 };
 
 /// The file's name, in the caller's directory.
 const FILE: &str = "kubeconfig";
-/// Known to client-go since 1.11 and to 1.37.
-const EXEC_VERSION: &str = "client.authentication.k8s.io/v1beta1";
+/// Known to client-go since 1.22.
+const EXEC_VERSION: &str = "client.authentication.k8s.io/v1";
 
 /// The kubeconfig for a listener: a context for each target, named as the target. With one
 /// target, it is the current one.
@@ -36,9 +36,13 @@ pub(crate) fn client(reach: &Reach) -> NativeClient {
          command: \""
     )));
     pieces.push(Piece::Directory);
+    // The token is only ever asked of, and sent to, the gateway that wrote this file.
+    pieces.push(Piece::text("/bin/corral\"\n      args: [\"k8s-credential\", \"--gateway\", \""));
+    pieces.push(Piece::Gateway);
+    pieces.push(Piece::text("\", \"--ca-file\", \""));
+    pieces.push(Piece::Directory);
     pieces.push(Piece::text(
-        "/bin/corral\"\n      args: [\"k8s-credential\"]\n      interactiveMode: Never\n      \
-         provideClusterInfo: false\ncontexts:\n",
+        "/ca.pem\"]\n      interactiveMode: Never\n      provideClusterInfo: false\ncontexts:\n",
     ));
     for target in &reach.targets {
         pieces.push(Piece::Text(format!(
@@ -52,8 +56,13 @@ pub(crate) fn client(reach: &Reach) -> NativeClient {
     };
     pieces.push(Piece::Text(format!("current-context: \"{current}\"\n")));
     let path = vec![Piece::Directory, Piece::text(format!("/{FILE}"))];
-    let variables = vec![ClientVariable::new("KUBECONFIG", VariableValue::Pieces(path))];
+    let variables = vec![
+        ClientVariable::new("KUBECONFIG", VariableValue::Pieces(path)),
+        // The plugin's: whoever writes this may have found the token elsewhere.
+        ClientVariable::new("CORRAL_TOKEN", VariableValue::Token),
+    ];
     let mut client = NativeClient::of_variables("kubectl", variables);
+    client.bare = Bare::Shell;
     client.files = vec![ClientFile { name: FILE.to_owned(), kind: FileKind::Text, pieces }];
     client
 }
@@ -74,6 +83,7 @@ mod tests {
             Piece::UrlHost => "[::1]".to_owned(),
             Piece::Directory => "/dir".to_owned(),
             Piece::CaBase64 => "Q0E=".to_owned(),
+            Piece::Gateway => "https://gate".to_owned(),
             other => panic!("no {other:?} is asked for"),
         };
         client.files.iter().flat_map(|file| &file.pieces).map(piece).collect()
@@ -84,8 +94,9 @@ mod tests {
         let expect = "apiVersion: v1\nkind: Config\nclusters:\n- name: \"k\"\n  cluster:\n    \
             server: \"https://[::1]:443/k8s/k\"\n    certificate-authority-data: \"Q0E=\"\n\
             users:\n- name: corral\n  user:\n    exec:\n      \
-            apiVersion: client.authentication.k8s.io/v1beta1\n      \
-            command: \"/dir/bin/corral\"\n      args: [\"k8s-credential\"]\n      \
+            apiVersion: client.authentication.k8s.io/v1\n      \
+            command: \"/dir/bin/corral\"\n      args: [\"k8s-credential\", \
+            \"--gateway\", \"https://gate\", \"--ca-file\", \"/dir/ca.pem\"]\n      \
             interactiveMode: Never\n      provideClusterInfo: false\n\
             contexts:\n- name: \"k\"\n  context: {cluster: \"k\", user: corral}\n\
             current-context: \"k\"\n";
