@@ -108,13 +108,17 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
 }
 
 async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
-    let migrations = vec![Migration::new(
-        1,
-        "start".into(),
-        MigrationType::Simple,
-        include_str!("../migrations/0001_start.sql").into_sql_str(),
-        false,
-    )];
+    let texts = [
+        ("start", include_str!("../migrations/0001_start.sql")),
+        ("own_keys", include_str!("../migrations/0002_own_keys.sql")),
+    ];
+    let migrations = (1_i64..)
+        .zip(texts)
+        .map(|(version, (name, text))| {
+            let kind = MigrationType::Simple;
+            Migration::new(version, name.into(), kind, text.into_sql_str(), false)
+        })
+        .collect::<Vec<_>>();
     Migrator::with_migrations(migrations)
         .run(write)
         .await

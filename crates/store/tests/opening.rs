@@ -5,6 +5,7 @@ mod support;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use corral_model::Secret;
 use corral_store::{SealError, SealKey, SealSource, Store, StoreError};
 use support::{Place, apply, put, user};
 
@@ -37,6 +38,20 @@ async fn a_store_keeps_its_gateway_and_opens_again() {
     store.close().await;
     let again = place.open().await.gateway().await.expect("a gateway");
     assert_eq!((again.id, again.name.as_str()), (gateway.id, "gw-1"));
+}
+
+#[tokio::test]
+async fn a_key_of_the_gateways_own_is_made_once() {
+    let place = Place::new();
+    let made = |text: &str| Secret::new(text.to_owned());
+    {
+        let store = place.open().await;
+        assert_eq!(store.own_key("a", &made("1")).await.expect("is made"), made("1"));
+        assert_eq!(store.own_key("a", &made("2")).await.expect("is there"), made("1"));
+        assert_eq!(store.own_key("b", &made("3")).await.expect("is made"), made("3"));
+    }
+    let store = place.open().await;
+    assert_eq!(store.own_key("a", &made("4")).await.expect("is there"), made("1"));
 }
 
 #[tokio::test]
