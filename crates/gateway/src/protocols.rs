@@ -10,6 +10,7 @@ static ALL: LazyLock<Vec<Service>> = LazyLock::new(|| {
     vec![
         Service::Framed(Arc::new(corral_protocol_postgres::Postgres::new())),
         Service::Http(Arc::new(corral_protocol_http::Kubernetes::new())),
+        Service::Stream(Arc::new(corral_protocol_ssh::Ssh::new())),
     ]
 });
 

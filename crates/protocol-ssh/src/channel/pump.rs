@@ -1,0 +1,261 @@
+//! Copies a channel both ways, recorded and bounded, until one end closes it or the session ends.
+//!
+//! Each way holds at most one window of bytes; window is given back when bytes went on.
+
+use corral_gate::Denial;
+use corral_model::event::{EventBody, StreamEnd};
+use corral_model::ids::StatementSeq;
+use corral_session::{Completion, End, Running, SessionHandle};
+use russh::Sig;
+use tokio::time::timeout;
+
+use crate::bounds;
+use crate::channel::client::ClientChannel;
+use crate::channel::started::TargetChannel;
+use crate::inbox::{Item, Word};
+use crate::live::Live;
+use crate::recording::{Recording, digest_of};
+
+/// How a channel ended.
+enum Ending {
+    /// The target closed it; everything that it sent went to the client.
+    ByTarget,
+    ByClient,
+    BySession(End),
+}
+
+/// How what ran at the target ended, as it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Exit {
+    Unsaid,
+    Status(u32),
+    Signal(String),
+}
+
+/// Copies until the end, and completes the statement.
+///
+/// # Errors
+/// A [`Denial`] of the session's end, which the client has not read yet.
+pub(super) async fn run(
+    live: &Live,
+    client: &ClientChannel,
+    target: &TargetChannel,
+    running: Running,
+) -> Result<(), Denial> {
+    let seq = running.seq();
+    let session = &live.session;
+    let recording =
+        |from: StreamEnd| Recording::new(session.clone(), seq, from, live.secrets.clone());
+    let mut input = recording(StreamEnd::Client);
+    let mut output = Output {
+        target: recording(StreamEnd::Target),
+        target_error: recording(StreamEnd::TargetError),
+        exit: Exit::Unsaid,
+    };
+    let ending = copy(session, seq, client, target, &mut input, &mut output).await;
+    let refusal = match ending {
+        Ending::ByTarget => None,
+        Ending::ByClient => {
+            leave(target).await;
+            None
+        }
+        Ending::BySession(end) => {
+            let line = format!("{}\r\n", end.denial.sentence());
+            output.target_error.own_line(&line).await;
+            cut(session, seq, target, &mut output).await;
+            Some(end.denial)
+        }
+    };
+    let (input, target_out) = (input.finish().await, output.target.finish().await);
+    let target_error = output.target_error.finish().await;
+    let completion = Completion {
+        code: match output.exit {
+            Exit::Unsaid => "closed".to_owned(),
+            Exit::Status(status) => status.to_string(),
+            Exit::Signal(name) => format!("SIG{name}"),
+        },
+        bytes: input.bytes.saturating_add(target_out.bytes).saturating_add(target_error.bytes),
+        digest: Some(digest_of(input, target_out, target_error)),
+        ..Completion::default()
+    };
+    running.finish(completion).await;
+    refusal.map_or(Ok(()), Err)
+}
+
+struct Output {
+    target: Recording,
+    target_error: Recording,
+    exit: Exit,
+}
+
+async fn copy(
+    session: &SessionHandle,
+    seq: StatementSeq,
+    client: &ClientChannel,
+    target: &TargetChannel,
+    input: &mut Recording,
+    output: &mut Output,
+) -> Ending {
+    let to_target = to_target(session, seq, client, target, input);
+    let to_client = to_client(client, target, output);
+    tokio::pin!(to_target, to_client);
+    let mut is_input_over = false;
+    loop {
+        tokio::select! {
+            () = &mut to_client => return Ending::ByTarget,
+            over = &mut to_target, if !is_input_over => match over {
+                InputEnd::ClientClosed => return Ending::ByClient,
+                // What the target still says is for the client.
+                InputEnd::TargetGone => is_input_over = true,
+            },
+            () = lingering(client) => return Ending::ByClient,
+            end = session.ended() => return Ending::BySession(end),
+        }
+    }
+}
+
+/// A client that closed its channel is waited for only while its last bytes go to the target.
+async fn lingering(client: &ClientChannel) {
+    client.closed().await;
+    tokio::time::sleep(bounds::CHANNEL_FAREWELL).await;
+}
+
+enum InputEnd {
+    ClientClosed,
+    TargetGone,
+}
+
+async fn to_target(
+    session: &SessionHandle,
+    seq: StatementSeq,
+    client: &ClientChannel,
+    target: &TargetChannel,
+    recording: &mut Recording,
+) -> InputEnd {
+    loop {
+        match client.next().await {
+            Item::Bytes(_, bytes) => {
+                recording.pass(&bytes).await;
+                let count = bytes.len();
+                tokio::select! {
+                    sent = target.send(bytes) => {
+                        if sent.is_err() {
+                            return InputEnd::TargetGone;
+                        }
+                    }
+                    () = target.closed() => return InputEnd::TargetGone,
+                }
+                client.consumed(count).await;
+            }
+            Item::Word(Word::Eof) => target.eof().await,
+            Item::Word(Word::Resized(size)) => {
+                let (columns, rows) = (size.columns, size.rows);
+                let body = EventBody::TerminalResized { seq_in_session: seq, columns, rows };
+                session.note(body).await;
+                target.resize(size).await;
+            }
+            Item::Word(Word::Signal(signal)) => target.signal(signal).await,
+            Item::Word(Word::Close) => return InputEnd::ClientClosed,
+            // A client has nothing to grant, and runs nothing.
+            Item::Word(Word::Success | Word::Failure | Word::Exited(_) | Word::Killed { .. }) => {}
+        }
+    }
+}
+
+async fn to_client(client: &ClientChannel, target: &TargetChannel, output: &mut Output) {
+    loop {
+        match target.next().await {
+            Item::Bytes(from, bytes) => {
+                match from {
+                    StreamEnd::TargetError => output.target_error.pass(&bytes).await,
+                    StreamEnd::Target | StreamEnd::Client => output.target.pass(&bytes).await,
+                }
+                let count = bytes.len();
+                if client.send(from, bytes).await.is_err() {
+                    // The client's connection is gone; its end comes from there.
+                    return std::future::pending().await;
+                }
+                target.consumed(count).await;
+            }
+            Item::Word(Word::Eof) => client.eof().await,
+            Item::Word(Word::Exited(status)) => {
+                output.exit = Exit::Status(status);
+                client.exit(status).await;
+            }
+            Item::Word(Word::Killed { signal, has_core, message }) => {
+                output.exit = Exit::Signal(signal_name(&signal).to_owned());
+                client.killed(signal, has_core, message).await;
+            }
+            Item::Word(Word::Close) => return,
+            // Answers to requests that want none, and what only clients say.
+            Item::Word(Word::Success | Word::Failure | Word::Resized(_) | Word::Signal(_)) => {}
+        }
+    }
+}
+
+/// The client left: what runs at the target sees its channel closed, as from any client.
+async fn leave(target: &TargetChannel) {
+    target.close().await;
+    let _ = timeout(bounds::CHANNEL_FAREWELL, target.closed()).await;
+}
+
+/// Ends what runs at the target, and records what may go on there.
+async fn cut(
+    session: &SessionHandle,
+    seq: StatementSeq,
+    target: &TargetChannel,
+    output: &mut Output,
+) {
+    target.signal(Sig::HUP).await;
+    target.signal(Sig::KILL).await;
+    target.eof().await;
+    let _ = timeout(bounds::CHANNEL_FAREWELL, last_words(target, output)).await;
+    target.close().await;
+    let detail = match &output.exit {
+        Exit::Signal(name) => {
+            format!("the target ended it by signal {name}; what it started apart may go on")
+        }
+        Exit::Status(status) => {
+            format!("it ended with status {status}; what it started apart may go on")
+        }
+        Exit::Unsaid => "the channel was closed, and the target did not say that what ran on it \
+                         ended: it may go on there"
+            .to_owned(),
+    };
+    session.note(EventBody::StreamCut { seq_in_session: seq, detail }).await;
+}
+
+/// Reads on until the target closes the channel; nothing goes to the client any more.
+async fn last_words(target: &TargetChannel, output: &mut Output) {
+    loop {
+        match target.next().await {
+            Item::Bytes(_, bytes) => target.consumed(bytes.len()).await,
+            Item::Word(Word::Exited(status)) => output.exit = Exit::Status(status),
+            Item::Word(Word::Killed { signal, .. }) => {
+                output.exit = Exit::Signal(signal_name(&signal).to_owned());
+            }
+            Item::Word(Word::Close) => return,
+            Item::Word(
+                Word::Eof | Word::Success | Word::Failure | Word::Resized(_) | Word::Signal(_),
+            ) => {}
+        }
+    }
+}
+
+fn signal_name(signal: &Sig) -> &str {
+    match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) => name,
+    }
+}

@@ -1,0 +1,152 @@
+//! The strings of commands: which are taken, and what of them policies may read.
+//!
+//! The target's shell reads the string, not the gateway. So the exact string is what is decided;
+//! a program is named only where every shell reads the same words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use corral_gate::{Denial, DenialKind};
+use corral_model::limits;
+use corral_model::statement::{Attribute, Facts};
+
+use crate::spec;
+
+/// Reads the string of an `exec` request.
+///
+/// # Errors
+/// A [`Denial`]: the client is to blame.
+pub(crate) fn read(bytes: &[u8]) -> Result<Arc<str>, Denial> {
+    if bytes.len() > limits::STATEMENT_BYTES_MAX {
+        let text = format!("the command is longer than {} bytes", limits::STATEMENT_BYTES_MAX);
+        return Err(Denial::new(DenialKind::TooLarge, text));
+    }
+    let refuse = |text: &str| Err(Denial::new(DenialKind::NotSupported, text));
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return refuse("the command is not UTF-8 text; nobody could read what it is");
+    };
+    // A line that an approver does not see, or a terminal's escape in what one sees.
+    if text.chars().any(|c| c.is_control() && c != '\t') {
+        return refuse(
+            "the command has a line break or another control character; write it in one line, or \
+             send a script on standard input",
+        );
+    }
+    if text.is_empty() {
+        return refuse("the command is empty");
+    }
+    Ok(Arc::from(text))
+}
+
+/// The facts of a command.
+pub(crate) fn facts(command: &str, login: &str, has_terminal: bool) -> Facts {
+    let mut attributes = BTreeMap::from([
+        (spec::LOGIN, Attribute::Text(login.to_owned())),
+        (spec::COMMAND, Attribute::Text(command.to_owned())),
+        (spec::TERMINAL, Attribute::Flag(has_terminal)),
+    ]);
+    if let Some(program) = program(command) {
+        attributes.insert(spec::PROGRAM, Attribute::Text(program.to_owned()));
+    }
+    of_verb(spec::EXEC, attributes)
+}
+
+/// Facts of one verb with these fields.
+pub(crate) fn of_verb(
+    verb: corral_model::Verb,
+    attributes: BTreeMap<&'static str, Attribute>,
+) -> Facts {
+    Facts {
+        verbs: vec![verb],
+        effects: verb.effect.into_iter().collect(),
+        statement_count: 1,
+        attributes,
+        ..Facts::default()
+    }
+}
+
+/// The first word, where the string is plain words: no shell expands, assigns or quotes any of
+/// them. An alias or a function of the target's shell can still take the word's place.
+fn program(command: &str) -> Option<&str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@% ".contains(c);
+    if !command.chars().all(is_plain) {
+        return None;
+    }
+    let first = command.split(' ').find(|word| !word.is_empty())?;
+    // What a shell reads as its own word, and what it looks up at other places than names.
+    let is_odd = first.starts_with(['-', '%', '@', '+']) || KEYWORDS.contains(&first);
+    (!is_odd).then_some(first)
+}
+
+/// Words that run what stands behind them, or change how it is read.
+const KEYWORDS: [&str; 30] = [
+    ".",
+    ":",
+    "alias",
+    "builtin",
+    "case",
+    "command",
+    "coproc",
+    "do",
+    "done",
+    "elif",
+    "else",
+    "end",
+    "esac",
+    "eval",
+    "exec",
+    "fi",
+    "for",
+    "foreach",
+    "function",
+    "if",
+    "in",
+    "nocorrect",
+    "noglob",
+    "select",
+    "source",
+    "then",
+    "time",
+    "until",
+    "while",
+    "repeat",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_named_only_where_every_shell_reads_the_same_words() {
+        let check = |command: &str, expect: Option<&str>| {
+            assert_eq!(program(command), expect, "{command:?}");
+        };
+        check("uptime", Some("uptime"));
+        check("/usr/bin/systemctl restart web.service", Some("/usr/bin/systemctl"));
+        check("  df -h /", Some("df"));
+        check("rsync --server -e.LsfxC . /srv", Some("rsync"));
+        for command in [
+            "a; b", "a|b", "a && b", "a & b", "$(a)", "`a`", "a > b", "A=b c", "'a' b", "a\\ b",
+            "\"a\"", "a*", "a?", "~/a", "{a,b}", "a #b", "!a", "a\tb", "eval a", ". a", "exec a",
+            "time a", "%1", "-a", "if a", "[ a ]", "größe", "", " ", "a=b", "a[1]", "^a^b",
+        ] {
+            check(command, None);
+        }
+    }
+
+    #[test]
+    fn strings_that_cannot_be_read_whole_are_refused() {
+        let check = |bytes: &[u8], expect: DenialKind| {
+            assert_eq!(read(bytes).expect_err("refused").kind, expect);
+        };
+        check(b"a\0b", DenialKind::NotSupported);
+        check(b"a\nrm -rf /", DenialKind::NotSupported);
+        check(b"a\x1b[2Jb", DenialKind::NotSupported);
+        check(b"a\xff", DenialKind::NotSupported);
+        check(b"", DenialKind::NotSupported);
+        check(&vec![b'a'; limits::STATEMENT_BYTES_MAX + 1], DenialKind::TooLarge);
+        assert_eq!(&*read("echo grün\t1".as_bytes()).expect("text"), "echo grün\t1");
+        let longest = vec![b'a'; limits::STATEMENT_BYTES_MAX];
+        assert!(read(&longest).is_ok());
+    }
+}
