@@ -1,7 +1,7 @@
 //! The four buffers of a session. Bytes reach the target's only by a permit or as a named
 //! harmless message.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::decision::Permit;
 
@@ -46,6 +46,12 @@ impl TargetBuffer {
     /// The first `count` bytes were written.
     pub fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
+    }
+
+    /// Everything that is to be written, without copying it.
+    #[must_use]
+    pub fn take(&mut self) -> Bytes {
+        self.bytes.split().freeze()
     }
 
     #[must_use]

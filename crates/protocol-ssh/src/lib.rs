@@ -19,6 +19,7 @@ mod native;
 mod options;
 mod recording;
 mod serve;
+pub mod sftp;
 mod spec;
 mod target;
 mod target_side;
