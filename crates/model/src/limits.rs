@@ -243,6 +243,18 @@ pub const COMMAND_PATTERN_BYTES_MAX: usize = 512;
 pub const COMMAND_PATTERN_PROGRAM_BYTES_MAX: usize = 256 * 1024;
 /// Brackets inside each other in it.
 pub const COMMAND_PATTERN_DEPTH_MAX: u32 = 32;
+/// One object in a target's answer that must be held whole to be masked, in bytes: ten times what
+/// its store takes, for the longer text form.
+pub const ANSWER_OBJECT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Nesting of one object: deeper than any schema of an honest one.
+pub const OBJECT_DEPTH_MAX: usize = 100;
+/// Nodes of one object that is written as YAML, which costs more to read than JSON.
+pub const OBJECT_NODES_MAX: usize = 200_000;
+
+/// Lines of the difference that one change made to an object, for people and the record.
+pub const DIFF_LINES_MAX: usize = 200;
+/// One value in such a line, in bytes.
+pub const DIFF_VALUE_BYTES_MAX: usize = 256;
 
 /// Orders from the streams of one session to the task that owns it; more wait at their sender.
 pub const SESSION_ORDERS_LEN_MAX: usize = 64;

@@ -3,5 +3,6 @@
 pub(crate) mod bearer;
 pub(crate) mod bodies;
 pub(crate) mod headers;
+pub(crate) mod masked;
 pub(crate) mod sessions;
 pub(crate) mod target;

@@ -6,15 +6,18 @@ use corral_gate::{Denial, DenialKind};
 use corral_model::limits;
 use corral_model::statement::{Attribute, Facts};
 use corral_session::{Answer, Completion, Draft, HttpBody, HttpTarget, Running};
-use http::header::{CONTENT_LENGTH, HeaderName, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 
-use super::call::Call;
+use super::call::{ApiVerb, Call};
 use super::cluster::Cluster;
 use super::judge::{self, ObjectFacts};
+use super::masking;
+use super::objects::{self, ObjectError};
 use super::outgoing::asks_impersonation;
+use super::secrets::MaskPlan;
 use super::status::{code_of, refusal};
 use crate::http_parts::bearer::bearer;
 use crate::http_parts::bodies::{CollectError, ToClient, ToTarget, collect, full};
@@ -74,12 +77,22 @@ impl<'a> Exchange<'a> {
             Ok(call) => call,
             Err(error) => return Err(self.obstructed(line, error.to_string(), false).await),
         };
+        let plan = masking::plan(&call, &self.cluster.session.masked().await);
         let (body, object) = if call.has_object() {
             let collected = collect(body, limits::OBJECT_BYTES_MAX, limits::OBJECT_DEADLINE).await;
             match collected {
                 Ok(bytes) => {
-                    let object = object_facts(&bytes);
-                    (full(bytes), object)
+                    let content_type = content_type(&parts.headers);
+                    let written = content_type.and_then(|content_type| {
+                        objects::read(&call, content_type, bytes, plan.as_deref())
+                    });
+                    match written {
+                        Ok(written) => (full(written.body), written.facts),
+                        Err(error) => {
+                            let is_size = error.is_size();
+                            return Err(self.obstructed(line, error.to_string(), is_size).await);
+                        }
+                    }
                 }
                 Err(CollectError::Broken(error)) => return Err(broken(error.as_ref())),
                 Err(error @ CollectError::TooLarge { .. }) => {
@@ -95,12 +108,19 @@ impl<'a> Exchange<'a> {
         let mut facts = judge::facts(&call, &self.cluster.options.known_groups, &object);
         let asks = Attribute::Flag(asks_impersonation(&parts.headers));
         facts.attributes.insert("asks_impersonation", asks);
-        self.check_mask(&call).await?;
+        facts.is_masked = plan.is_some();
+        if let Some(plan) = &plan
+            && call.query.get("fieldSelector").is_some_and(|selector| plan.is_selected_by(selector))
+        {
+            let text = "a field selector on a masked field would tell its value";
+            return Err(self.obstructed(line, text.to_owned(), false).await);
+        }
         let running = self.decide(line, facts, call.is_stream()).await?;
         if asks_upgrade(&parts.headers) {
             return self.upgrade(running).await;
         }
-        self.forward(parts, body, running).await
+        let verb = call.verb;
+        self.forward(parts, body, running, plan.map(|plan| (plan, verb))).await
     }
 
     /// Decides a request, and waits for people where that is asked for.
@@ -128,17 +148,6 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Answers that hold masked fields are not passed on.
-    async fn check_mask(&self, call: &Call) -> Result<(), Denial> {
-        let Some(path) = call.resource() else { return Ok(()) };
-        let masked = self.cluster.session.masked().await;
-        if masked.iter().any(|field| field.table.eq_ignore_ascii_case(&path.resource)) {
-            let text = "masked fields of this resource cannot be shown";
-            return Err(Denial::new(DenialKind::Forbidden, text));
-        }
-        Ok(())
-    }
-
     /// A permitted request that asks for another protocol on its connection.
     async fn upgrade(&self, running: Running) -> Result<Response<HttpBody>, Denial> {
         let denial =
@@ -154,6 +163,7 @@ impl<'a> Exchange<'a> {
         parts: Parts,
         body: HttpBody,
         running: Running,
+        masks: Option<(Arc<MaskPlan>, ApiVerb)>,
     ) -> Result<Response<HttpBody>, Denial> {
         let cluster = self.cluster;
         let body = ToTarget::new(body, cluster.session.clone());
@@ -166,20 +176,23 @@ impl<'a> Exchange<'a> {
         // The client was told to go on by this side already.
         headers.remove(EXPECT);
         headers.remove(CONTENT_LENGTH);
+        if let Some((plan, _)) = &masks {
+            masking::ask(plan, headers)
+                .map_err(|error| Denial::new(DenialKind::NotSupported, error.to_string()))?;
+        }
         let Answered { response, lease } =
             cluster.target.send(request).await.map_err(Denial::from)?;
         cluster.session.opened().await;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
+        let mut body = corral_session::http::boxed(body);
+        if let Some((plan, verb)) = &masks {
+            let account = (cluster.session.clone(), running.seq());
+            body = masking::apply(plan, *verb, &mut parts, body, account);
+        }
         let completion =
             Completion { code: parts.status.as_u16().to_string(), ..Completion::default() };
-        let body = ToClient::new(
-            corral_session::http::boxed(body),
-            running,
-            completion,
-            cluster.session.clone(),
-            lease,
-        );
+        let body = ToClient::new(body, running, completion, cluster.session.clone(), lease);
         let mut answered = Response::new(body.await.boxed_unsync());
         *answered.status_mut() = parts.status;
         *answered.headers_mut() = parts.headers;
@@ -193,9 +206,15 @@ fn line_of(parts: &Parts) -> String {
     format!("{} {path}", parts.method)
 }
 
-/// An object that was not read may say anything.
-fn object_facts(bytes: &[u8]) -> ObjectFacts {
-    ObjectFacts { is_unknown: !bytes.is_empty(), ..ObjectFacts::default() }
+/// The type of a body that says how it is written in one way only.
+fn content_type(headers: &HeaderMap) -> Result<Option<&str>, ObjectError> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let coded = headers.contains_key(CONTENT_ENCODING);
+    match (types.next(), types.next()) {
+        (None, _) if !coded => Ok(None),
+        (Some(one), None) if !coded => one.to_str().map(Some).map_err(|_| ObjectError::ContentType),
+        _ => Err(ObjectError::ContentType),
+    }
 }
 
 fn broken(error: &dyn std::error::Error) -> Denial {

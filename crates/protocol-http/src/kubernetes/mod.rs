@@ -1,18 +1,26 @@
 //! The Kubernetes API: requests are judged by verb, resource, namespace and object, and answered
 //! by the cluster's own API server.
 
+mod body;
 mod call;
 mod cluster;
+#[cfg_attr(not(test), expect(dead_code, reason = "the dry run of a write compares objects"))]
+mod diff;
 mod exchange;
+mod fields;
 mod judge;
+mod masking;
 mod native;
+mod objects;
 mod options;
 mod outgoing;
 mod path;
 mod query;
 mod resources;
+mod secrets;
 mod status;
 mod verbs;
+mod wire;
 
 use std::sync::Arc;
 
@@ -63,12 +71,7 @@ impl Protocol for Kubernetes {
 
     /// The values of Secrets.
     fn classified(&self, _target: &TargetSpec) -> Vec<ColumnName> {
-        let column = |column: &str| ColumnName {
-            schema: "core".to_owned(),
-            table: "secrets".to_owned(),
-            column: column.to_owned(),
-        };
-        vec![column("data"), column("stringData")]
+        secrets::always_classified()
     }
 }
 

@@ -66,8 +66,8 @@ pub(crate) fn refusal(denial: &Denial) -> Response<HttpBody> {
     response
 }
 
-/// A failure with a sentence.
-pub(crate) fn answer(code: StatusCode, reason: &'static str, message: &str) -> Response<HttpBody> {
+/// A failure with a sentence, as JSON.
+pub(crate) fn status_json(code: StatusCode, reason: &'static str, message: &str) -> Vec<u8> {
     let status = Status {
         kind: "Status",
         api_version: "v1",
@@ -78,7 +78,12 @@ pub(crate) fn answer(code: StatusCode, reason: &'static str, message: &str) -> R
         code: code.as_u16(),
     };
     // A struct of texts and a number always is JSON.
-    let mut response = Response::new(full(serde_json::to_vec(&status).unwrap_or_default()));
+    serde_json::to_vec(&status).unwrap_or_default()
+}
+
+/// The answer that is a failure with a sentence.
+pub(crate) fn answer(code: StatusCode, reason: &'static str, message: &str) -> Response<HttpBody> {
+    let mut response = Response::new(full(status_json(code, reason, message)));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

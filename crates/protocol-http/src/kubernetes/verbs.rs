@@ -97,7 +97,7 @@ const fn field(name: &'static str, kind: AttributeKind, meaning: &'static str) -
 }
 
 /// Fields of a request, and of the object that it writes.
-pub(crate) const ATTRIBUTES: [AttributeSpec; 25] = [
+pub(crate) const ATTRIBUTES: [AttributeSpec; 26] = [
     field("api_verb", AttributeKind::Text, "Kubernetes: the API's own verb, as in RBAC."),
     field("api_group", AttributeKind::Text, "Kubernetes: empty for the core group."),
     field("api_version", AttributeKind::Text, "Kubernetes: the version in the path."),
@@ -122,6 +122,7 @@ pub(crate) const ATTRIBUTES: [AttributeSpec; 25] = [
     field("service_account", AttributeKind::Text, "Kubernetes: whom the object's pods act as."),
     field("host_paths", AttributeKind::Set, "Kubernetes: paths of nodes that are mounted."),
     field("is_privileged", AttributeKind::Flag, "Kubernetes: a container can do all root can."),
+    field("capabilities", AttributeKind::Set, "Kubernetes: those that containers add."),
     field("host_namespaces", AttributeKind::Set, "Kubernetes: of network, pid, ipc, users."),
     field("secrets_mounted", AttributeKind::Set, "Kubernetes: names of Secrets that pods read."),
     field("granted_verbs", AttributeKind::Set, "Kubernetes: verbs that a role's rules give."),

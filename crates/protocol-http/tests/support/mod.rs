@@ -23,7 +23,7 @@ use corral_session::{
     Admitted, Authority, ConnectionFacts, Control, HttpClient, HttpEngine, HttpTarget, OwnKey,
     Resolution, Scope, Totals, Usage,
 };
-use corral_transport::{Address, Endpoint, Stream};
+use corral_transport::{Address, Endpoint, Route, Stream};
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -109,6 +109,7 @@ impl Gateway {
             told: Arc::new(Told::default()),
             endpoint: Endpoint {
                 address: Address::Tcp { host: "127.0.0.1".into(), port: target.port() },
+                route: Route::Direct,
                 tls: TargetTlsMode::Disable,
                 ca_pem: None,
             },
