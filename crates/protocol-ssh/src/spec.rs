@@ -4,10 +4,10 @@ use corral_gate::ProtocolSpec;
 use corral_model::Verb;
 use corral_model::statement::{AttributeKind, AttributeSpec, Effect};
 
+use crate::sftp::{self, SFTP_READ, SFTP_WRITE};
+
 pub(crate) const SHELL: Verb = Verb { name: "shell", effect: Some(Effect::Shell) };
 pub(crate) const EXEC: Verb = Verb { name: "exec", effect: Some(Effect::Shell) };
-pub(crate) const SFTP_READ: Verb = Verb { name: "sftp_read", effect: Some(Effect::Read) };
-pub(crate) const SFTP_WRITE: Verb = Verb { name: "sftp_write", effect: Some(Effect::Write) };
 /// What passes through a forward is opaque: it may do anything that its other end lets it.
 pub(crate) const FORWARD: Verb = Verb { name: "forward", effect: Some(Effect::Unknown) };
 
@@ -69,6 +69,10 @@ const ATTRIBUTES: &[AttributeSpec] = &[
         meaning: "Of a forward: the host to connect to, or the address to listen on.",
     },
     AttributeSpec { name: PORT, kind: AttributeKind::Number, meaning: "Of a forward: the port." },
+    sftp::ATTRIBUTES[0],
+    sftp::ATTRIBUTES[1],
+    sftp::ATTRIBUTES[2],
+    sftp::ATTRIBUTES[3],
 ];
 
 pub(crate) const SPEC: ProtocolSpec = ProtocolSpec {

@@ -7,15 +7,16 @@ mod started;
 use std::sync::Arc;
 
 use corral_gate::{Denial, DenialKind};
-use corral_model::statement::Attribute;
+use corral_model::statement::{Attribute, Facts};
 use corral_session::{Answer, Draft, Running};
 use russh::{ChannelOpenFailure, Pty};
 
 pub(crate) use crate::channel::client::ClientChannel;
+pub(crate) use crate::channel::started::TargetChannel;
 use crate::inbox::Size;
 use crate::live::Live;
 use crate::recording::hex;
-use crate::{exec, spec};
+use crate::{exec, sftp, spec};
 
 /// What a client reads as exit status of what was refused, as shells do of what cannot run.
 const EXIT_REFUSED: u32 = 126;
@@ -99,6 +100,16 @@ fn draft(live: &Live, setup: &Setup, ask: &Ask) -> Result<Draft, Denial> {
             let command = exec::read(command)?;
             let facts = exec::facts(&command, &live.login, has_terminal);
             (command, facts)
+        }
+        // Opening it does nothing: each of its operations is decided.
+        Ask::Subsystem(name) if name == sftp::SUBSYSTEM => {
+            let attributes = [
+                (spec::LOGIN, Attribute::Text(live.login.clone())),
+                (spec::SUBSYSTEM, Attribute::Text(name.clone())),
+            ];
+            let facts =
+                Facts { statement_count: 1, attributes: attributes.into(), ..Facts::default() };
+            ("subsystem sftp".into(), facts)
         }
         Ask::Subsystem(name) => {
             if !live.options.subsystems.contains(name) {

@@ -16,6 +16,7 @@ use crate::channel::client::ClientChannel;
 use crate::channel::{Ask, Setup, Terminal, pump, unopened};
 use crate::inbox::{Inbox, Item, Size, Word};
 use crate::live::Live;
+use crate::sftp;
 
 /// The target's end of a channel.
 pub(crate) struct TargetChannel {
@@ -125,7 +126,14 @@ pub(super) async fn run(
     let start = timeout(limits::TARGET_LOGIN_DEADLINE, start(client, &target, setup, ask));
     let started = start.await.map_err(late).and_then(std::convert::identity);
     let ended = match started {
-        Ok(()) => pump::run(live, client, &target, running).await,
+        Ok(()) => match ask {
+            Ask::Subsystem(name) if name == sftp::SUBSYSTEM => {
+                sftp::run(live, client, &target, running).await
+            }
+            Ask::Shell | Ask::Exec(_) | Ask::Subsystem(_) => {
+                pump::run(live, client, &target, running).await
+            }
+        },
         Err(denial) => {
             target.close().await;
             Err(denial)

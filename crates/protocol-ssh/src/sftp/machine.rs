@@ -260,7 +260,7 @@ impl Machine {
         match planned {
             Planned::Use(handle, used) => self.use_handle(id, handle, used),
             Planned::Decide { ref operation, .. } => {
-                let draft = operation.draft();
+                let draft = operation.draft(&self.target.account);
                 let subjects = subjects_of(&planned);
                 if let Planned::Decide { packet, awaited, .. } = planned {
                     let plan = Plan { id, arrival, subjects, packet, awaited };

@@ -15,6 +15,7 @@ mod answers;
 mod bounds;
 mod codec;
 mod content;
+mod ends;
 mod extension;
 mod handles;
 mod hello;
@@ -24,5 +25,6 @@ mod plan;
 mod serve;
 mod statement;
 
+pub(crate) use ends::{SUBSYSTEM, run};
 pub use serve::{ClientSide, Ending, Piece, Side, serve};
 pub use statement::{ATTRIBUTES, SFTP_READ, SFTP_WRITE};

@@ -222,6 +222,7 @@ impl<C: ClientSide, T: Side> Channel<'_, C, T> {
                 // SFTP servers end with their client: nobody waits for what is held.
                 Step::FromClient(Piece::End) => {
                     is_client_open = false;
+                    late.set(Some(tokio::time::sleep(bounds::LAST_BYTES)).into());
                     self.machine.client_left();
                     self.orders.waiting.clear();
                 }

@@ -8,8 +8,11 @@ use corral_model::statement::{
     Obstacle, Verb,
 };
 use corral_session::Draft;
+use sha2::{Digest, Sha256};
 
+use crate::sftp::content::hex;
 use crate::sftp::path::{AbsolutePath, quoted};
+use crate::spec;
 
 /// Reads content, names or attributes.
 pub const SFTP_READ: Verb = Verb { name: "sftp_read", effect: Some(Effect::Read) };
@@ -122,7 +125,8 @@ impl Operation {
         text
     }
 
-    pub(crate) fn draft(&self) -> Draft {
+    /// `login` is the account at the target.
+    pub(crate) fn draft(&self, login: &str) -> Draft {
         let reads = self.paths.is_empty() || self.paths.iter().any(|(_, access)| access.reads());
         let writes = self.paths.iter().any(|(_, access)| access.writes());
         let verbs: Vec<Verb> =
@@ -136,21 +140,23 @@ impl Operation {
             effects,
             objects,
             statement_count: 1,
-            attributes: self.attributes(),
+            attributes: self.attributes(login),
             ..Facts::default()
         };
         Draft {
             text: self.text().into(),
             facts: Arc::new(facts),
             parameters: Vec::new(),
-            state_digest: String::new(),
+            // Under another account the same path may be another file.
+            state_digest: hex(&Sha256::digest(login.as_bytes())),
             is_stream: self.span == Span::Handle,
         }
     }
 
-    fn attributes(&self) -> BTreeMap<&'static str, Attribute> {
+    fn attributes(&self, login: &str) -> BTreeMap<&'static str, Attribute> {
         let text = |path: &AbsolutePath| Attribute::Text(path.as_str().to_owned());
         let mut attributes = BTreeMap::new();
+        attributes.insert(spec::LOGIN, Attribute::Text(login.to_owned()));
         attributes.insert(OPERATION, Attribute::Text(self.name.to_owned()));
         let mut paths = self.paths.iter();
         if let Some((path, _)) = paths.next() {
@@ -223,7 +229,7 @@ mod tests {
     fn an_operation_has_the_verbs_and_objects_of_its_paths() {
         let link = Operation::new("hardlink", path("/b"), Access::ReadWrite)
             .and(path("/a c"), Access::Write)
-            .draft();
+            .draft("root");
         assert_eq!(&*link.text, "hardlink /b \"/a c\"");
         assert_eq!(link.facts.verbs, [SFTP_READ, SFTP_WRITE]);
         let roles: Vec<(&str, ObjectRole)> =
@@ -238,16 +244,17 @@ mod tests {
     #[test]
     fn what_is_asked_of_the_whole_target_is_a_read() {
         let names = Operation { paths: vec![], ..Operation::new("names", path("/"), Access::Read) };
-        assert_eq!(names.draft().facts.verbs, [SFTP_READ]);
-        assert!(names.draft().facts.objects.is_empty());
+        assert_eq!(names.draft("root").facts.verbs, [SFTP_READ]);
+        assert!(names.draft("root").facts.objects.is_empty());
     }
 
     #[test]
     fn every_field_is_declared() {
         let mut operation = Operation::new("mkdir", path("/a"), Access::Write);
         operation = operation.and(path("/b"), Access::Write).with(" mode=0755".into(), Some(0o755));
-        for name in operation.draft().facts.attributes.keys() {
-            assert!(ATTRIBUTES.iter().any(|spec| spec.name == *name), "{name}");
+        for name in operation.draft("root").facts.attributes.keys() {
+            let is_declared = spec::SPEC.attributes.iter().any(|spec| spec.name == *name);
+            assert!(is_declared, "{name}");
         }
         assert_eq!(operation.text(), "mkdir /a /b mode=0755");
     }
