@@ -48,3 +48,13 @@ pub fn verbs() -> Vec<ProtocolVerbs> {
     };
     all().iter().map(verbs).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_means_the_same_in_every_protocol() {
+        assert!(!corral_gate::policy::schema_text(&verbs()).is_empty());
+    }
+}

@@ -56,9 +56,9 @@ pub(crate) const NODE_PROXY: Verb = verb("kube_node_proxy", Effect::Shell);
 /// A pod that reaches the host: privileged, host paths, host namespaces.
 pub(crate) const HOST_ACCESS: Verb = verb("kube_host_access", Effect::Shell);
 /// A tunnel to a pod's port.
-pub(crate) const FORWARD: Verb = verb("forward", Effect::Shell);
+pub(crate) const FORWARD: Verb = verb("forward", Effect::Unknown);
 /// `pods/proxy` and `services/proxy`: requests to whatever answers there.
-pub(crate) const PROXY: Verb = verb("kube_proxy", Effect::Shell);
+pub(crate) const PROXY: Verb = verb("kube_proxy", Effect::Unknown);
 
 /// Every verb: the protocol's part of the policy schema.
 pub(crate) const VERBS: [Verb; 28] = [
