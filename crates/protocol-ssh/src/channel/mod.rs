@@ -1,7 +1,7 @@
 //! One session channel: what was asked for is decided, run at the target, and recorded.
 
 mod client;
-mod pump;
+pub(crate) mod pump;
 mod started;
 
 use std::sync::Arc;
