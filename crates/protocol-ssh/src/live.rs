@@ -7,6 +7,7 @@ use corral_gate::{Denial, DenialKind, Login, Proof};
 use corral_model::Secret;
 use corral_model::TokenDigest;
 use corral_model::event::CloseReason;
+use corral_model::resource::CommandSpec;
 use corral_session::{Authority, ConnectionFacts, Opened, SessionHandle};
 use russh::keys::ssh_key::Certificate;
 use russh::server::Handle;
@@ -29,6 +30,8 @@ pub(crate) struct Live {
     /// The account at the target.
     pub(crate) login: String,
     pub(crate) secrets: Secrets,
+    /// Those with typed parameters that are for this target.
+    pub(crate) commands: Arc<[CommandSpec]>,
     /// What the target sent.
     pub(crate) from_target: Arc<Inboxes>,
     /// What the client sent.
@@ -136,6 +139,7 @@ async fn reach(
             session.opened().await;
             let live = Arc::new(Live {
                 secrets: Secrets::of(&admission.credential),
+                commands: admission.commands.clone(),
                 session,
                 target,
                 options,
