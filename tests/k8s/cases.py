@@ -190,8 +190,13 @@ def patch_in_every_form(side):
          '[{"op":"remove","path":"/data/absent"}]'],
         ["patch", "deployment", "web", "--subresource=scale", "--type=merge", "-p",
          '{"spec":{"replicas":1}}'],
-        ["patch", "configmap", "settings", "-p", "{broken"],
         "get configmap settings -o yaml", "get deployment web -o yaml")
+
+
+@case
+def broken_patch(side):
+    side.cluster.apply(manifest(config_map()), "-n", side.namespace)
+    return steps(side, ["patch", "configmap", "settings", "-p", "{broken"])
 
 
 @case
@@ -424,13 +429,13 @@ def port_forward(side):
 @case
 def who_may_what(side):
     return steps(side, "auth whoami -o yaml", "auth can-i create pods", "auth can-i --list",
-                 "auth can-i get nothings", "auth can-i '*' '*' --all-namespaces",
-                 f"auth can-i get pods --as system:serviceaccount:{side.namespace}:default")
+                 "auth can-i get nothings", "auth can-i * * --all-namespaces")
 
 
 @case
 def impersonation_flags(side):
-    return steps(side, "get configmaps --as alice", "auth whoami --as alice --as-group devs",
+    return steps(side, "get configmaps --as alice", "auth can-i get pods --as alice",
+                 "auth whoami --as alice --as-group devs",
                  "get configmaps --as admin --as-group system:masters")
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from cases_http import QUIET, QUIET_OBJECTS
 from harness.cluster import Cluster
+from corral_side import ClusterGateway
+from known import KNOWN
 from sides import Side
 
 pytest_plugins = ["harness.deadlines"]
@@ -33,15 +35,20 @@ def direct(cluster):
 
 
 @pytest.fixture(scope="session")
-def other(cluster):
-    return direct_side(cluster, "second")
+def corral(cluster):
+    with ClusterGateway(cluster) as running:
+        yield running
 
 
-@pytest.fixture
-def known_cases():
-    return {}
+@pytest.fixture(scope="session")
+def other(request, cluster):
+    """What is compared with the direct way."""
+    if request.config.getoption("--again"):
+        return direct_side(cluster, "second")
+    return request.getfixturevalue("corral").side("corral", "cluster")
 
 
-@pytest.fixture
-def known_requests():
-    return {}
+@pytest.fixture(scope="session")
+def known(request):
+    """The known differences, by the list's name."""
+    return {} if request.config.getoption("--again") else KNOWN

@@ -13,6 +13,8 @@ from sides import Terminal, Tunnel, exchange
 
 WITHOUT_WEBSOCKETS = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false",
                       "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
+# The size arrives after the command has started.
+TELL_SIZE = "until stty size 2>/dev/null | grep 111; do sleep 0.1; done; exit 5"
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_every_kubectl_streams(side, version, env):
     sent = side.kubectl("exec", "-i", "box", "--", "cat", stdin="word\n", version=version, env=env,
                         expect=0)
     assert sent.stdout == "word\n"
-    terminal = Terminal(side, "exec", "-it", "box", "--", "sh", "-c", "stty size; exit 5",
+    terminal = Terminal(side, "exec", "-it", "box", "--", "sh", "-c", TELL_SIZE,
                         version=version, env=env)
     output, code = terminal.finish()
     assert "33 111" in output and code == 5

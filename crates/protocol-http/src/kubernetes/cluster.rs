@@ -1,12 +1,10 @@
 //! What is kept of one session with a cluster.
 
-use std::sync::Arc;
+use corral_gate::{Admission, Denial, DenialKind};
+use corral_model::resource::TargetTlsMode;
+use corral_session::SessionHandle;
+use corral_transport::Endpoint;
 
-use corral_gate::{Denial, DenialKind};
-use corral_model::resource::{ColumnName, TargetTlsMode};
-use corral_session::{Opened, OwnKey, SessionHandle};
-
-use super::diff::DigestKey;
 use super::options::Options;
 use super::outgoing::{Outgoing, identity};
 use crate::http_parts::sessions::Kept;
@@ -18,16 +16,14 @@ pub(crate) struct Cluster {
     pub(crate) options: Options,
     pub(crate) target: Target,
     pub(crate) outgoing: Outgoing,
-    /// Fields that the record never shows.
-    pub(crate) classified: Arc<[ColumnName]>,
-    pub(crate) digest_key: DigestKey,
 }
 
 impl Kept for Cluster {
-    const KEY: &'static str = "kubernetes digests";
-
-    fn new(opened: Opened, key: &OwnKey) -> Result<Self, Denial> {
-        let Opened { session, admission, endpoint } = opened;
+    fn new(
+        session: SessionHandle,
+        admission: Admission,
+        endpoint: Endpoint,
+    ) -> Result<Self, Denial> {
         let options = Options::read(&admission.options).map_err(|error| {
             let mut denial =
                 Denial::new(DenialKind::TargetUnavailable, "the target's options cannot be read");
@@ -40,9 +36,7 @@ impl Kept for Cluster {
         }
         let outgoing = Outgoing::new(&admission, &options.impersonate)?;
         let target = Target::new(endpoint, identity(&admission), session.clone());
-        let digest_key = DigestKey::new(*key.reveal());
-        let classified = admission.classified.clone();
-        Ok(Self { session, options, target, outgoing, classified, digest_key })
+        Ok(Self { session, options, target, outgoing })
     }
 
     fn session(&self) -> &SessionHandle {

@@ -41,10 +41,9 @@ pub(crate) enum Impersonate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Preview {
-    /// Of objects whose fields decide what they amount to: pods and what makes them, roles,
-    /// bindings, volumes of nodes.
+    /// Of objects that are pods or make them.
     #[default]
-    Fields,
+    Pods,
     /// Of every object of Kubernetes' own groups.
     Writes,
     /// None: what the client sent is decided.

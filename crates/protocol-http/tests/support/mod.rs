@@ -227,8 +227,7 @@ impl Double {
             let kind = if obstacle.is_size { DenialKind::TooLarge } else { DenialKind::Forbidden };
             return Verdict::Deny(Denial::new(kind, obstacle.text.clone()));
         }
-        let is_verb = facts.verbs.iter().any(|verb| verb.effect == Some(Effect::Unknown));
-        if facts.effects.contains(Effect::Unknown) && !is_verb {
+        if facts.effects.contains(Effect::Unknown) {
             return Verdict::Deny(Denial::new(DenialKind::Forbidden, "this is unknown"));
         }
         if statement.text.contains("forbidden") {

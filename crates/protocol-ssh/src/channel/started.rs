@@ -16,7 +16,6 @@ use crate::channel::client::ClientChannel;
 use crate::channel::{Ask, Setup, Terminal, pump, unopened};
 use crate::inbox::{Inbox, Item, Size, Word};
 use crate::live::Live;
-use crate::recording::Kept;
 use crate::sftp;
 
 /// The target's end of a channel.
@@ -132,7 +131,7 @@ pub(super) async fn run(
                 sftp::run(live, client, &target, running).await
             }
             Ask::Shell | Ask::Exec(_) | Ask::Subsystem(_) => {
-                pump::run(live, client, &target, running, Kept::Everything).await
+                pump::run(live, client, &target, running).await
             }
         },
         Err(denial) => {
