@@ -5,9 +5,11 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use corral_gate::policy::{
-    CaseResult, Engine, PolicySource, PolicyTests, check_sources, run_tests,
+    CaseResult, Engine, PolicySource, PolicyTests, ProtocolVerbs, check_sources, run_tests,
 };
 use corral_model::ids::{PolicyVersion, ResourceName};
+use corral_model::statement::{AttributeKind, AttributeSpec};
+use corral_model::{Effect, Verb};
 use support::*;
 
 fn folder() -> PathBuf {
@@ -110,4 +112,103 @@ fn a_case_that_fails_says_what_came_instead() {
         "statement: {verbs: [select], objects: [a]}, expect: deny",
         Some("'a' is not an object; write schema.name"),
     );
+}
+
+/// Verbs and fields as protocols for hosts and clusters have them.
+const HOSTS: &[ProtocolVerbs] = &[ProtocolVerbs {
+    protocol: "hosts",
+    verbs: &[
+        Verb { name: "exec", effect: Some(Effect::Shell) },
+        Verb { name: "command", effect: Some(Effect::Write) },
+        Verb { name: "file_read", effect: Some(Effect::Read) },
+        Verb { name: "file_write", effect: Some(Effect::Write) },
+        Verb { name: "update_object", effect: Some(Effect::Write) },
+    ],
+    attributes: &[
+        AttributeSpec { name: "program", kind: AttributeKind::Text, meaning: "The program." },
+        AttributeSpec { name: "terminal", kind: AttributeKind::Flag, meaning: "A terminal." },
+        AttributeSpec { name: "port", kind: AttributeKind::Number, meaning: "A port." },
+        AttributeSpec { name: "images", kind: AttributeKind::Set, meaning: "Images." },
+    ],
+}];
+
+const HOST_POLICY: &str = r#"
+@id("restart") permit (
+  principal in Corral::Group::"agents",
+  action == Corral::Action::"command",
+  resource == Corral::Command::"web-1/restart-service"
+);
+@id("logs") permit (
+  principal in Corral::Group::"agents",
+  action == Corral::Action::"file_read",
+  resource in Corral::Path::"web-1/var/log"
+);
+@id("uptime") permit (
+  principal in Corral::Group::"agents",
+  action == Corral::Action::"exec",
+  resource in Corral::Target::"web-1"
+) when {
+  context has program && context.program == "uptime" && !(context has terminal && context.terminal)
+    && !(context has port && context.port > 1)
+};
+@id("staging") permit (
+  principal in Corral::Group::"agents",
+  action == Corral::Action::"update_object",
+  resource in Corral::Namespace::"prod/staging"
+) unless { context has images && context.images.contains("evil") };
+"#;
+
+#[test]
+fn cases_name_commands_paths_namespaces_and_fields() {
+    let source = source("hosts", HOST_POLICY);
+    let engine = match Engine::compile(PolicyVersion(1), &[source], HOSTS, &[]) {
+        Ok(engine) => engine,
+        Err(problems) => unreachable!("{problems:#?}"),
+    };
+    let check = |target: &str, statement: &str, expect: &str, failure: Option<&str>| {
+        let yaml = format!(
+            "tests: [{{name: case, principal: {{workload: ci, groups: [agents]}}, \
+             target: {{name: {target}}}, statement: {statement}, expect: {expect}}}]"
+        );
+        let results = run_tests(&engine, &cases(&yaml));
+        let found: Vec<Option<&str>> =
+            results.iter().map(|result| result.failure.as_deref()).collect();
+        assert_eq!(found, [failure], "{target}: {statement}");
+    };
+    let allow = |target: &str, statement: &str| check(target, statement, "allow", None);
+    let deny = |target: &str, statement: &str| check(target, statement, "deny", None);
+    allow("web-1", "{verbs: [command], commands: [restart-service]}");
+    deny("web-1", "{verbs: [command], commands: [restart-host]}");
+    deny("web-2", "{verbs: [command], commands: [restart-service]}");
+    deny("web-1", "{verbs: [command]}");
+    deny("web-1", "{verbs: [command], commands: [restart-service, restart-host]}");
+    deny("web-1", "{verbs: [exec], commands: [restart-service]}");
+    allow("web-1", "{verbs: [file_read], paths: [/var/log/shop/a.log]}");
+    allow("web-1", "{verbs: [file_read], paths: [/var/log]}");
+    deny("web-1", "{verbs: [file_read], paths: [/var/logs]}");
+    deny("web-1", "{verbs: [file_read], paths: [/var/log/a, /etc/shadow]}");
+    deny("web-1", "{verbs: [file_write], paths: [/var/log/a]}");
+    allow("web-1", "{verbs: [exec], attributes: {program: uptime}}");
+    allow("web-1", "{verbs: [exec], attributes: {program: uptime, terminal: false, port: 1}}");
+    deny("web-1", "{verbs: [exec], attributes: {program: uptime, terminal: true}}");
+    deny("web-1", "{verbs: [exec], attributes: {program: uptime, port: 2}}");
+    deny("web-1", "{verbs: [exec]}");
+    allow("prod", "{verbs: [update_object], namespaces: [staging]}");
+    deny("prod", "{verbs: [update_object], namespaces: [prod]}");
+    let object = "{name: pods/a, namespace: staging, kind: object, role: write}";
+    allow("prod", &format!("{{verbs: [update_object], objects: [{object}]}}"));
+    let with = "attributes: {images: [x, evil]}";
+    deny("prod", &format!("{{verbs: [update_object], objects: [{object}], {with}}}"));
+    let wide = "{name: nodes/a, kind: object, role: write}";
+    deny("prod", &format!("{{verbs: [update_object], objects: [{wide}]}}"));
+
+    let wrong = |statement: &str, text: &str| check("web-1", statement, "deny", Some(text));
+    wrong("{verbs: [exec], attributes: {colour: red}}", "there is no field 'colour'");
+    wrong("{verbs: [exec], attributes: {port: x}}", "the field 'port' is a number");
+    wrong("{verbs: [exec], attributes: {terminal: x}}", "the field 'terminal' is true or false");
+    wrong("{verbs: [exec], attributes: {images: x}}", "the field 'images' is a list of texts");
+    for path in ["var/log", "/var/../etc", "/var/./log", "//var", "/var/"] {
+        let text = format!("'{path}' is not a path; write /etc/hosts");
+        wrong(&format!("{{verbs: [file_read], paths: [{path}]}}"), &text);
+    }
 }

@@ -237,7 +237,8 @@ async fn a_held_request_waits_and_goes_on_when_approved() {
     assert!(api.seen().is_empty());
     told.resolve(Resolution::Approved { by: vec!["bob".into()], reason: "ok".into() }).await;
     assert_eq!(waiting.await.unwrap(), 200);
-    assert_eq!(api.seen()[0].line, line);
+    let lines: Vec<String> = api.seen().into_iter().map(|seen| seen.line).collect();
+    assert_eq!(lines, ["GET /api/v1/namespaces/held/pods/web", line], "the object, for the record");
 
     let waiting = tokio::spawn(async move {
         let mut client = Client::connect(address).await;
@@ -248,7 +249,7 @@ async fn a_held_request_waits_and_goes_on_when_approved() {
     let (code, _, message) = waiting.await.unwrap();
     assert_eq!(code, 403);
     assert!(message.contains("bob"), "{message}");
-    assert_eq!(api.seen().len(), 1);
+    assert_eq!(api.seen().len(), 2);
 }
 
 #[tokio::test]

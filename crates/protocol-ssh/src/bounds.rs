@@ -11,6 +11,8 @@ pub(crate) const PACKET_BYTES: u32 = 32 * 1024;
 pub(crate) const GRANT_BYTES: u32 = WINDOW_BYTES / 4;
 /// Channels open at once on one connection: ten times what OpenSSH's server allows a master.
 pub(crate) const CHANNELS_MAX: usize = 100;
+/// Ports of a target on which it listens for one client.
+pub(crate) const LISTENS_MAX: usize = 16;
 /// Requests (window sizes, signals) that wait on one channel; a client that sends more breaks
 /// the protocol.
 pub(crate) const CHANNEL_WORDS_MAX: usize = 64;

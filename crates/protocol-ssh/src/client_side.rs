@@ -15,8 +15,10 @@ use tokio::sync::watch;
 
 use crate::bounds;
 use crate::channel::{self, Ask, ClientChannel, Setup, Terminal};
+use crate::forward::{self, Origin};
 use crate::inbox::{Inboxes, Size, Word};
 use crate::live::{self, Live, Shown};
+use crate::options::Place;
 
 /// What a client without a token reads. Programs that answer prompts look for the last word.
 const PROMPT: &str = "Corral token as password: ";
@@ -59,7 +61,6 @@ impl ClientSide {
         let inboxes = self.inboxes.clone();
         match live::open(authority.as_ref(), &self.facts, user, shown, inboxes).await {
             Ok(live) => {
-                let live = Arc::new(live);
                 self.live = Some(live.clone());
                 self.entered.send_replace(Some(live));
                 Auth::Accept
@@ -202,6 +203,68 @@ impl Handler for ClientSide {
         self.setups.insert(id, (client, Setup::default()));
         reply.accept().await;
         Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        from_address: &str,
+        from_port: u32,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(live) = self.live.clone().filter(|_| self.inboxes.len() < bounds::CHANNELS_MAX)
+        else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let id = channel.id();
+        let client = ClientChannel::new(channel, session.handle(), self.inboxes.of(id));
+        let place = Place { host: host.to_owned(), port };
+        let origin = Origin { address: from_address.to_owned(), port: from_port };
+        let task = live.channels.token();
+        let owner = live.clone();
+        let work = async move {
+            forward::local(&owner, &place, &origin, client, reply).await;
+            drop(task);
+        };
+        // A refused task drops the reply, which refuses the connection.
+        if live.session.spawn(work).is_err() {
+            self.inboxes.forget(id);
+        }
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Some(live) = self.live.clone() else { return Ok(false) };
+        live.to_client.get_or_init(|| session.handle());
+        match forward::listen(&live, address, *port).await {
+            Ok(given) => {
+                *port = given;
+                Ok(true)
+            }
+            Err(denial) => {
+                session.debug(true, &denial.sentence(), "")?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Some(live) = self.live.clone() else { return Ok(false) };
+        Ok(forward::unlisten(&live, address, port).await)
     }
 
     async fn data(

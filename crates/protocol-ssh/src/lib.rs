@@ -11,6 +11,7 @@ mod certificate;
 mod channel;
 mod client_side;
 mod exec;
+mod forward;
 mod inbox;
 mod keys;
 mod live;

@@ -1,21 +1,25 @@
 //! A connection that was let in: its session, its target, and what its channels share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use corral_gate::{Denial, DenialKind, Login, Proof};
 use corral_model::Secret;
 use corral_model::TokenDigest;
 use corral_model::event::CloseReason;
+use corral_model::resource::CommandSpec;
 use corral_session::{Authority, ConnectionFacts, Opened, SessionHandle};
 use russh::keys::ssh_key::Certificate;
+use russh::server::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::blank::Secrets;
+use crate::forward::Listens;
 use crate::inbox::Inboxes;
 use crate::names::UserName;
 use crate::options::Options;
 use crate::target::{self, Target, Visit};
+use crate::target_side::Belongs;
 use crate::{certificate, keys};
 
 /// Everything that the channels of one connection share.
@@ -26,13 +30,22 @@ pub(crate) struct Live {
     /// The account at the target.
     pub(crate) login: String,
     pub(crate) secrets: Secrets,
+    /// Those with typed parameters that are for this target.
+    pub(crate) commands: Arc<[CommandSpec]>,
     /// What the target sent.
     pub(crate) from_target: Arc<Inboxes>,
     /// What the client sent.
     pub(crate) from_client: Arc<Inboxes>,
     /// The channels that run.
     pub(crate) channels: TaskTracker,
+    /// Where the target listens for the client.
+    pub(crate) listens: Listens,
+    /// The way to the client, known once it asked the target to listen.
+    pub(crate) to_client: OnceLock<Handle>,
 }
+
+/// The way from a target's connection to what it belongs to; empty until the client is let in.
+pub(crate) type Owner = Arc<OnceLock<Weak<Live>>>;
 
 /// What a client shows.
 pub(crate) enum Shown<'a> {
@@ -50,7 +63,7 @@ pub(crate) async fn open(
     user: &str,
     shown: Shown<'_>,
     from_client: Arc<Inboxes>,
-) -> Result<Live, Denial> {
+) -> Result<Arc<Live>, Denial> {
     let refuse = |kind: DenialKind, text: String| {
         authority.refused(facts, &text);
         Denial::new(kind, text)
@@ -90,7 +103,7 @@ async fn reach(
     opened: Opened,
     login: String,
     from_client: Arc<Inboxes>,
-) -> Result<Live, Denial> {
+) -> Result<Arc<Live>, Denial> {
     let Opened { session, admission, endpoint } = opened;
     let work = async {
         let options = Options::of_session(&admission.options)?;
@@ -107,8 +120,14 @@ async fn reach(
             options: &options,
             login: &login,
         };
-        let target = target::connect(&visit, session.clone(), from_target.clone()).await?;
-        Ok((options, from_target, target))
+        let owner = Owner::default();
+        let belongs = Belongs {
+            session: session.clone(),
+            inboxes: from_target.clone(),
+            owner: owner.clone(),
+        };
+        let target = target::connect(&visit, belongs).await?;
+        Ok((options, from_target, target, owner))
     };
     // Somebody may kill the session while its target is slow.
     let reached = tokio::select! {
@@ -116,10 +135,11 @@ async fn reach(
         end = session.ended() => Err(end.denial),
     };
     match reached {
-        Ok((options, from_target, target)) => {
+        Ok((options, from_target, target, owner)) => {
             session.opened().await;
-            Ok(Live {
+            let live = Arc::new(Live {
                 secrets: Secrets::of(&admission.credential),
+                commands: admission.commands.clone(),
                 session,
                 target,
                 options,
@@ -127,7 +147,12 @@ async fn reach(
                 from_target,
                 from_client,
                 channels: TaskTracker::new(),
-            })
+                listens: Listens::default(),
+                to_client: OnceLock::new(),
+            });
+            // Nobody else sets it.
+            let _ = owner.set(Arc::downgrade(&live));
+            Ok(live)
         }
         Err(denial) => {
             if let Some(internal) = &denial.internal {

@@ -34,10 +34,8 @@ pub(crate) struct Options {
     /// Subsystems beside `sftp`; they are decided as `exec`.
     pub(crate) subsystems: Vec<String>,
     /// Where clients may open connections to through the target.
-    #[cfg_attr(not(test), expect(dead_code, reason = "until forwards are served"))]
     pub(crate) forward_to: Vec<Place>,
     /// Where the target may listen for clients.
-    #[expect(dead_code, reason = "until forwards are served")]
     pub(crate) forward_listen: Vec<Place>,
 }
 
@@ -61,7 +59,6 @@ impl Place {
 
     /// Whether a forward to this host and port is meant. Names are compared, not addresses: who
     /// writes another name of the same host is refused.
-    #[cfg_attr(not(test), expect(dead_code, reason = "until forwards are served"))]
     pub(crate) fn covers(&self, host: &str, port: u32) -> bool {
         self.host == host.to_ascii_lowercase() && (self.port == 0 || self.port == port)
     }

@@ -11,11 +11,20 @@ use corral_session::{SessionHandle, Usage};
 
 use crate::blank::{Blanker, Secrets};
 
+/// What is kept of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Everything,
+    /// How many bytes.
+    Count,
+}
+
 /// One end's account.
 pub(crate) struct Recording {
     session: SessionHandle,
     seq: StatementSeq,
     from: StreamEnd,
+    kept: Kept,
     blanker: Blanker,
     /// The start of a character whose rest has not come.
     partial: Vec<u8>,
@@ -36,12 +45,14 @@ impl Recording {
         session: SessionHandle,
         seq: StatementSeq,
         from: StreamEnd,
+        kept: Kept,
         secrets: Secrets,
     ) -> Self {
         Self {
             session,
             seq,
             from,
+            kept,
             blanker: Blanker::new(secrets),
             partial: Vec::new(),
             recorded: 0,
@@ -55,13 +66,16 @@ impl Recording {
     pub(crate) async fn pass(&mut self, bytes: &[u8]) {
         let count = bytes.len() as u64;
         self.bytes = self.bytes.saturating_add(count);
-        self.digest.update(bytes);
         self.session.count(match self.from {
             StreamEnd::Client => Usage { bytes_to_target: count, ..Usage::default() },
             StreamEnd::Target | StreamEnd::TargetError => {
                 Usage { bytes_to_client: count, ..Usage::default() }
             }
         });
+        match self.kept {
+            Kept::Everything => self.digest.update(bytes),
+            Kept::Count => return,
+        }
         if self.recorded >= limits::STREAM_RECORD_BYTES_MAX {
             return;
         }

@@ -1,6 +1,6 @@
 //! What the gateway lists of this protocol: verbs, fields, and what they promise.
 
-use corral_gate::ProtocolSpec;
+use corral_gate::{ProtocolSpec, runbook};
 use corral_model::Verb;
 use corral_model::statement::{AttributeKind, AttributeSpec, Effect};
 
@@ -11,7 +11,7 @@ pub(crate) const EXEC: Verb = Verb { name: "exec", effect: Some(Effect::Shell) }
 /// What passes through a forward is opaque: it may do anything that its other end lets it.
 pub(crate) const FORWARD: Verb = Verb { name: "forward", effect: Some(Effect::Unknown) };
 
-const VERBS: &[Verb] = &[SHELL, EXEC, SFTP_READ, SFTP_WRITE, FORWARD];
+const VERBS: &[Verb] = &[SHELL, EXEC, SFTP_READ, SFTP_WRITE, FORWARD, runbook::COMMAND];
 
 /// The account at the target that the client asked for.
 pub(crate) const LOGIN: &str = "login";

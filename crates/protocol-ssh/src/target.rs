@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use corral_gate::{Admission, Credential, Denial, DenialKind};
 use corral_model::limits;
 use corral_model::resource::CredentialKind;
-use corral_session::{Authority, SessionHandle};
+use corral_session::Authority;
 use corral_transport::{DialError, Endpoint, dial};
 use russh::client::{self, AuthResult, KeyboardInteractiveAuthResponse};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey};
@@ -14,9 +14,8 @@ use russh::{Disconnect, MethodKind, SshId};
 use tokio::time::timeout;
 
 use crate::certificate;
-use crate::inbox::Inboxes;
 use crate::options::Options;
-use crate::target_side::TargetSide;
+use crate::target_side::{Belongs, TargetSide};
 use crate::{algorithms, bounds, keys};
 
 /// Prompts that a target may ask before it is refused: a password, and one more for patience.
@@ -39,19 +38,11 @@ pub(crate) struct Visit<'a> {
 /// # Errors
 /// A [`Denial`] of kind `TargetUnavailable`: the target, its options or its credential are to
 /// blame.
-pub(crate) async fn connect(
-    visit: &Visit<'_>,
-    session: SessionHandle,
-    inboxes: Arc<Inboxes>,
-) -> Result<Target, Denial> {
+pub(crate) async fn connect(visit: &Visit<'_>, belongs: Belongs) -> Result<Target, Denial> {
     let work = async {
         let verdict = Arc::new(Mutex::new(HostKey::Unseen));
-        let side = TargetSide::new(
-            visit.options.host_keys.clone(),
-            verdict.clone(),
-            Some(session),
-            inboxes,
-        );
+        let pins = visit.options.host_keys.clone();
+        let side = TargetSide::new(pins, verdict.clone(), Some(belongs));
         let pinned = visit.options.host_key_algorithms();
         if pinned.is_empty() {
             return Err(unavailable(
@@ -77,7 +68,7 @@ pub(crate) async fn inspect(endpoint: &Endpoint) -> Result<Vec<String>, Denial> 
     let mut failure: Option<Denial> = None;
     for algorithm in algorithms::host_key_kinds() {
         let verdict = Arc::new(Mutex::new(HostKey::Unseen));
-        let side = TargetSide::new(Vec::new(), verdict.clone(), None, Arc::default());
+        let side = TargetSide::new(Vec::new(), verdict.clone(), None);
         let look = handshake(endpoint, side, std::slice::from_ref(&algorithm), &verdict);
         let ended = timeout(limits::TARGET_LOGIN_DEADLINE, look).await;
         let seen = std::mem::replace(&mut *lock(&verdict), HostKey::Unseen);

@@ -9,7 +9,11 @@ use russh::client::{self, DisconnectReason, Handler};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 
-use crate::inbox::{Inboxes, Word};
+use crate::bounds;
+use crate::forward::{self, Origin};
+use crate::inbox::{Inbox, Inboxes, Word};
+use crate::live::Owner;
+use crate::options::Place;
 use crate::target::{HostKey, HostKeyVerdict, lock};
 
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 section 5.2).
@@ -20,34 +24,44 @@ pub(crate) struct TargetSide {
     pinned: Vec<PublicKey>,
     verdict: HostKeyVerdict,
     /// None while a person only looks at the host key.
-    session: Option<SessionHandle>,
-    inboxes: Arc<Inboxes>,
+    belongs: Option<Belongs>,
+}
+
+/// The session that a connection with a target belongs to.
+pub(crate) struct Belongs {
+    pub(crate) session: SessionHandle,
+    pub(crate) inboxes: Arc<Inboxes>,
+    pub(crate) owner: Owner,
 }
 
 impl TargetSide {
     pub(crate) fn new(
         pinned: Vec<PublicKey>,
         verdict: HostKeyVerdict,
-        session: Option<SessionHandle>,
-        inboxes: Arc<Inboxes>,
+        belongs: Option<Belongs>,
     ) -> Self {
-        Self { pinned, verdict, session, inboxes }
+        Self { pinned, verdict, belongs }
+    }
+
+    fn inbox(&self, channel: ChannelId) -> Result<Arc<Inbox>, russh::Error> {
+        let belongs = self.belongs.as_ref().ok_or(russh::Error::Inconsistent)?;
+        Ok(belongs.inboxes.of(channel))
     }
 
     fn bytes(&self, channel: ChannelId, from: StreamEnd, data: &[u8]) -> Result<(), russh::Error> {
-        let pushed = self.inboxes.of(channel).push_bytes(from, data);
+        let pushed = self.inbox(channel)?.push_bytes(from, data);
         pushed.map_err(|_| russh::Error::Inconsistent)
     }
 
     fn word(&self, channel: ChannelId, word: Word) -> Result<(), russh::Error> {
-        self.inboxes.of(channel).push_word(word).map_err(|_| russh::Error::Inconsistent)
+        self.inbox(channel)?.push_word(word).map_err(|_| russh::Error::Inconsistent)
     }
 }
 
 impl Drop for TargetSide {
     fn drop(&mut self) {
-        self.inboxes.close_all();
-        if let Some(session) = &self.session {
+        if let Some(Belongs { session, inboxes, .. }) = &self.belongs {
+            inboxes.close_all();
             let text = "the target closed the connection";
             session.end(CloseReason::Target, Denial::new(DenialKind::TargetUnavailable, text));
         }
@@ -143,20 +157,38 @@ impl Handler for TargetSide {
         self.word(channel, Word::Killed { signal, has_core, message: message.to_owned() })
     }
 
-    // A target opens nothing that was not asked for: the library's own answer would be yes.
-
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
-        _channel: Channel<client::Msg>,
-        _address: &str,
-        _port: u32,
-        _from_address: &str,
-        _from_port: u32,
+        channel: Channel<client::Msg>,
+        address: &str,
+        port: u32,
+        from_address: &str,
+        from_port: u32,
         reply: client::ChannelOpenHandle,
         _session: &mut client::Session,
     ) -> Result<(), Self::Error> {
-        refuse(reply).await
+        let owner = self.belongs.as_ref().and_then(|belongs| belongs.owner.get()?.upgrade());
+        let Some(live) = owner.filter(|live| live.listens.has(address, port)) else {
+            return refuse(reply).await;
+        };
+        let Some(to_client) = live.to_client.get().cloned() else { return refuse(reply).await };
+        if live.from_target.len() >= bounds::CHANNELS_MAX {
+            return refuse(reply).await;
+        }
+        let place = Place { host: address.to_owned(), port };
+        let origin = Origin { address: from_address.to_owned(), port: from_port };
+        let task = live.channels.token();
+        let owner = live.clone();
+        let work = async move {
+            forward::remote(&owner, &to_client, &place, &origin, channel, reply).await;
+            drop(task);
+        };
+        // A refused task drops the reply, which refuses the connection.
+        let _ = live.session.spawn(work);
+        Ok(())
     }
+
+    // A target opens nothing that was not asked for: the library's own answer would be yes.
 
     async fn server_channel_open_forwarded_streamlocal(
         &mut self,

@@ -1,12 +1,12 @@
 //! Test cases of policies, as `corral policy test` reads them, and what became of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use corral_model::event::Outcome;
-use corral_model::ids::{GroupName, PrincipalName, RunId, TargetName};
+use corral_model::ids::{CommandName, GroupName, PrincipalName, RunId, TargetName};
 use corral_model::resource::ColumnName;
-use corral_model::statement::Facts;
+use corral_model::statement::{Attribute, AttributeKind, Facts};
 use corral_model::{Effect, Effects, ObjectRef, ObjectRole, Principal};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -88,6 +88,18 @@ pub struct CaseStatement {
     pub effects: Effects,
     #[serde(default)]
     pub objects: Vec<CaseObject>,
+    /// Absolute paths on a host, used as the verbs use them.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Namespaces of a cluster.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Names of commands with typed parameters.
+    #[serde(default)]
+    pub commands: Vec<CommandName>,
+    /// The request's fields, as policies read them in `context`.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Attribute>,
     #[serde(default)]
     pub functions: Vec<String>,
     #[serde(default = "one")]
@@ -98,13 +110,16 @@ fn one() -> u32 {
     1
 }
 
-/// `schema.name` (a table, used as the verbs use it), or the same in full.
+/// `schema.name` (a table, used as the verbs use it), or the same in full. Objects of other kinds
+/// than tables may name their namespace apart.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum CaseObject {
     Name(String),
     Full {
         name: String,
+        #[serde(default)]
+        namespace: Option<String>,
         role: ObjectRole,
         #[serde(default = "table")]
         kind: String,
@@ -272,6 +287,20 @@ fn facts_of(engine: &Engine, statement: &CaseStatement) -> Result<Facts, String>
     for object in &statement.objects {
         facts.objects.extend(objects_of(object, facts.effects)?);
     }
+    for path in &statement.paths {
+        let path = path_of(path)?;
+        facts.objects.extend(used("", path, "path", facts.effects));
+    }
+    for namespace in &statement.namespaces {
+        facts.objects.extend(used("", namespace, "namespace", facts.effects));
+    }
+    for command in &statement.commands {
+        facts.objects.extend(used("", command.as_str(), "command", facts.effects));
+    }
+    for (name, value) in &statement.attributes {
+        let (name, value) = attribute_of(engine, name, value)?;
+        facts.attributes.insert(name, value);
+    }
     facts.verbs.sort();
     facts.verbs.dedup();
     facts.objects.sort();
@@ -281,27 +310,73 @@ fn facts_of(engine: &Engine, statement: &CaseStatement) -> Result<Facts, String>
     Ok(facts)
 }
 
-/// An object without a role has the roles that the statement's effects can give it.
 fn objects_of(object: &CaseObject, effects: Effects) -> Result<Vec<ObjectRef>, String> {
-    let (name, kind, role) = match object {
-        CaseObject::Name(name) => (name, "table", None),
-        CaseObject::Full { name, role, kind } => (name, kind.as_str(), Some(*role)),
+    let (name, namespace, kind, role) = match object {
+        CaseObject::Name(name) => (name, None, "table", None),
+        CaseObject::Full { name, namespace, role, kind } => {
+            (name, namespace.as_deref(), kind.as_str(), Some(*role))
+        }
     };
-    let Some((schema, table)) = name.split_once('.') else {
-        return Err(format!("'{name}' is not an object; write schema.name"));
+    let (schema, name) = match (namespace, kind) {
+        (Some(namespace), _) => (namespace, name.as_str()),
+        (None, "path") => ("", path_of(name)?),
+        // What is in no namespace, or is one.
+        (None, "namespace" | "command" | "object") => ("", name.as_str()),
+        (None, _) => name
+            .split_once('.')
+            .ok_or_else(|| format!("'{name}' is not an object; write schema.name"))?,
     };
-    let roles: Vec<ObjectRole> = match role {
-        Some(role) => vec![role],
-        None => effects.iter().filter_map(role_of).collect(),
-    };
-    let make = |role: ObjectRole| ObjectRef {
-        schema: schema.to_owned(),
-        name: table.to_owned(),
-        kind: kind.to_owned(),
-        role,
-    };
+    let Some(role) = role else { return Ok(used(schema, name, kind, effects)) };
+    Ok(vec![object_ref(schema, name, kind, role)])
+}
+
+/// An object without a role has the roles that the statement's effects can give it.
+fn used(schema: &str, name: &str, kind: &str, effects: Effects) -> Vec<ObjectRef> {
+    let roles: Vec<ObjectRole> = effects.iter().filter_map(role_of).collect();
     let roles = if roles.is_empty() { vec![ObjectRole::Read] } else { roles };
-    Ok(roles.into_iter().map(make).collect())
+    roles.into_iter().map(|role| object_ref(schema, name, kind, role)).collect()
+}
+
+fn object_ref(schema: &str, name: &str, kind: &str, role: ObjectRole) -> ObjectRef {
+    ObjectRef { schema: schema.to_owned(), name: name.to_owned(), kind: kind.to_owned(), role }
+}
+
+/// As a protocol would name it: absolute, without `.`, `..` and empty parts.
+fn path_of(path: &str) -> Result<&str, String> {
+    let parts = path.strip_prefix('/').map(|below| below.split('/'));
+    let is_plain = parts
+        .is_some_and(|mut parts| path == "/" || parts.all(|part| !matches!(part, "" | "." | "..")));
+    if is_plain { Ok(path) } else { Err(format!("'{path}' is not a path; write /etc/hosts")) }
+}
+
+fn attribute_of(
+    engine: &Engine,
+    name: &str,
+    value: &Attribute,
+) -> Result<(&'static str, Attribute), String> {
+    let mut known = engine.actions().attributes();
+    let Some(spec) = known.find(|spec| spec.name == name) else {
+        return Err(format!("there is no field '{name}'"));
+    };
+    let value = match (spec.kind, value) {
+        (AttributeKind::Flag, Attribute::Flag(_))
+        | (AttributeKind::Number, Attribute::Number(_))
+        | (AttributeKind::Text, Attribute::Text(_)) => value.clone(),
+        (AttributeKind::Set, Attribute::Set(values)) => {
+            let sorted: BTreeSet<String> = values.iter().cloned().collect();
+            Attribute::Set(sorted.into_iter().collect())
+        }
+        (kind, _) => {
+            let right = match kind {
+                AttributeKind::Flag => "true or false",
+                AttributeKind::Number => "a number",
+                AttributeKind::Text => "a text",
+                AttributeKind::Set => "a list of texts",
+            };
+            return Err(format!("the field '{name}' is {right}"));
+        }
+    };
+    Ok((spec.name, value))
 }
 
 fn role_of(effect: Effect) -> Option<ObjectRole> {

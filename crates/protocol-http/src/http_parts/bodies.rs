@@ -60,6 +60,82 @@ pub(crate) async fn collect(
     timeout(time, whole).await.unwrap_or(Err(CollectError::TooSlow(time)))
 }
 
+/// A body of which the start was looked at.
+pub(crate) struct Peeked {
+    /// The whole of it, when it was no larger than the limit and arrived in time.
+    pub(crate) start: Option<Bytes>,
+    /// The body as it was.
+    pub(crate) body: HttpBody,
+}
+
+/// Looks at a body, and gives it back as it was.
+///
+/// # Cancel safety
+/// What was read is lost.
+pub(crate) async fn peek(mut body: HttpBody, limit: usize, time: Duration) -> Peeked {
+    let mut bytes = BytesMut::new();
+    let whole = async {
+        loop {
+            match body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => bytes.extend_from_slice(&data),
+                    Err(trailers) => return Ok(Some(trailers)),
+                },
+                Some(Err(error)) => return Err(error),
+            }
+            if bytes.len() > limit {
+                return Ok(None);
+            }
+        }
+    };
+    let ended = timeout(time, whole).await;
+    let read = bytes.freeze();
+    let is_whole = matches!(ended, Ok(Ok(_))) && read.len() <= limit;
+    if is_whole {
+        return Peeked { start: Some(read.clone()), body: full(read) };
+    }
+    let rest = match ended {
+        Ok(Err(error)) => Rest::Failed(error),
+        Ok(Ok(_)) | Err(_) => Rest::More(body),
+    };
+    let again = Again { read: Some(read), rest };
+    Peeked { start: None, body: again.boxed_unsync() }
+}
+
+/// What was read of a body, and then the rest of it.
+struct Again {
+    read: Option<Bytes>,
+    rest: Rest,
+}
+
+enum Rest {
+    More(HttpBody),
+    Failed(HttpBodyError),
+    Over,
+}
+
+impl Body for Again {
+    type Data = Bytes;
+    type Error = HttpBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpBodyError>>> {
+        if let Some(read) = self.read.take() {
+            return Poll::Ready(Some(Ok(Frame::data(read))));
+        }
+        if let Rest::More(body) = &mut self.rest {
+            return Pin::new(body).poll_frame(cx);
+        }
+        match std::mem::replace(&mut self.rest, Rest::Over) {
+            Rest::Failed(error) => Poll::Ready(Some(Err(error))),
+            Rest::More(_) | Rest::Over => Poll::Ready(None),
+        }
+    }
+}
+
 /// Where bytes go, for counting.
 #[derive(Debug, Clone, Copy)]
 enum Way {

@@ -3,11 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corral_gate::{Admission, Denial, DenialKind, Login, Proof};
+use corral_gate::{Denial, DenialKind, Login, Proof};
 use corral_model::event::CloseReason;
 use corral_model::{Secret, limits};
-use corral_session::{Authority, ConnectionFacts, End, Opened, SessionHandle, open};
-use corral_transport::Endpoint;
+use corral_session::{Authority, ConnectionFacts, End, Opened, OwnKey, SessionHandle, open};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
@@ -16,15 +15,14 @@ const CLAIM_BYTES_MAX: usize = 256;
 
 /// What a protocol keeps of each session.
 pub(crate) trait Kept: Send + Sync + Sized {
-    /// Made once, when the session was let in.
+    /// The name of the gateway's own key for this protocol.
+    const KEY: &'static str;
+
+    /// Made once, when the session was let in. `key` is [`Self::KEY`].
     ///
     /// # Errors
     /// A [`Denial`] when the target's resource cannot be used; the session ends.
-    fn new(
-        session: SessionHandle,
-        admission: Admission,
-        endpoint: Endpoint,
-    ) -> Result<Self, Denial>;
+    fn new(opened: Opened, key: &OwnKey) -> Result<Self, Denial>;
 
     fn session(&self) -> &SessionHandle;
 }
@@ -100,15 +98,13 @@ impl<K: Kept> Sessions<K> {
             database: None,
             claims: claim.into_iter().collect(),
         };
-        let Opened { session, admission, endpoint } =
-            open(self.authority.as_ref(), login, self.facts.clone()).await?;
-        match K::new(session.clone(), admission, endpoint) {
-            Ok(kept) => Ok(Arc::new(kept)),
-            Err(denial) => {
-                session.end(CloseReason::Target, denial.clone());
-                Err(denial)
-            }
-        }
+        let opened = open(self.authority.as_ref(), login, self.facts.clone()).await?;
+        let session = opened.session.clone();
+        let made = match self.authority.own_key(K::KEY).await {
+            Ok(key) => K::new(opened, &key),
+            Err(denial) => Err(denial),
+        };
+        made.map(Arc::new).inspect_err(|denial| session.end(CloseReason::Target, denial.clone()))
     }
 
     fn cell(&self, key: &Key) -> Result<Arc<OnceCell<Arc<K>>>, Denial> {

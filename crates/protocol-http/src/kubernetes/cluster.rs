@@ -1,10 +1,12 @@
 //! What is kept of one session with a cluster.
 
-use corral_gate::{Admission, Denial, DenialKind};
-use corral_model::resource::TargetTlsMode;
-use corral_session::SessionHandle;
-use corral_transport::Endpoint;
+use std::sync::Arc;
 
+use corral_gate::{Denial, DenialKind};
+use corral_model::resource::{ColumnName, TargetTlsMode};
+use corral_session::{Opened, OwnKey, SessionHandle};
+
+use super::diff::DigestKey;
 use super::options::Options;
 use super::outgoing::{Outgoing, identity};
 use crate::http_parts::sessions::Kept;
@@ -16,14 +18,16 @@ pub(crate) struct Cluster {
     pub(crate) options: Options,
     pub(crate) target: Target,
     pub(crate) outgoing: Outgoing,
+    /// Fields that the record never shows.
+    pub(crate) classified: Arc<[ColumnName]>,
+    pub(crate) digest_key: DigestKey,
 }
 
 impl Kept for Cluster {
-    fn new(
-        session: SessionHandle,
-        admission: Admission,
-        endpoint: Endpoint,
-    ) -> Result<Self, Denial> {
+    const KEY: &'static str = "kubernetes digests";
+
+    fn new(opened: Opened, key: &OwnKey) -> Result<Self, Denial> {
+        let Opened { session, admission, endpoint } = opened;
         let options = Options::read(&admission.options).map_err(|error| {
             let mut denial =
                 Denial::new(DenialKind::TargetUnavailable, "the target's options cannot be read");
@@ -36,7 +40,9 @@ impl Kept for Cluster {
         }
         let outgoing = Outgoing::new(&admission, &options.impersonate)?;
         let target = Target::new(endpoint, identity(&admission), session.clone());
-        Ok(Self { session, options, target, outgoing })
+        let digest_key = DigestKey::new(*key.reveal());
+        let classified = admission.classified.clone();
+        Ok(Self { session, options, target, outgoing, classified, digest_key })
     }
 
     fn session(&self) -> &SessionHandle {

@@ -2,30 +2,39 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use corral_gate::{Denial, DenialKind};
+use corral_model::ids::StatementSeq;
 use corral_model::limits;
 use corral_model::statement::{Attribute, Facts};
 use corral_session::{Answer, Completion, Draft, HttpBody, HttpTarget, Running};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
+use serde_json::Value;
 
+use super::body::{self, sorted};
 use super::call::{ApiVerb, Call};
+use super::change::Change;
 use super::cluster::Cluster;
+use super::diff::{canonical, digest};
 use super::judge::{self, ObjectFacts};
 use super::masking;
-use super::objects::{self, ObjectError};
+use super::objects::{self, ObjectError, Written};
 use super::outgoing::asks_impersonation;
+use super::path::ResourcePath;
+use super::preview::{self, Previewed};
 use super::secrets::MaskPlan;
 use super::status::{code_of, refusal};
 use crate::http_parts::bearer::bearer;
-use crate::http_parts::bodies::{CollectError, ToClient, ToTarget, collect, full};
+use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collect, full, peek};
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
 use crate::http_parts::sessions::Sessions;
 use crate::http_parts::target::Answered;
 
-const EXPECT: HeaderName = HeaderName::from_static("expect");
+/// A written object as approvers and the record see it, in bytes; of a longer one, its start.
+const SHOWN_BYTES_MAX: usize = 16 * 1024;
 
 /// Answers a request. Refusals are answers.
 ///
@@ -49,107 +58,248 @@ pub(crate) async fn answer(
         Ok(cluster) => cluster,
         Err(denial) => return refusal(&denial),
     };
-    let exchange = Exchange::new(&cluster);
+    let answered = async {
+        match Exchange::read(&cluster, request).await {
+            Ok((exchange, body)) => exchange.run(body).await,
+            Err(denial) => Err(denial),
+        }
+    };
     tokio::select! {
         biased;
         end = cluster.session.ended() => refusal(&end.denial),
-        answered = exchange.run(request) => {
-            answered.unwrap_or_else(|denial| refusal(&denial))
-        }
+        answered = answered => answered.unwrap_or_else(|denial| refusal(&denial)),
     }
 }
 
-/// One request of a session.
+/// One request of a session, read.
 struct Exchange<'a> {
     cluster: &'a Arc<Cluster>,
+    /// As people and the record read it: `GET /api/v1/pods?limit=500`.
+    line: String,
+    call: Call,
+    parts: Parts,
+    /// The object that it writes, when it writes one.
+    written: Option<Written>,
+    /// What of the answer is masked for this principal.
+    mask: Option<Arc<MaskPlan>>,
+    /// What of the object is masked in the record, whoever asks.
+    classified: Option<Arc<MaskPlan>>,
 }
 
 impl<'a> Exchange<'a> {
-    fn new(cluster: &'a Arc<Cluster>) -> Self {
-        Self { cluster }
-    }
-
-    async fn run(&self, request: Request<HttpBody>) -> Result<Response<HttpBody>, Denial> {
-        let (parts, body) = request.into_parts();
-        let line = line_of(&parts);
+    /// Reads a request, and gives the body that is to be sent.
+    ///
+    /// # Errors
+    /// A [`Denial`], recorded, for what can never be permitted.
+    async fn read(
+        cluster: &'a Arc<Cluster>,
+        request: Request<HttpBody>,
+    ) -> Result<(Self, HttpBody), Denial> {
+        let (mut parts, body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let line = format!("{} {path}", parts.method);
         let query = parts.uri.query().unwrap_or_default();
         let call = match Call::read(&parts.method, parts.uri.path(), query) {
             Ok(call) => call,
-            Err(error) => return Err(self.obstructed(line, error.to_string(), false).await),
+            Err(error) => return Err(obstructed(cluster, line, error.to_string(), false).await),
         };
-        let plan = masking::plan(&call, &self.cluster.session.masked().await);
-        let (body, object) = if call.has_object() {
-            let collected = collect(body, limits::OBJECT_BYTES_MAX, limits::OBJECT_DEADLINE).await;
-            match collected {
-                Ok(bytes) => {
-                    let content_type = content_type(&parts.headers);
-                    let written = content_type.and_then(|content_type| {
-                        objects::read(&call, content_type, bytes, plan.as_deref())
-                    });
-                    match written {
-                        Ok(written) => (full(written.body), written.facts),
-                        Err(error) => {
-                            let is_size = error.is_size();
-                            return Err(self.obstructed(line, error.to_string(), is_size).await);
-                        }
-                    }
-                }
+        let mask = masking::plan(&call, &cluster.session.masked().await);
+        let classified = masking::plan(&call, &cluster.classified);
+        if let Some(mask) = &mask
+            && let Err(text) = ask_for_masked(&call, mask, &mut parts.headers)
+        {
+            return Err(obstructed(cluster, line, text, false).await);
+        }
+        let (written, body) = if call.has_object() {
+            let bytes = match take_object(body).await {
+                Ok(bytes) => bytes,
                 Err(CollectError::Broken(error)) => return Err(broken(error.as_ref())),
-                Err(error @ CollectError::TooLarge { .. }) => {
-                    return Err(self.obstructed(line, error.to_string(), true).await);
+                Err(error @ (CollectError::TooLarge { .. } | CollectError::TooSlow(_))) => {
+                    let is_size = matches!(error, CollectError::TooLarge { .. });
+                    return Err(obstructed(cluster, line, error.to_string(), is_size).await);
                 }
-                Err(error @ CollectError::TooSlow(_)) => {
-                    return Err(self.obstructed(line, error.to_string(), false).await);
+            };
+            let written = content_type(&parts.headers)
+                .and_then(|kind| objects::read(&call, kind, bytes, mask.as_deref()));
+            match written {
+                Ok(written) => {
+                    let body = full(written.body.clone());
+                    (Some(written), body)
+                }
+                Err(error) => {
+                    let is_size = error.is_size();
+                    return Err(obstructed(cluster, line, error.to_string(), is_size).await);
                 }
             }
         } else {
-            (body, ObjectFacts::default())
+            (None, body)
         };
-        let mut facts = judge::facts(&call, &self.cluster.options.known_groups, &object);
-        let asks = Attribute::Flag(asks_impersonation(&parts.headers));
-        facts.attributes.insert("asks_impersonation", asks);
-        facts.is_masked = plan.is_some();
-        if let Some(plan) = &plan
-            && call.query.get("fieldSelector").is_some_and(|selector| plan.is_selected_by(selector))
-        {
-            let text = "a field selector on a masked field would tell its value";
-            return Err(self.obstructed(line, text.to_owned(), false).await);
-        }
-        let running = self.decide(line, facts, call.is_stream()).await?;
-        if asks_upgrade(&parts.headers) {
-            return self.upgrade(running).await;
-        }
-        let verb = call.verb;
-        self.forward(parts, body, running, plan.map(|plan| (plan, verb))).await
+        Ok((Self { cluster, line, call, parts, written, mask, classified }, body))
     }
 
-    /// Decides a request, and waits for people where that is asked for.
-    async fn decide(&self, text: String, facts: Facts, is_stream: bool) -> Result<Running, Denial> {
-        let draft = Draft {
+    async fn run(self, body: HttpBody) -> Result<Response<HttpBody>, Denial> {
+        let previewed = match self.preview().await? {
+            None => None,
+            Some(Previewed::Result(result)) => Some(result),
+            Some(Previewed::Refused(response, seq)) => return Ok(self.masked(response, seq)),
+        };
+        let result = previewed.as_ref();
+        let draft = self.draft(self.facts(result), result);
+        let running = match self.cluster.session.decide(draft).await {
+            Answer::Allow(running) => running,
+            Answer::Deny(denial) => return Err(denial),
+            Answer::Hold(waiting) => {
+                let running = waiting.wait().await?;
+                self.check_unchanged(result, running).await?
+            }
+        };
+        if asks_upgrade(&self.parts.headers) {
+            return self.upgrade(running).await;
+        }
+        self.forward(body, running).await
+    }
+
+    /// What policies see. `result` is the object as the target would keep it, where it was asked.
+    fn facts(&self, result: Option<&Value>) -> Facts {
+        let known_groups = &self.cluster.options.known_groups;
+        let mut object = match (&self.written, result) {
+            (None, _) => ObjectFacts::default(),
+            (Some(written), None) => written.facts.clone(),
+            (Some(written), Some(result)) => objects::of_result(&self.call, &written.facts, result),
+        };
+        // The target's owner says that these objects are plain data.
+        let is_known = |path: &ResourcePath| known_groups.contains(&path.group);
+        object.is_unknown &= !self.call.resource().is_some_and(is_known);
+        let mut facts = judge::facts(&self.call, known_groups, &object);
+        let asks = Attribute::Flag(asks_impersonation(&self.parts.headers));
+        facts.attributes.insert("asks_impersonation", asks);
+        facts.is_masked = self.mask.is_some();
+        facts
+    }
+
+    fn draft(&self, facts: Facts, result: Option<&Value>) -> Draft {
+        let text = match self.shown() {
+            Some(object) => format!("{}\n{object}", self.line),
+            None => self.line.clone(),
+        };
+        Draft {
             text: text.into(),
             facts: Arc::new(facts),
             parameters: Vec::new(),
-            state_digest: String::new(),
-            is_stream,
-        };
-        match self.cluster.session.decide(draft).await {
-            Answer::Allow(running) => Ok(running),
-            Answer::Deny(denial) => Err(denial),
-            Answer::Hold(waiting) => waiting.wait().await,
+            state_digest: self.state_digest(result),
+            is_stream: self.call.is_stream(),
         }
     }
 
-    /// The refusal of a request that can never be permitted, recorded.
-    async fn obstructed(&self, line: String, text: String, is_size: bool) -> Denial {
-        match self.decide(line, judge::obstructed(text, is_size), false).await {
-            Err(denial) => denial,
-            // The gate permits no obstacle; if it did, nothing would be forwarded either.
-            Ok(_running) => Denial::new(DenialKind::Forbidden, "this request cannot be judged"),
+    /// The object that is written, as approvers and the record see it.
+    fn shown(&self) -> Option<String> {
+        let object = self.written.as_ref()?.object.as_ref()?;
+        let mut text = sorted(&self.canonical(object));
+        if text.len() > SHOWN_BYTES_MAX {
+            let mut end = SHOWN_BYTES_MAX;
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+            text.push('…');
         }
+        Some(text)
+    }
+
+    fn canonical(&self, object: &Value) -> Value {
+        canonical(object, self.classified.as_deref(), &self.cluster.digest_key)
+    }
+
+    /// What an approval binds beside the text: the object as it was sent, and as it would become
+    /// of which state.
+    fn state_digest(&self, result: Option<&Value>) -> String {
+        let digest = |object: &Value| digest(&self.canonical(object));
+        let mut parts: Vec<String> = Vec::new();
+        if let Some(sent) = self.written.as_ref().and_then(|written| written.object.as_ref()) {
+            parts.push(format!("object={}", digest(sent)));
+        }
+        if let Some(result) = result {
+            parts.push(format!("result={}", digest(result)));
+            if let Some(version) = result.pointer("/metadata/resourceVersion") {
+                parts.push(format!("resource_version={}", sorted(version)));
+            }
+        }
+        parts.join(" ")
+    }
+
+    /// Tries a write, when it is one that is decided on its result.
+    async fn preview(&self) -> Result<Option<Previewed>, Denial> {
+        let Some(written) = self.written.as_ref() else { return Ok(None) };
+        if !preview::is_wanted(&self.call, written, self.cluster.options.preview) {
+            return Ok(None);
+        }
+        // Whoever may not write at all has nothing tried for them.
+        let known_groups = &self.cluster.options.known_groups;
+        let facts = judge::facts(&self.call, known_groups, &ObjectFacts::default());
+        self.cluster.session.check(self.draft(facts, None)).await?;
+        self.ask_preview(written).await.map(Some)
+    }
+
+    async fn ask_preview(&self, written: &Written) -> Result<Previewed, Denial> {
+        let facts = preview::facts(&self.facts(None));
+        let draft = Draft {
+            text: format!("dry run of {}", self.line).into(),
+            facts: Arc::new(facts),
+            parameters: Vec::new(),
+            state_digest: String::new(),
+            is_stream: false,
+        };
+        let running = match self.cluster.session.decide(draft).await {
+            Answer::Allow(running) => running,
+            Answer::Deny(denial) => return Err(denial),
+            Answer::Hold(waiting) => waiting.wait().await?,
+        };
+        preview::ask(self.cluster, &self.parts, written, running).await
+    }
+
+    /// After a wait: what was approved is still what would be done.
+    async fn check_unchanged(
+        &self,
+        approved: Option<&Value>,
+        running: Running,
+    ) -> Result<Running, Denial> {
+        let (Some(approved), Some(written)) = (approved, self.written.as_ref()) else {
+            return Ok(running);
+        };
+        let is_same = match self.ask_preview(written).await? {
+            Previewed::Result(result) => {
+                let is_new = self.call.verb == ApiVerb::Create;
+                let uid = |object: &Value| object.pointer("/metadata/uid").cloned();
+                self.canonical(&result) == self.canonical(approved)
+                    && (is_new || uid(&result) == uid(approved))
+            }
+            Previewed::Refused(..) => false,
+        };
+        if is_same {
+            return Ok(running);
+        }
+        let text = "the object changed while this waited for approval, so that something else \
+                    would be done than was approved; ask again";
+        let denial = Denial::new(DenialKind::ApprovalExpired, text);
+        let (code, _) = code_of(denial.kind);
+        let completion = Completion { code: code.as_u16().to_string(), ..Completion::default() };
+        running.finish(completion).await;
+        Err(denial)
+    }
+
+    /// The target's refusal of a dry run, as the client may see it.
+    fn masked(&self, response: Response<HttpBody>, seq: StatementSeq) -> Response<HttpBody> {
+        let (mut parts, mut body) = response.into_parts();
+        strip_hop_by_hop(&mut parts.headers);
+        if let Some(mask) = &self.mask {
+            let account = (self.cluster.session.clone(), seq);
+            body = masking::apply(mask, self.call.verb, &mut parts, body, account);
+        }
+        Response::from_parts(parts, body)
     }
 
     /// A permitted request that asks for another protocol on its connection.
-    async fn upgrade(&self, running: Running) -> Result<Response<HttpBody>, Denial> {
+    async fn upgrade(self, running: Running) -> Result<Response<HttpBody>, Denial> {
         let denial =
             Denial::new(DenialKind::NotSupported, "streams into containers are not carried here");
         let (code, _) = code_of(denial.kind);
@@ -158,52 +308,76 @@ impl<'a> Exchange<'a> {
         Err(denial)
     }
 
-    async fn forward(
-        &self,
-        parts: Parts,
-        body: HttpBody,
-        running: Running,
-        masks: Option<(Arc<MaskPlan>, ApiVerb)>,
-    ) -> Result<Response<HttpBody>, Denial> {
+    async fn forward(self, body: HttpBody, running: Running) -> Result<Response<HttpBody>, Denial> {
         let cluster = self.cluster;
+        let change = self.change(&running).await;
+        let Self { mut parts, call, mask, classified, .. } = self;
+        // The client was told to go on by this side already; the length is the body's.
+        parts.headers.remove(EXPECT);
+        parts.headers.remove(CONTENT_LENGTH);
+        cluster.outgoing.apply(&mut parts.headers, running.permit().decision_id());
         let body = ToTarget::new(body, cluster.session.clone());
-        let mut request = Request::new(body.boxed_unsync());
-        *request.method_mut() = parts.method;
-        *request.uri_mut() = parts.uri;
-        *request.headers_mut() = parts.headers;
-        let headers = request.headers_mut();
-        cluster.outgoing.apply(headers, running.permit().decision_id());
-        // The client was told to go on by this side already.
-        headers.remove(EXPECT);
-        headers.remove(CONTENT_LENGTH);
-        if let Some((plan, _)) = &masks {
-            masking::ask(plan, headers)
-                .map_err(|error| Denial::new(DenialKind::NotSupported, error.to_string()))?;
-        }
-        let Answered { response, lease } =
-            cluster.target.send(request).await.map_err(Denial::from)?;
+        let request = Request::from_parts(parts, body.boxed_unsync());
+        let Answered { response, lease } = cluster.target.send(request).await?;
         cluster.session.opened().await;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         let mut body = corral_session::http::boxed(body);
-        if let Some((plan, verb)) = &masks {
-            let account = (cluster.session.clone(), running.seq());
-            body = masking::apply(plan, *verb, &mut parts, body, account);
+        if let Some(change) = change.filter(|_| parts.status.is_success()) {
+            let Peeked { start, body: same } =
+                peek(body, limits::ANSWER_OBJECT_BYTES_MAX, limits::TARGET_HEAD_DEADLINE).await;
+            body = same;
+            let after = start.and_then(|bytes| body::read_json(&bytes).ok());
+            let key = &cluster.digest_key;
+            let event = change.event(running.seq(), after.as_ref(), classified.as_deref(), key);
+            cluster.session.note(event).await;
         }
-        let completion =
-            Completion { code: parts.status.as_u16().to_string(), ..Completion::default() };
-        let body = ToClient::new(body, running, completion, cluster.session.clone(), lease);
-        let mut answered = Response::new(body.await.boxed_unsync());
-        *answered.status_mut() = parts.status;
-        *answered.headers_mut() = parts.headers;
-        Ok(answered)
+        if let Some(mask) = &mask {
+            let account = (cluster.session.clone(), running.seq());
+            body = masking::apply(mask, call.verb, &mut parts, body, account);
+        }
+        let code = parts.status.as_u16().to_string();
+        let completion = Completion { code, ..Completion::default() };
+        let body = ToClient::new(body, running, completion, cluster.session.clone(), lease).await;
+        Ok(Response::from_parts(parts, body.boxed_unsync()))
+    }
+
+    /// The write whose effect is recorded, with the object as it is before.
+    async fn change(&self, running: &Running) -> Option<Change> {
+        let known_groups = &self.cluster.options.known_groups;
+        let mut change = Change::of(&self.call, known_groups)?;
+        if self.call.verb != ApiVerb::Create && self.call.name().is_some() {
+            change.before = preview::read_before(self.cluster, &self.parts, running).await;
+        }
+        Some(change)
     }
 }
 
-/// As people and the record read it: `GET /api/v1/pods?limit=500`.
-fn line_of(parts: &Parts) -> String {
-    let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    format!("{} {path}", parts.method)
+/// The refusal of a request that can never be permitted, recorded.
+async fn obstructed(cluster: &Cluster, line: String, text: String, is_size: bool) -> Denial {
+    let draft = Draft {
+        text: line.into(),
+        facts: Arc::new(judge::obstructed(text, is_size)),
+        parameters: Vec::new(),
+        state_digest: String::new(),
+        is_stream: false,
+    };
+    match cluster.session.decide(draft).await {
+        Answer::Deny(denial) => denial,
+        // The gate permits no obstacle; if it did, nothing would be forwarded either.
+        Answer::Allow(_) | Answer::Hold(_) => {
+            Denial::new(DenialKind::Forbidden, "this request cannot be judged")
+        }
+    }
+}
+
+/// Makes a request one whose answer can be masked.
+fn ask_for_masked(call: &Call, mask: &MaskPlan, headers: &mut HeaderMap) -> Result<(), String> {
+    let selector = call.query.get("fieldSelector");
+    if selector.is_some_and(|selector| mask.is_selected_by(selector)) {
+        return Err("a field selector on a masked field would tell its value".to_owned());
+    }
+    masking::ask(mask, headers).map_err(|error| error.to_string())
 }
 
 /// The type of a body that says how it is written in one way only.
@@ -215,6 +389,10 @@ fn content_type(headers: &HeaderMap) -> Result<Option<&str>, ObjectError> {
         (Some(one), None) if !coded => one.to_str().map(Some).map_err(|_| ObjectError::ContentType),
         _ => Err(ObjectError::ContentType),
     }
+}
+
+async fn take_object(body: HttpBody) -> Result<Bytes, CollectError> {
+    collect(body, limits::OBJECT_BYTES_MAX, limits::OBJECT_DEADLINE).await
 }
 
 fn broken(error: &dyn std::error::Error) -> Denial {

@@ -27,7 +27,7 @@ pub(crate) struct ObjectFacts {
 }
 
 /// What one request amounts to.
-struct Judged {
+pub(crate) struct Judged {
     /// None: it cannot be told.
     verb: Option<Verb>,
     role: ObjectRole,
@@ -44,6 +44,23 @@ impl Judged {
     }
 
     const UNKNOWN: Self = Self { verb: None, role: ObjectRole::Write };
+
+    /// Whether writes of such an object heed `dryRun`. Subresources, reviews and servers of other
+    /// groups do as they like with it.
+    pub(crate) fn heeds_dry_run(path: &ResourcePath) -> bool {
+        let class = resources::class_of(&path.group, &path.resource);
+        path.subresource.is_none()
+            && path.prefix.is_none()
+            && class.is_some_and(|class| match class {
+                Class::Ordinary
+                | Class::Secret
+                | Class::Definition
+                | Class::Grant
+                | Class::Steering
+                | Class::Certificate => path.group != "metrics.k8s.io",
+                Class::SelfReview | Class::Review | Class::Binding => false,
+            })
+    }
 }
 
 /// The facts of a request, with those of the object that it writes. `known_groups` are groups of
@@ -262,24 +279,12 @@ fn add_fields(call: &Call, facts: &mut Facts) {
     facts.attributes.insert("is_dry_run", Attribute::Flag(is_dry_run(call)));
 }
 
-/// Whether the API server surely persists nothing. A DELETE may say otherwise in its body, and
-/// subresources, reviews and servers of other groups do as they like with the parameter.
+/// Whether the API server surely persists nothing. A DELETE may say otherwise in its body.
 fn is_dry_run(call: &Call) -> bool {
-    let persists = matches!(call.verb, ApiVerb::Create | ApiVerb::Update | ApiVerb::Patch);
-    let heeds = |path: &ResourcePath| {
-        let class = resources::class_of(&path.group, &path.resource);
-        path.subresource.is_none()
-            && class.is_some_and(|class| match class {
-                Class::Ordinary
-                | Class::Secret
-                | Class::Definition
-                | Class::Grant
-                | Class::Steering
-                | Class::Certificate => true,
-                Class::SelfReview | Class::Review | Class::Binding => false,
-            })
-    };
-    persists && call.query.get("dryRun") == Some("All") && call.resource().is_some_and(heeds)
+    let writes = matches!(call.verb, ApiVerb::Create | ApiVerb::Update | ApiVerb::Patch);
+    writes
+        && call.query.get("dryRun") == Some("All")
+        && call.resource().is_some_and(Judged::heeds_dry_run)
 }
 
 #[cfg(test)]

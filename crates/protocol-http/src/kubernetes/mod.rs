@@ -3,8 +3,8 @@
 
 mod body;
 mod call;
+mod change;
 mod cluster;
-#[cfg_attr(not(test), expect(dead_code, reason = "the dry run of a write compares objects"))]
 mod diff;
 mod exchange;
 mod fields;
@@ -15,6 +15,7 @@ mod objects;
 mod options;
 mod outgoing;
 mod path;
+mod preview;
 mod query;
 mod resources;
 mod secrets;

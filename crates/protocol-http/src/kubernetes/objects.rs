@@ -47,6 +47,8 @@ pub(crate) struct Written {
     /// What goes to the target. YAML becomes JSON, which is YAML as well.
     pub(crate) body: Bytes,
     pub(crate) facts: ObjectFacts,
+    /// As it was sent, a patch as such; None for protobuf and for no body.
+    pub(crate) object: Option<Value>,
     /// Whether the facts stand for the whole object: a patch says how it changes, and protobuf
     /// has no names. The rest is told by the target's dry run.
     pub(crate) is_whole: bool,
@@ -65,10 +67,11 @@ pub(crate) fn read(
     let Some(path) = call.resource() else {
         // No path outside of the resources takes an object that somebody here knows.
         let facts = ObjectFacts { is_unknown: !body.is_empty(), ..ObjectFacts::default() };
-        return Ok(Written { body, facts, is_whole: false });
+        return Ok(Written { body, facts, object: None, is_whole: false });
     };
     if body.is_empty() {
-        return Ok(Written { body, facts: ObjectFacts::default(), is_whole: true });
+        let facts = ObjectFacts::default();
+        return Ok(Written { body, facts, object: None, is_whole: true });
     }
     // The API server takes a body without a type for JSON.
     let content_type = content_type.unwrap_or("application/json");
@@ -115,19 +118,18 @@ pub(crate) fn read(
     }
     let is_asked = has_facts(call, path);
     let is_whole = !is_asked || (patch.is_none() && value.is_some());
-    if let Some(value) = value.filter(|_| is_asked && patch.is_none()) {
+    if let Some(value) = value.as_ref().filter(|_| is_asked && patch.is_none()) {
         merge(
             &mut facts,
-            fields::facts(&path.group, &path.resource, path.namespace.as_deref(), &value),
+            fields::facts(&path.group, &path.resource, path.namespace.as_deref(), value),
         );
     }
     facts.is_unknown |= !is_whole;
-    Ok(Written { body, facts, is_whole })
+    Ok(Written { body, facts, object: value, is_whole })
 }
 
 /// What an object amounts to, as the target would store it: replaces what [`read`] found in the
 /// client's body.
-#[cfg_attr(not(test), expect(dead_code, reason = "the dry run of a write calls it"))]
 pub(crate) fn of_result(call: &Call, written: &ObjectFacts, result: &Value) -> ObjectFacts {
     let Some(path) = call.resource() else { return written.clone() };
     let mut facts = ObjectFacts::default();

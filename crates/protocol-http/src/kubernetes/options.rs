@@ -41,9 +41,10 @@ pub(crate) enum Impersonate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Preview {
-    /// Of objects that are pods or make them.
+    /// Of objects whose fields decide what they amount to: pods and what makes them, roles,
+    /// bindings, volumes of nodes.
     #[default]
-    Pods,
+    Fields,
     /// Of every object of Kubernetes' own groups.
     Writes,
     /// None: what the client sent is decided.

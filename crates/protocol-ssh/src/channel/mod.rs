@@ -1,13 +1,14 @@
 //! One session channel: what was asked for is decided, run at the target, and recorded.
 
 mod client;
-mod pump;
+pub(crate) mod pump;
 mod started;
 
 use std::sync::Arc;
 
+use corral_gate::runbook::{self, Invocation};
 use corral_gate::{Denial, DenialKind};
-use corral_model::statement::{Attribute, Facts};
+use corral_model::statement::{Attribute, Facts, Obstacle};
 use corral_session::{Answer, Draft, Running};
 use russh::{ChannelOpenFailure, Pty};
 
@@ -68,9 +69,9 @@ async fn decide_and_run(
     setup: &Setup,
     ask: &Ask,
 ) -> Result<(), Denial> {
-    let draft = draft(live, setup, ask)?;
+    let (draft, ask) = plan(live, setup, ask)?;
     let running = decide(live, client, draft).await?;
-    started::run(live, client, setup, ask, running).await
+    started::run(live, client, setup, &ask, running).await
 }
 
 /// Asks for a decision; while people decide, the client reads whom it waits for.
@@ -82,6 +83,40 @@ async fn decide(live: &Live, client: &ClientChannel, draft: Draft) -> Result<Run
             client.say(&format!("corral: {}", waiting.notice)).await;
             waiting.wait().await
         }
+    }
+}
+
+/// What is decided, and what runs when it is permitted. For the name of a command with typed
+/// parameters that is the command's own line.
+fn plan(live: &Live, setup: &Setup, ask: &Ask) -> Result<(Draft, Ask), Denial> {
+    if let Ask::Exec(written) = ask
+        && let Some(invocation) = runbook::invoke(&live.commands, &exec::read(written)?)
+    {
+        let draft = command_draft(live, setup, invocation);
+        let line = Ask::Exec(draft.text.as_bytes().to_vec());
+        return Ok((draft, line));
+    }
+    Ok((draft(live, setup, ask)?, ask.clone()))
+}
+
+fn command_draft(live: &Live, setup: &Setup, invocation: Invocation) -> Draft {
+    let Invocation { text, mut facts, parameters } = invocation;
+    facts.attributes.insert(spec::LOGIN, Attribute::Text(live.login.clone()));
+    // With a terminal a program may open a pager or an editor, and those run anything.
+    if setup.terminal.is_some() {
+        facts.obstacle.get_or_insert(Obstacle {
+            rule: "command",
+            text: "this command runs without a terminal; leave out `ssh -t`".to_owned(),
+            position: None,
+            is_size: false,
+        });
+    }
+    Draft {
+        text: text.into(),
+        facts: Arc::new(facts),
+        parameters,
+        state_digest: state_digest(&live.login, setup),
+        is_stream: true,
     }
 }
 

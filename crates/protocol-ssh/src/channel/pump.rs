@@ -14,7 +14,7 @@ use crate::channel::client::ClientChannel;
 use crate::channel::started::TargetChannel;
 use crate::inbox::{Item, Word};
 use crate::live::Live;
-use crate::recording::{Recording, digest_of};
+use crate::recording::{Kept, Recording, digest_of};
 
 /// How a channel ended.
 enum Ending {
@@ -36,16 +36,17 @@ enum Exit {
 ///
 /// # Errors
 /// A [`Denial`] of the session's end, which the client has not read yet.
-pub(super) async fn run(
+pub(crate) async fn run(
     live: &Live,
     client: &ClientChannel,
     target: &TargetChannel,
     running: Running,
+    kept: Kept,
 ) -> Result<(), Denial> {
     let seq = running.seq();
     let session = &live.session;
     let recording =
-        |from: StreamEnd| Recording::new(session.clone(), seq, from, live.secrets.clone());
+        |from: StreamEnd| Recording::new(session.clone(), seq, from, kept, live.secrets.clone());
     let mut input = recording(StreamEnd::Client);
     let mut output = Output {
         target: recording(StreamEnd::Target),
@@ -60,9 +61,15 @@ pub(super) async fn run(
             None
         }
         Ending::BySession(end) => {
-            let line = format!("{}\r\n", end.denial.sentence());
-            output.target_error.own_line(&line).await;
-            cut(session, seq, target, &mut output).await;
+            match kept {
+                Kept::Everything => {
+                    let line = format!("{}\r\n", end.denial.sentence());
+                    output.target_error.own_line(&line).await;
+                    cut(session, seq, target, &mut output).await;
+                }
+                // The other end of a forward sees its connection closed.
+                Kept::Count => leave(target).await,
+            }
             Some(end.denial)
         }
     };
@@ -75,7 +82,10 @@ pub(super) async fn run(
             Exit::Signal(name) => format!("SIG{name}"),
         },
         bytes: input.bytes.saturating_add(target_out.bytes).saturating_add(target_error.bytes),
-        digest: Some(digest_of(input, target_out, target_error)),
+        digest: match kept {
+            Kept::Everything => Some(digest_of(input, target_out, target_error)),
+            Kept::Count => None,
+        },
         ..Completion::default()
     };
     running.finish(completion).await;

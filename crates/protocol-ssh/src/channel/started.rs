@@ -16,6 +16,7 @@ use crate::channel::client::ClientChannel;
 use crate::channel::{Ask, Setup, Terminal, pump, unopened};
 use crate::inbox::{Inbox, Item, Size, Word};
 use crate::live::Live;
+use crate::recording::Kept;
 use crate::sftp;
 
 /// The target's end of a channel.
@@ -131,7 +132,7 @@ pub(super) async fn run(
                 sftp::run(live, client, &target, running).await
             }
             Ask::Shell | Ask::Exec(_) | Ask::Subsystem(_) => {
-                pump::run(live, client, &target, running).await
+                pump::run(live, client, &target, running, Kept::Everything).await
             }
         },
         Err(denial) => {

@@ -27,6 +27,9 @@ pub(crate) const FAULTS_MAX: u32 = 64;
 /// Completions on their way to the record, and words to the client's person; above it answers are
 /// not read.
 pub(crate) const RECORDING_MAX: usize = 256;
+/// Lines that one channel's client is told beside the protocol: a client that reads none of them
+/// would lose that much of its window.
+pub(crate) const LINES_TOLD_MAX: u32 = 100;
 /// How long a client's last bytes may take to the target after the client closed its side.
 pub(crate) const LAST_BYTES: Duration = Duration::from_secs(10);
 /// How long a side that is to be told something may take to read it, and the target to end after

@@ -21,6 +21,8 @@ pub(crate) struct Content {
     start: Option<(Way, u64)>,
     next: u64,
     digest: Sha256,
+    /// As the client set it.
+    size: Option<u64>,
     /// Why there is no digest.
     gap: Option<&'static str>,
 }
@@ -53,6 +55,11 @@ impl Content {
         self.gap.get_or_insert(why);
     }
 
+    /// The client sets the file's size.
+    pub(crate) fn set_size(&mut self, size: u64) {
+        self.size = Some(size);
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes_read.saturating_add(self.bytes_written)
     }
@@ -67,6 +74,9 @@ impl Content {
             (_, _) => "read and written",
         };
         let mut words = way.to_owned();
+        if let Some(size) = self.size.filter(|size| *size != self.next) {
+            let _ = write!(words, "; size set to {size}");
+        }
         match (self.gap, self.start) {
             (Some(gap), _) => {
                 let _ = write!(words, "; no digest: {gap}");
@@ -120,6 +130,19 @@ mod tests {
             None,
             "read and written; no digest: read and written",
         );
+    }
+
+    #[test]
+    fn a_size_that_is_not_where_the_content_ends_is_told() {
+        let mut content = Content::default();
+        content.passed(Way::Written, 0, b"abc");
+        content.set_size(3);
+        content.set_size(2);
+        assert_eq!(content.finish().1, "written; size set to 2");
+        let mut content = Content::default();
+        content.passed(Way::Written, 0, b"abc");
+        content.set_size(3);
+        assert_eq!(content.finish().1, "written");
     }
 
     #[test]

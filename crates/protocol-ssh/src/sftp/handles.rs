@@ -40,6 +40,8 @@ pub(crate) enum HandleKind {
 pub(crate) struct Opening {
     pub(crate) path: AbsolutePath,
     pub(crate) kind: HandleKind,
+    /// The permission bits that the open named.
+    pub(crate) mode: Option<u32>,
 }
 
 /// An open file or directory, and the permit under which it is used.

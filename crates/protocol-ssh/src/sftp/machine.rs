@@ -125,6 +125,7 @@ pub(crate) struct Machine {
     pub(crate) opening: usize,
     orders: VecDeque<Order>,
     faults: u32,
+    lines_told: u32,
     head: Builder,
     pub(crate) fault: Option<Fault>,
 }
@@ -145,6 +146,7 @@ impl Machine {
             opening: 0,
             orders: VecDeque::new(),
             faults: 0,
+            lines_told: 0,
             head: Builder::default(),
             fault: None,
         }
@@ -313,8 +315,7 @@ impl Machine {
             (Some(Asked::Plan(plan)), Answer::Allow(running)) => self.send(plan, running),
             (Some(Asked::Plan(plan)), Answer::Deny(denial)) => self.deny(plan, &denial),
             (Some(Asked::Plan(plan)), Answer::Hold(waiting)) => {
-                let notice = &waiting.notice;
-                self.order(Order::Tell(format!("corral: {notice}")));
+                self.tell_person(format!("corral: {}", waiting.notice));
                 self.order(Order::Wait { arrival: plan.arrival, waiting });
                 self.parked.insert(plan.arrival, Parked::Held(plan));
             }
@@ -328,6 +329,7 @@ impl Machine {
                 };
                 if let Some(id) = id {
                     self.tell_status(id, status, &denial.sentence());
+                    self.tell_person(denial.sentence());
                 }
                 if ends_channel {
                     self.fault = Some(Fault::Client(denial));
@@ -355,7 +357,18 @@ impl Machine {
 
     fn deny(&mut self, plan: Plan, denial: &Denial) {
         self.opening -= usize::from(matches!(plan.awaited, Awaited::Handle(_)));
-        self.tell_status(plan.id, Status::PERMISSION_DENIED, &denial.sentence());
+        let sentence = denial.sentence();
+        self.tell_status(plan.id, Status::PERMISSION_DENIED, &sentence);
+        self.tell_person(sentence);
+    }
+
+    /// OpenSSH's clients show a status in words of their own; its text is for the person all the
+    /// same.
+    fn tell_person(&mut self, line: String) {
+        if self.lines_told < bounds::LINES_TOLD_MAX {
+            self.lines_told += 1;
+            self.order(Order::Tell(line));
+        }
     }
 
     /// Answers a request in the target's place.
@@ -398,6 +411,13 @@ impl Machine {
             Use::Sync => {
                 let head = head.start(kind::EXTENDED, id).string(b"fsync@openssh.com");
                 (head.string(&handle.target), Awaited::Status)
+            }
+            Use::Set(attributes) => {
+                if let Some(size) = attributes.size {
+                    handle.content.set_size(size);
+                }
+                let head = head.start(kind::FSETSTAT, id).string(&handle.target);
+                (attributes.write(head), Awaited::Status)
             }
             Use::Statvfs => {
                 let head = head.start(kind::EXTENDED, id).string(b"fstatvfs@openssh.com");

@@ -37,6 +37,7 @@ pub(crate) enum Use<'a> {
     Entries,
     Sync,
     Statvfs,
+    Set(Attributes),
 }
 
 /// A request that cannot be permitted.
@@ -99,7 +100,8 @@ impl<'p> Planner<'p> {
             Request::Opendir { path } => {
                 self.has_room("open_directory", path)?;
                 let path = self.path("open_directory", path)?;
-                let opening = Opening { path: path.clone(), kind: HandleKind::Directory };
+                let opening =
+                    Opening { path: path.clone(), kind: HandleKind::Directory, mode: None };
                 let packet = Builder::new(kind::OPENDIR, id).string(path.as_bytes()).into_packet();
                 let operation = Operation::new("open_directory", path, Access::Read).of_handle();
                 Ok(decide(operation, packet, Awaited::Handle(opening)))
@@ -150,6 +152,9 @@ impl<'p> Planner<'p> {
             }
             Request::Fsetstat { handle, attributes } => {
                 let (handle, open) = self.find("setstat", handle)?;
+                if is_part_of_writing(open, attributes) {
+                    return Ok(Planned::Use(handle, Use::Set(attributes)));
+                }
                 let packet = Builder::new(kind::FSETSTAT, id).string(&open.target);
                 let path = open.opening.path.clone();
                 let operation = Operation::new("setstat", path, Access::Write);
@@ -204,8 +209,9 @@ impl<'p> Planner<'p> {
         detail.push_str(&attributes.words());
         let packet = Builder::new(kind::OPEN, id).string(path.as_bytes()).number(flags.0);
         let packet = attributes.write(packet);
-        let opening = Opening { path: path.clone(), kind: HandleKind::File(access) };
-        let operation = Operation::new(name, path, access).with(detail, mode_of(attributes));
+        let mode = mode_of(attributes);
+        let opening = Opening { path: path.clone(), kind: HandleKind::File(access), mode };
+        let operation = Operation::new(name, path, access).with(detail, mode);
         Ok(decide(operation.of_handle(), packet.into_packet(), Awaited::Handle(opening)))
     }
 
@@ -434,6 +440,17 @@ fn rename<'a>(
 /// Permission bits, without the file's type.
 fn mode_of(attributes: Attributes) -> Option<u32> {
     attributes.permissions.map(|permissions| permissions & 0o7777)
+}
+
+/// Whether setting these attributes is within what opening the file for writing was permitted for:
+/// its size, its times, and the mode that the open named.
+fn is_part_of_writing(open: &OpenHandle, attributes: Attributes) -> bool {
+    let is_writable = match open.opening.kind {
+        HandleKind::File(access) => access.writes(),
+        HandleKind::Directory => false,
+    };
+    let mode = mode_of(attributes);
+    is_writable && attributes.owners.is_none() && (mode.is_none() || mode == open.opening.mode)
 }
 
 fn check_access(

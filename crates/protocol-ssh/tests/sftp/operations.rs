@@ -152,6 +152,11 @@ async fn a_denied_operation_does_not_happen() {
         assert_eq!(answer.status(), 3);
         assert_eq!(answer.text(), "corral: not here (decision d)");
     }
+    let sentence = b"corral: not here (decision d)\n";
+    let mut told = vec![0; requests.len() * sentence.len()];
+    tokio::io::AsyncReadExt::read_exact(&mut world.notice, &mut told).await.unwrap();
+    assert_eq!(told, sentence.repeat(requests.len()), "a person reads it too");
+    let client = &mut world.client;
     let handle = client.ask(&open(20, "a", READING)).await.value();
     let size = Packet::new(FSETSTAT, 21).str(&handle).u32(1).u64(0);
     assert_eq!(client.ask(&size).await.status(), 3);

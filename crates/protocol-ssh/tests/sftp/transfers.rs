@@ -98,6 +98,31 @@ async fn a_digest_that_cannot_be_is_absent_with_a_reason() {
 }
 
 #[tokio::test]
+async fn size_times_and_the_mode_of_the_open_are_part_of_writing() {
+    let mut world = World::new(allow).await;
+    let path = world.text("a");
+    let client = &mut world.client;
+    let opening = Packet::new(OPEN, 1).str("a").u32(WRITING).u32(4).u32(0o100_640);
+    let handle = client.ask(&opening).await.value();
+    client.ask(&write(2, &handle, 0, b"abc")).await;
+    let set = |id: u32, flags: u32| Packet::new(FSETSTAT, id).str(&handle).u32(flags);
+    assert_eq!(client.ask(&set(3, 0x1).u64(2)).await.status(), 0);
+    assert_eq!(client.ask(&set(4, 0xc).u32(0o640).u32(1).u32(2)).await.status(), 0);
+    assert_eq!(client.ask(&set(5, 0x4).u32(0o4640)).await.status(), 0);
+    assert_eq!(client.ask(&set(6, 0x2).u32(0).u32(0)).await.status(), 0);
+    client.ask(&close(7, &handle)).await;
+    let (told, _) = world.leave().await;
+    let opened = format!("open_write {path} create truncate mode=100640");
+    let decided = [
+        format!("allow {opened}"),
+        format!("allow setstat {path} mode=4640"),
+        format!("allow setstat {path} uid=0 gid=0"),
+    ];
+    assert_eq!(told.decided(), decided, "the others are decided by themselves");
+    assert_eq!(told.completed(&opened)[0].tag, "written; size set to 2");
+}
+
+#[tokio::test]
 async fn thousands_of_requests_ahead_are_held_back_and_all_answered() {
     let mut world = World::new(allow).await;
     let content = noise(5_000 * 4_096);
