@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use corral_gate::Buffers;
 use corral_gate::decision::{Denial, DenialKind};
 use corral_model::event::EventBody;
@@ -174,6 +174,19 @@ impl Machine {
     pub(crate) fn is_drained(&self) -> bool {
         let has_packet = matches!(frame_length(&self.buffers.client_in), Ok(Some(_)));
         self.asked.is_none() && self.buffers.target_out.is_empty() && !has_packet
+    }
+
+    /// Gives the memory of transfers back when there are none.
+    pub(crate) fn shrink_idle(&mut self) {
+        if self.requests.is_empty() && self.handles.len() == 0 {
+            let Buffers { client_in, client_out, target_in, target_out } = &mut self.buffers;
+            for buffer in [client_in, client_out, target_in] {
+                if buffer.is_empty() && buffer.capacity() > 0 {
+                    *buffer = BytesMut::new();
+                }
+            }
+            target_out.shrink_idle();
+        }
     }
 
     fn can_take_request(&self) -> bool {

@@ -12,10 +12,9 @@ use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Sleep, timeout};
 
-use crate::sftp::bounds;
-use crate::sftp::hello;
 use crate::sftp::machine::{Fault, Machine, Order};
 use crate::sftp::statement;
+use crate::sftp::{bounds, codec, hello};
 
 /// How a channel ended.
 #[derive(Debug, Clone)]
@@ -191,6 +190,7 @@ impl<C: ClientSide, T: Side> Channel<'_, C, T> {
             self.machine.handle_client();
             self.take_orders();
             self.send(is_target_open);
+            self.machine.shrink_idle();
             match self.machine.fault.take() {
                 Some(Fault::Client(denial)) => return Ending::Refused(denial),
                 Some(Fault::Target(what)) => return blame_target(session, what).await,
@@ -216,7 +216,7 @@ impl<C: ClientSide, T: Side> Channel<'_, C, T> {
                 Step::Recorded => {}
                 Step::FromClient(Piece::Bytes(bytes)) => {
                     self.client.taken(bytes.len()).await;
-                    append(&mut self.machine.buffers.client_in, bytes);
+                    append(&mut self.machine.buffers.client_in, &bytes);
                 }
                 Step::FromClient(Piece::Aside(bytes)) => self.client.taken(bytes.len()).await,
                 // SFTP servers end with their client: nobody waits for what is held.
@@ -228,7 +228,7 @@ impl<C: ClientSide, T: Side> Channel<'_, C, T> {
                 }
                 Step::FromTarget(Piece::Bytes(bytes)) => {
                     self.target.taken(bytes.len()).await;
-                    append(&mut self.machine.buffers.target_in, bytes);
+                    append(&mut self.machine.buffers.target_in, &bytes);
                 }
                 Step::FromTarget(Piece::Aside(bytes)) => {
                     self.target.taken(bytes.len()).await;
@@ -320,12 +320,11 @@ impl<C: ClientSide, T: Side> Channel<'_, C, T> {
     }
 }
 
-/// Adds to a buffer, without copying where nothing waits in it.
-fn append(buffer: &mut BytesMut, bytes: Bytes) {
-    if buffer.is_empty() {
-        *buffer = BytesMut::from(bytes);
-    } else {
-        buffer.extend_from_slice(&bytes);
+/// Adds to a buffer, which gets room for its first packet at once and keeps it for the next ones.
+fn append(buffer: &mut BytesMut, bytes: &[u8]) {
+    buffer.extend_from_slice(bytes);
+    if let Some(missing) = codec::missing(buffer) {
+        buffer.reserve(missing);
     }
 }
 

@@ -13,7 +13,9 @@ mod wire;
 pub(crate) use attributes::Attributes;
 pub(crate) use reply::{Reply, Status, Version, read_limits};
 pub(crate) use request::{Extended, OpenFlags, Request};
-pub(crate) use wire::{Builder, FrameError, LENGTH_BYTES, Malformed, frame_length, length_field};
+pub(crate) use wire::{
+    Builder, FrameError, LENGTH_BYTES, Malformed, frame_length, length_field, missing,
+};
 
 /// Packet types (section 3).
 pub(crate) mod kind {

@@ -113,6 +113,15 @@ fn lengths_are_refused_before_what_they_announce() {
 }
 
 #[test]
+fn what_a_packet_lacks_is_bounded() {
+    assert_eq!(missing(&[0, 0, 1]), None);
+    assert_eq!(missing(&[0, 0, 0, 2, 9]), Some(1));
+    assert_eq!(missing(&[0, 0, 0, 2, 9, 9]), None);
+    assert_eq!(missing(&[0, 0, 0, 2, 9, 9, 9]), None);
+    assert_eq!(missing(&[0xff; 4]), Some(257 * 1024));
+}
+
+#[test]
 fn unknown_flags_and_attributes_are_unreadable() {
     let open = |flags: u32, attributes: u32| {
         Builder::new(kind::OPEN, 1).string(b"/a").number(flags).number(attributes).into_packet()

@@ -32,6 +32,13 @@ pub(crate) fn frame_length(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     Ok((bytes.len() >= length).then_some(length))
 }
 
+/// How many bytes the first packet in `bytes` lacks; None when it is whole, or has no length yet.
+pub(crate) fn missing(bytes: &[u8]) -> Option<usize> {
+    let announced = u32::from_be_bytes(*bytes.first_chunk::<LENGTH_BYTES>()?);
+    let length = usize::try_from(announced).ok()?.min(bounds::PACKET_BYTES_MAX) + LENGTH_BYTES;
+    length.checked_sub(bytes.len()).filter(|missing| *missing > 0)
+}
+
 /// What is left to read of a packet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor<'a> {
