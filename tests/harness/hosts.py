@@ -123,7 +123,7 @@ class Hosts:
         """What every call of a stock client gets: no files of the user's own."""
         methods = "password" if password else "keyboard-interactive"
         return ["-F", "/dev/null", "-o", f"UserKnownHostsFile={self.known_hosts}",
-                "-o", "StrictHostKeyChecking=accept-new", "-o", "LogLevel=ERROR",
+                "-o", "StrictHostKeyChecking=accept-new", "-o", "LogLevel=INFO",
                 "-o", f"PreferredAuthentications={methods}", "-o", "NumberOfPasswordPrompts=1",
                 "-o", "IdentityFile=none", "-o", "IdentitiesOnly=yes"]
 

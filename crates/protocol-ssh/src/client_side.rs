@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use corral_gate::{Denial, DenialKind};
 use corral_model::event::StreamEnd;
@@ -29,6 +30,8 @@ pub(crate) struct ClientSide {
     facts: ConnectionFacts,
     /// Where whoever serves the connection learns that it was let in.
     entered: watch::Sender<Option<Arc<Live>>>,
+    /// Whether a login was refused, which is in the record then.
+    was_refused: Arc<AtomicBool>,
     live: Option<Arc<Live>>,
     inboxes: Arc<Inboxes>,
     /// Channels that were opened and not started.
@@ -43,11 +46,13 @@ impl ClientSide {
         authority: Arc<dyn Authority>,
         facts: ConnectionFacts,
         entered: watch::Sender<Option<Arc<Live>>>,
+        was_refused: Arc<AtomicBool>,
     ) -> Self {
         Self {
             authority,
             facts,
             entered,
+            was_refused,
             live: None,
             inboxes: Arc::default(),
             setups: HashMap::new(),
@@ -71,6 +76,7 @@ impl ClientSide {
 
     /// A wrong token may be a typing error; everything else stays as it is when asked again.
     fn refuse(&mut self, denial: &Denial) -> Auth {
+        self.was_refused.store(true, Ordering::Relaxed);
         self.banner = Some(format!("{}\n", denial.sentence()));
         if denial.kind == DenialKind::Authentication {
             self.tokens_wrong += 1;

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use corral_gate::{Denial, DenialKind};
@@ -42,17 +43,25 @@ pub(crate) async fn serve(connection: Connection) {
     let cut = CancellationToken::new();
     let _cut_when_dropped = cut.clone().drop_guard();
     let (entered, mut entries) = watch::channel(None);
-    let side = ClientSide::new(authority.clone(), facts.clone(), entered);
+    let was_refused = Arc::new(AtomicBool::new(false));
+    let side = ClientSide::new(authority.clone(), facts.clone(), entered, was_refused.clone());
+    // One event for a client that was not let in: the refusal of its last login says more than
+    // that its connection ended.
+    let refused = |text: &str| {
+        if !was_refused.load(Ordering::Relaxed) {
+            authority.refused(&facts, text);
+        }
+    };
     let stream = Severable::new(stream, cut.clone());
     let mut running = match timeout_at(deadline, run_stream(config, stream, side)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
             tracing::debug!(client = %facts.client_address, %error, "connection ended");
-            authority.refused(&facts, "the connection ended before the login");
+            refused("the connection ended before the login");
             return;
         }
         Err(_) => {
-            authority.refused(&facts, "nothing was sent before the login deadline");
+            refused("nothing was sent before the login deadline");
             return;
         }
     };
@@ -67,9 +76,9 @@ pub(crate) async fn serve(connection: Connection) {
             drop((login, entries));
             stay(running, live).await;
         }
-        Ok(None) => authority.refused(&facts, "the connection ended before the login"),
+        Ok(None) => refused("the connection ended before the login"),
         Err(_) => {
-            authority.refused(&facts, "nobody logged in before the login deadline");
+            refused("nobody logged in before the login deadline");
             say_goodbye(&running.handle(), "corral: the login took too long").await;
             let _ = timeout(GOODBYE, running).await;
         }

@@ -24,6 +24,8 @@ pub(crate) struct ClientChannel {
     has_terminal: bool,
     /// Consumed bytes for which no window was given back.
     owed: AtomicU32,
+    /// The end of the data was told.
+    is_at_end: AtomicBool,
 }
 
 impl ClientChannel {
@@ -37,6 +39,7 @@ impl ClientChannel {
             is_started: AtomicBool::new(false),
             has_terminal: false,
             owed: AtomicU32::new(0),
+            is_at_end: AtomicBool::new(false),
         }
     }
 
@@ -105,8 +108,11 @@ impl ClientChannel {
         }
     }
 
+    /// Says that no more data comes; once, because clients take a second one for an error.
     pub(crate) async fn eof(&self) {
-        let _ = self.write.eof().await;
+        if !self.is_at_end.swap(true, Ordering::Relaxed) {
+            let _ = self.write.eof().await;
+        }
     }
 
     pub(crate) async fn exit(&self, status: u32) {
@@ -120,7 +126,7 @@ impl ClientChannel {
     }
 
     pub(crate) async fn close(&self) {
-        let _ = self.write.eof().await;
+        self.eof().await;
         let _ = self.write.close().await;
     }
 }
