@@ -1,0 +1,120 @@
+"""One run, several kinds of targets: one account of it, and casts of its terminals."""
+
+import json
+import re
+import time
+
+import pytest
+
+from harness.hosts import Hosts
+from harness.postgres import PASSWORD
+from harness.shop import TARGET
+from harness.waiting import wait_until
+
+ESCAPES = "printf '\\033]0;owned\\007\\033[2J'; printf '\\302\\233\\063\\061m'"
+
+
+@pytest.fixture(scope="module")
+def hosts(server):
+    with Hosts() as open_hosts:
+        target = TARGET.format(name="orders-db", port=server.port, database="postgres",
+                               username="postgres", rows="none")
+        policy = """
+kind: Policy
+name: databases
+cedar: |
+  permit (principal in Corral::Group::"agents",
+          action in [Corral::Action::"connect", Corral::Action::"read"],
+          resource in Corral::Target::"orders-db");
+"""
+        open_hosts.gateway.apply(f"{target}---\n{policy}", env={"TARGET_PASSWORD": PASSWORD})
+        yield open_hosts
+
+
+@pytest.fixture(scope="module")
+def story(hosts):
+    """A planner that asks a database, and its child that works on a host."""
+    planner = hosts.run("planner")
+    child = hosts.gateway.start_run("executor", planner["token"])
+    with hosts.gateway.connect(planner["token"], "orders-db") as connection:
+        connection.execute("select 1 as first_of_the_story")
+        hosts.ssh("echo second of the story", token=child["token"])
+        connection.execute("select 3 as third_of_the_story")
+        hosts.ssh(ESCAPES, token=child["token"])
+        hosts.sftp("ls /", token=child["token"])
+        typed = b"echo fou''rth; exit 7\n"
+        hosts.ssh(None, "-tt", token=child["token"], stdin=typed, expect=7)
+        connection.execute("select 5 as fifth_of_the_story")
+    wait_until(lambda: len(hosts.events("--event", "session.closed")) >= 4, "all has ended")
+    return planner["run_id"]
+
+
+def session_of_shell(hosts):
+    shell = next(event for event in hosts.events("--event", "statement.decided")
+                 if "shell" in event["verbs"])
+    return shell["session"], shell["seq_in_session"]
+
+
+def test_a_run_tree_is_one_timeline_over_all_of_its_sessions(hosts, story):
+    text = hosts.gateway.run("replay", story).stdout
+    order = ["first_of_the_story", "echo second of the story", "third_of_the_story", "sftp",
+             "shell", "fifth_of_the_story"]
+    places = [text.index(word) for word in order]
+    assert places == sorted(places), text
+    lines = text.splitlines()
+    of_host = next(line for line in lines if "echo second" in line)
+    assert "planner/executor" in of_host and "web-1/1" in of_host
+    of_database = next(line for line in lines if "third_of_the_story" in line)
+    assert "orders-db" in of_database and "executor" not in of_database
+    times = re.findall(r"^\+([\d:.]+)", text, re.MULTILINE)
+    assert times == sorted(times)
+    assert text == hosts.gateway.run("replay", story).stdout, "the same each time"
+    shown = hosts.gateway.run("runs", "show", story).stdout
+    assert shown.endswith(text) and "planner" in shown.splitlines()[1]
+
+
+def test_what_a_target_prints_never_drives_the_terminal_of_who_looks(hosts, story):
+    for words in (["replay", story], ["replay", story, "--full"],
+                  ["runs", "show", story, "--full"], ["replay", story, "--format", "json"],
+                  ["replay", story, "-o", "json"], ["audit", "search"],
+                  ["audit", "search", "-o", "json"]):
+        shown = hosts.gateway.run(*words).stdout
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown), words
+    full = hosts.gateway.run("replay", story, "--full").stdout
+    assert "\\u{1b}]0;owned\\u{7}\\u{1b}[2J" in full and "\\u{9b}31m" in full
+    compact = hosts.gateway.run("replay", story).stdout
+    assert "owned" not in compact.replace(ESCAPES, "")
+
+
+@pytest.mark.parametrize("form, version", [("cast", 2), ("cast3", 3)])
+def test_the_terminal_is_a_cast_that_plays(hosts, story, form, version):
+    session, statement = session_of_shell(hosts)
+    cast = hosts.gateway.run("replay", session, "--format", form).stdout
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", cast)
+    header, *events = [json.loads(line) for line in cast.splitlines()]
+    size = (header["width"], header["height"]) if version == 2 else tuple(header["term"].values())
+    assert header["version"] == version and min(size) > 0
+    output = "".join(data for _, code, data in events if code == "o")
+    assert "fourth" in output
+    assert "exit 7" in "".join(data for _, code, data in events if code == "i")
+    assert [data for _, code, data in events if code == "x"] == (["7"] if version == 3 else [])
+    times = [at for at, _, _ in events]
+    assert all(at >= 0 for at in times) and (version == 3 or times == sorted(times))
+    same = hosts.gateway.run("replay", session, "--format", form, "--statement", statement).stdout
+    assert same == cast
+    refused = hosts.gateway.run("replay", session, "--format", form, "--statement", 99, expect=1)
+    assert "no statement 99" in refused.stderr
+
+
+def test_what_was_typed_and_said_is_found(hosts, story):
+    found = hosts.gateway.json("audit", "search", "--text", "fou''rth; exit")
+    assert [event["event"] for event in found if event["event"] == "stream.passed"]
+    found = hosts.gateway.json("audit", "search", "--text", "second of the story")
+    assert {event["event"] for event in found} >= {"statement.decided", "stream.passed"}
+
+
+def test_speed_plays_the_timeline(hosts, story):
+    start = time.monotonic()
+    played = hosts.gateway.run("replay", story, "--speed", 1000).stdout
+    assert played == hosts.gateway.run("replay", story).stdout
+    assert time.monotonic() - start < 30
