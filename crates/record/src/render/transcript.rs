@@ -154,8 +154,9 @@ impl<'a> Transcript<'a> {
         if !parameters.is_empty() {
             texts.push(parameters_text(parameters));
         }
-        if !attributes.is_empty() {
-            texts.push(attributes_text(attributes));
+        let fields = attributes_text(attributes, statement);
+        if !fields.is_empty() {
+            texts.push(fields);
         }
         let touched = touched_text(objects, functions);
         if !touched.is_empty() {

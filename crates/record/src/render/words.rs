@@ -116,16 +116,27 @@ pub(super) fn shortened(text: &str, chars_max: usize) -> String {
     short
 }
 
-/// The request's fields that policies read.
-pub(super) fn attributes_text(attributes: &BTreeMap<String, Attribute>) -> String {
+/// The request's fields that policies read, without those that stand in its text already.
+pub(super) fn attributes_text(
+    attributes: &BTreeMap<String, Attribute>,
+    statement: &EventText,
+) -> String {
+    let is_new = |(_, value): &(&String, &Attribute)| match (value, statement) {
+        (Attribute::Text(text), EventText::Whole(whole)) => !whole.contains(text.as_str()),
+        (Attribute::Text(_), EventText::Digest { .. })
+        | (Attribute::Flag(_) | Attribute::Number(_) | Attribute::Set(_), _) => true,
+    };
     let text = |value: &Attribute| match value {
         Attribute::Flag(flag) => flag.to_string(),
         Attribute::Number(number) => number.to_string(),
         Attribute::Text(text) => shortened(text, FIELD_CHARS_MAX),
         Attribute::Set(values) => shortened(&values.join(" "), FIELD_CHARS_MAX),
     };
-    let texts: Vec<String> =
-        attributes.iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
+    let texts: Vec<String> = attributes
+        .iter()
+        .filter(is_new)
+        .map(|(name, value)| format!("{name}={}", text(value)))
+        .collect();
     texts.join(", ")
 }
 
