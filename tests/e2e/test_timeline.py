@@ -1,8 +1,12 @@
-"""One run, several kinds of targets: one account of it, and casts of its terminals."""
+"""One run, SQL, SSH, files and a cluster: one account of it, and casts of its terminals."""
 
+import http.server
 import json
 import re
+import ssl
+import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -11,6 +15,15 @@ from harness.postgres import PASSWORD
 from harness.shop import TARGET
 from harness.waiting import wait_until
 
+PODS = {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}
+CLUSTER = """
+kind: Target
+name: prod
+protocol: kubernetes
+address: 127.0.0.1:{port}
+tls: {{mode: disable}}
+credential: {{token: {{value: unused}}}}
+"""
 ESCAPES = "printf '\\033]0;owned\\007\\033[2J'; printf '\\302\\233\\063\\061m'"
 
 
@@ -26,9 +39,52 @@ cedar: |
   permit (principal in Corral::Group::"agents",
           action in [Corral::Action::"connect", Corral::Action::"read"],
           resource in Corral::Target::"orders-db");
+  permit (principal in Corral::Group::"agents",
+          action in [Corral::Action::"connect", Corral::Action::"read"],
+          resource in Corral::Target::"prod");
 """
-        open_hosts.gateway.apply(f"{target}---\n{policy}", env={"TARGET_PASSWORD": PASSWORD})
-        yield open_hosts
+        with ListOfPods() as pods:
+            cluster = CLUSTER.format(port=pods.server_port)
+            manifest = "---\n".join([target, cluster, policy])
+            open_hosts.gateway.apply(manifest, env={"TARGET_PASSWORD": PASSWORD})
+            yield open_hosts
+
+
+class ListOfPods(http.server.ThreadingHTTPServer):
+    """Answers every request as a cluster without pods would."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            body = json.dumps(PODS).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), self.Answer)
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+def list_pods(gateway, token):
+    path = f"{gateway.ready['api']}/k8s/prod/api/v1/namespaces/shop/pods"
+    request = urllib.request.Request(path, headers={"Authorization": f"Bearer {token}"})
+    trust = ssl.create_default_context(cafile=gateway.ready["ca_file"])
+    with urllib.request.urlopen(request, context=trust, timeout=20) as answer:
+        return json.load(answer)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +98,11 @@ def story(hosts):
         connection.execute("select 3 as third_of_the_story")
         hosts.ssh(ESCAPES, token=child["token"])
         hosts.sftp("ls /", token=child["token"])
+        assert list_pods(hosts.gateway, child["token"])["items"] == []
         typed = b"echo fou''rth; exit 7\n"
         hosts.ssh(None, "-tt", token=child["token"], stdin=typed, expect=7)
         connection.execute("select 5 as fifth_of_the_story")
-    wait_until(lambda: len(hosts.events("--event", "session.closed")) >= 4, "all has ended")
+    wait_until(lambda: len(hosts.events("--event", "session.closed")) >= 6, "all has ended")
     return planner["run_id"]
 
 
@@ -58,7 +115,7 @@ def session_of_shell(hosts):
 def test_a_run_tree_is_one_timeline_over_all_of_its_sessions(hosts, story):
     text = hosts.gateway.run("replay", story).stdout
     order = ["first_of_the_story", "echo second of the story", "third_of_the_story", "sftp",
-             "shell", "fifth_of_the_story"]
+             "/api/v1/namespaces/shop/pods", "shell", "fifth_of_the_story"]
     places = [text.index(word) for word in order]
     assert places == sorted(places), text
     lines = text.splitlines()
@@ -66,6 +123,8 @@ def test_a_run_tree_is_one_timeline_over_all_of_its_sessions(hosts, story):
     assert "planner/executor" in of_host and "web-1/1" in of_host
     of_database = next(line for line in lines if "third_of_the_story" in line)
     assert "orders-db" in of_database and "executor" not in of_database
+    of_cluster = next(line for line in lines if "namespaces/shop/pods" in line)
+    assert "planner/executor" in of_cluster and "prod" in of_cluster
     times = re.findall(r"^\+([\d:.]+)", text, re.MULTILINE)
     assert times == sorted(times)
     assert text == hosts.gateway.run("replay", story).stdout, "the same each time"
