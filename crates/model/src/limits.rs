@@ -251,6 +251,9 @@ pub const OBJECT_DEPTH_MAX: usize = 100;
 /// Nodes of one object that is written as YAML, which costs more to read than JSON.
 pub const OBJECT_NODES_MAX: usize = 200_000;
 
+/// One WebSocket frame of a stream, in bytes: what the servers behind it take. It is passed on in
+/// pieces and never held.
+pub const WEBSOCKET_FRAME_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Lines of the difference that one change made to an object, for people and the record.
 pub const DIFF_LINES_MAX: usize = 200;
 /// One value in such a line, in bytes.

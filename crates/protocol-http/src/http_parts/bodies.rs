@@ -8,13 +8,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use corral_session::scope::BoxFuture;
 use corral_session::{Completion, HttpBody, HttpBodyError, Running, SessionHandle, Usage};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::timeout;
 
 /// A body that is at hand.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> HttpBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// No body.
+pub(crate) fn empty() -> HttpBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Why a body could not be taken whole.

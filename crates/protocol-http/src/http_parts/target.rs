@@ -136,6 +136,20 @@ impl Target {
         }
     }
 
+    /// Sends a request that asks for another protocol, on an HTTP/1.1 connection of its own. Its
+    /// headers and body go as they are.
+    ///
+    /// # Errors
+    /// [`TargetError`]: the target is to blame.
+    pub(crate) async fn send_upgrade(
+        &self,
+        request: http::Request<HttpBody>,
+    ) -> Result<Answered, TargetError> {
+        let connection = self.connect(&["http/1.1"]).await?;
+        let sent = timeout(limits::TARGET_HEAD_DEADLINE, self.try_send(connection, request));
+        sent.await.map_err(|_| TargetError::HeadDeadline)?.map_err(|(error, _)| error)
+    }
+
     async fn try_send(
         &self,
         connection: Connection,

@@ -27,6 +27,7 @@ use super::path::ResourcePath;
 use super::preview::{self, Previewed};
 use super::secrets::MaskPlan;
 use super::status::{code_of, refusal};
+use super::streams::{self, Asked, Key, Refusals};
 use crate::http_parts::bearer::bearer;
 use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collect, full, peek};
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
@@ -42,6 +43,7 @@ const SHOWN_BYTES_MAX: usize = 16 * 1024;
 /// Dropping it ends what the request does at the target, and withdraws what waits for people.
 pub(crate) async fn answer(
     sessions: &Sessions<Cluster>,
+    refusals: &Refusals,
     target: &HttpTarget,
     request: Request<HttpBody>,
 ) -> Response<HttpBody> {
@@ -53,6 +55,8 @@ pub(crate) async fn answer(
             return refusal(&denial);
         }
     };
+    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let asked = Asked { refusals, key: Key::new(token.reveal(), target.name(), path) };
     let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
     let cluster = match sessions.of(token, target.name(), user_agent).await {
         Ok(cluster) => cluster,
@@ -60,7 +64,7 @@ pub(crate) async fn answer(
     };
     let answered = async {
         match Exchange::read(&cluster, request).await {
-            Ok((exchange, body)) => exchange.run(body).await,
+            Ok((exchange, body)) => exchange.run(body, asked).await,
             Err(denial) => Err(denial),
         }
     };
@@ -137,7 +141,16 @@ impl<'a> Exchange<'a> {
         Ok((Self { cluster, line, call, parts, written, mask, classified }, body))
     }
 
-    async fn run(self, body: HttpBody) -> Result<Response<HttpBody>, Denial> {
+    async fn run(self, body: HttpBody, asked: Asked<'_>) -> Result<Response<HttpBody>, Denial> {
+        if let Some(stream) = streams::read(&self.call) {
+            let Self { cluster, call, parts, .. } = self;
+            return streams::answer(cluster, stream, &call, parts, asked).await;
+        }
+        if asks_upgrade(&self.parts.headers) {
+            // Watches over WebSocket, and connections through a proxy.
+            let text = "an upgrade is carried for exec, attach and portforward of pods only";
+            return Err(obstructed(self.cluster, self.line, text.to_owned(), false).await);
+        }
         let previewed = match self.preview().await? {
             None => None,
             Some(Previewed::Result(result)) => Some(result),
@@ -153,9 +166,6 @@ impl<'a> Exchange<'a> {
                 self.check_unchanged(result, running).await?
             }
         };
-        if asks_upgrade(&self.parts.headers) {
-            return self.upgrade(running).await;
-        }
         self.forward(body, running).await
     }
 
@@ -296,16 +306,6 @@ impl<'a> Exchange<'a> {
             body = masking::apply(mask, self.call.verb, &mut parts, body, account);
         }
         Response::from_parts(parts, body)
-    }
-
-    /// A permitted request that asks for another protocol on its connection.
-    async fn upgrade(self, running: Running) -> Result<Response<HttpBody>, Denial> {
-        let denial =
-            Denial::new(DenialKind::NotSupported, "streams into containers are not carried here");
-        let (code, _) = code_of(denial.kind);
-        let completion = Completion { code: code.as_u16().to_string(), ..Completion::default() };
-        running.finish(completion).await;
-        Err(denial)
     }
 
     async fn forward(self, body: HttpBody, running: Running) -> Result<Response<HttpBody>, Denial> {

@@ -20,6 +20,7 @@ mod query;
 mod resources;
 mod secrets;
 mod status;
+mod streams;
 mod verbs;
 mod wire;
 
@@ -33,6 +34,7 @@ use corral_session::{HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarge
 
 use crate::http_parts::sessions::Sessions;
 use cluster::Cluster;
+use streams::Refusals;
 
 const SPEC: ProtocolSpec = ProtocolSpec {
     id: "kubernetes",
@@ -48,12 +50,15 @@ const SPEC: ProtocolSpec = ProtocolSpec {
 
 /// The protocol.
 #[derive(Debug, Default)]
-pub struct Kubernetes;
+pub struct Kubernetes {
+    /// Of streams, over all connections.
+    refusals: Arc<Refusals>,
+}
 
 impl Kubernetes {
     #[must_use]
     pub fn new() -> Self {
-        Self
+        Self::default()
     }
 }
 
@@ -78,13 +83,15 @@ impl Protocol for Kubernetes {
 
 impl HttpEngine for Kubernetes {
     fn connect(&self, client: HttpClient) -> Arc<dyn HttpConnection> {
-        Arc::new(Connection { sessions: Sessions::new(client.authority, client.facts) })
+        let sessions = Sessions::new(client.authority, client.facts);
+        Arc::new(Connection { sessions, refusals: self.refusals.clone() })
     }
 }
 
 /// One client's connection.
 struct Connection {
     sessions: Sessions<Cluster>,
+    refusals: Arc<Refusals>,
 }
 
 impl HttpConnection for Connection {
@@ -93,6 +100,8 @@ impl HttpConnection for Connection {
         target: HttpTarget,
         request: http::Request<HttpBody>,
     ) -> BoxFuture<'static, http::Response<HttpBody>> {
-        Box::pin(async move { exchange::answer(&self.sessions, &target, request).await })
+        Box::pin(
+            async move { exchange::answer(&self.sessions, &self.refusals, &target, request).await },
+        )
     }
 }

@@ -55,10 +55,9 @@ pub(crate) enum Preview {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Spdy {
+    /// With a sentence that says what to use instead: SPDY cannot be recorded.
     #[default]
     Refuse,
-    /// Carried as WebSocket to the target, and recorded like one.
-    Translate,
 }
 
 impl Options {
@@ -158,12 +157,12 @@ mod tests {
         assert_eq!(read(json!({})), Ok(Options::default()));
         let options = read(json!({
             "impersonate": "principal", "known_groups": ["cert-manager.io"],
-            "preview": "writes", "spdy": "translate",
+            "preview": "writes", "spdy": "refuse",
         }));
         let options = options.expect("they are right");
         assert_eq!(options.impersonate, Impersonate::Principal);
         assert_eq!(options.known_groups, ["cert-manager.io"]);
-        assert_eq!((options.preview, options.spdy), (Preview::Writes, Spdy::Translate));
+        assert_eq!((options.preview, options.spdy), (Preview::Writes, Spdy::Refuse));
         let user = read(json!({"impersonate": {"user": "system:serviceaccount:corral:gateway"}}));
         let user = user.expect("it is right").impersonate;
         assert_eq!(user, Impersonate::User("system:serviceaccount:corral:gateway".into()));

@@ -97,7 +97,7 @@ const fn field(name: &'static str, kind: AttributeKind, meaning: &'static str) -
 }
 
 /// Fields of a request, and of the object that it writes.
-pub(crate) const ATTRIBUTES: [AttributeSpec; 26] = [
+pub(crate) const ATTRIBUTES: [AttributeSpec; 28] = [
     field("api_verb", AttributeKind::Text, "Kubernetes: the API's own verb, as in RBAC."),
     field("api_group", AttributeKind::Text, "Kubernetes: empty for the core group."),
     field("api_version", AttributeKind::Text, "Kubernetes: the version in the path."),
@@ -116,6 +116,8 @@ pub(crate) const ATTRIBUTES: [AttributeSpec; 26] = [
     field("proxied_path", AttributeKind::Text, "Kubernetes: the path asked of what is proxied."),
     field("container", AttributeKind::Text, "Kubernetes: the container of exec, attach and logs."),
     field("exec_command", AttributeKind::Text, "Kubernetes: the arguments, as JSON."),
+    field("program", AttributeKind::Text, "Kubernetes: the program of exec, without its folder."),
+    field("is_interactive", AttributeKind::Flag, "Kubernetes: a shell or terminal takes input."),
     field("patch_type", AttributeKind::Text, "Kubernetes: json, merge, strategic or apply."),
     field("is_decided_on_result", AttributeKind::Flag, "Kubernetes: fields are of a dry run."),
     field("images", AttributeKind::Set, "Kubernetes: images of the object's containers."),
