@@ -6,22 +6,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use corral_gate::{Denial, DenialKind};
 use corral_model::limits;
-use corral_model::statement::{Attribute, Facts};
+use corral_model::statement::{Attribute, Facts, Obstacle};
 
 use crate::spec;
+
+const RULE: &str = "exec";
+/// Of a string that cannot be read, the record has this much, in bytes.
+const SHOWN_BYTES_MAX: usize = 4 * 1024;
 
 /// Reads the string of an `exec` request.
 ///
 /// # Errors
-/// A [`Denial`]: the client is to blame.
-pub(crate) fn read(bytes: &[u8]) -> Result<Arc<str>, Denial> {
+/// An [`Obstacle`]: the client is to blame, and no policy permits it.
+pub(crate) fn read(bytes: &[u8]) -> Result<Arc<str>, Obstacle> {
+    let refuse = |text: &str| {
+        let text = text.to_owned();
+        Err(Obstacle { rule: RULE, text, position: None, is_size: false })
+    };
     if bytes.len() > limits::STATEMENT_BYTES_MAX {
         let text = format!("the command is longer than {} bytes", limits::STATEMENT_BYTES_MAX);
-        return Err(Denial::new(DenialKind::TooLarge, text));
+        return Err(Obstacle { rule: "limits", text, position: None, is_size: true });
     }
-    let refuse = |text: &str| Err(Denial::new(DenialKind::NotSupported, text));
     let Ok(text) = std::str::from_utf8(bytes) else {
         return refuse("the command is not UTF-8 text; nobody could read what it is");
     };
@@ -38,17 +44,16 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Arc<str>, Denial> {
     Ok(Arc::from(text))
 }
 
-/// The facts of a command.
-pub(crate) fn facts(command: &str, login: &str, has_terminal: bool) -> Facts {
-    let mut attributes = BTreeMap::from([
-        (spec::LOGIN, Attribute::Text(login.to_owned())),
-        (spec::COMMAND, Attribute::Text(command.to_owned())),
-        (spec::TERMINAL, Attribute::Flag(has_terminal)),
-    ]);
-    if let Some(program) = program(command) {
-        attributes.insert(spec::PROGRAM, Attribute::Text(program.to_owned()));
-    }
-    of_verb(spec::EXEC, attributes)
+/// A string that cannot be read, as the record shows it.
+pub(crate) fn shown(bytes: &[u8]) -> Arc<str> {
+    let start = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes);
+    String::from_utf8_lossy(start).escape_debug().to_string().into()
+}
+
+/// What policies may read of a command.
+pub(crate) fn attributes(command: &str) -> impl Iterator<Item = (&'static str, Attribute)> {
+    let program = program(command).map(|name| (spec::PROGRAM, Attribute::Text(name.to_owned())));
+    [(spec::COMMAND, Attribute::Text(command.to_owned()))].into_iter().chain(program)
 }
 
 /// Facts of one verb with these fields.
@@ -136,15 +141,15 @@ mod tests {
 
     #[test]
     fn strings_that_cannot_be_read_whole_are_refused() {
-        let check = |bytes: &[u8], expect: DenialKind| {
-            assert_eq!(read(bytes).expect_err("refused").kind, expect);
+        let check = |bytes: &[u8], is_size: bool| {
+            assert_eq!(read(bytes).expect_err("refused").is_size, is_size);
         };
-        check(b"a\0b", DenialKind::NotSupported);
-        check(b"a\nrm -rf /", DenialKind::NotSupported);
-        check(b"a\x1b[2Jb", DenialKind::NotSupported);
-        check(b"a\xff", DenialKind::NotSupported);
-        check(b"", DenialKind::NotSupported);
-        check(&vec![b'a'; limits::STATEMENT_BYTES_MAX + 1], DenialKind::TooLarge);
+        check(b"a\0b", false);
+        check(b"a\nrm -rf /", false);
+        check(b"a\x1b[2Jb", false);
+        check(b"a\xff", false);
+        check(b"", false);
+        check(&vec![b'a'; limits::STATEMENT_BYTES_MAX + 1], true);
         assert_eq!(&*read("echo grün\t1".as_bytes()).expect("text"), "echo grün\t1");
         let longest = vec![b'a'; limits::STATEMENT_BYTES_MAX];
         assert!(read(&longest).is_ok());

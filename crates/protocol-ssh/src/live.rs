@@ -14,6 +14,7 @@ use russh::server::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::blank::Secrets;
+use crate::channel::Asker;
 use crate::forward::Listens;
 use crate::inbox::Inboxes;
 use crate::names::UserName;
@@ -42,6 +43,13 @@ pub(crate) struct Live {
     pub(crate) listens: Listens,
     /// The way to the client, known once it asked the target to listen.
     pub(crate) to_client: OnceLock<Handle>,
+}
+
+impl Live {
+    /// Who asks, and what the target has for them.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker { login: &self.login, options: &self.options, commands: &self.commands }
+    }
 }
 
 /// The way from a target's connection to what it belongs to; empty until the client is let in.

@@ -7,7 +7,7 @@ use corral_gate::{Admission, Credential, Denial, DenialKind};
 use corral_model::limits;
 use corral_model::resource::CredentialKind;
 use corral_session::Authority;
-use corral_transport::{DialError, Endpoint, dial};
+use corral_transport::{DialError, Endpoint};
 use russh::client::{self, AuthResult, KeyboardInteractiveAuthResponse};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 use russh::{Disconnect, MethodKind, SshId};
@@ -107,7 +107,7 @@ async fn handshake(
     pinned: &[russh::keys::ssh_key::Algorithm],
     verdict: &HostKeyVerdict,
 ) -> Result<Target, Denial> {
-    let stream = dial(&endpoint.address).await.map_err(|error: DialError| {
+    let stream = endpoint.dial().await.map_err(|error: DialError| {
         unavailable("the target cannot be reached", Some(format!("{error:?}")))
     })?;
     let config = client::Config {
