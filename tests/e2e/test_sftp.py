@@ -175,6 +175,31 @@ def test_a_held_upload_waits_and_resumes(hosts):
     assert approval["id"].encode() in result[0].stderr, "the person was told whom they wait for"
 
 
+def test_putty_copies_files(hosts):
+    run, content = hosts.run(), noise(2_000_000)
+    hosts.work("local").write_bytes(content)
+    port = str(hosts.address[1])
+    line = subprocess.run(["ssh-keyscan", "-p", port, "-t", "ed25519", hosts.address[0]],
+                          capture_output=True, text=True, check=True).stdout
+    key = subprocess.run(["ssh-keygen", "-lf", "-"], input=line, capture_output=True, text=True,
+                         check=True).stdout.split()[1]
+    password = hosts.work("password")
+    password.write_text(run["token"])
+    options = ["-batch", "-hostkey", key, "-P", port, "-pwfile", password,
+               "-l", f"{hosts.user}@web-1"]
+    batch = hosts.work("batch")
+    batch.write_text(f"put {hosts.work('local')} {hosts.work('putty')}\n"
+                     f"mv {hosts.work('putty')} {hosts.work('putty2')}\n"
+                     f"get {hosts.work('putty2')} {hosts.work('got')}\n")
+    subprocess.run(["psftp", "-b", batch, *options, hosts.address[0]], check=True, timeout=60,
+                   stdin=subprocess.DEVNULL, capture_output=True)
+    assert hosts.work("got").read_bytes() == content
+    subprocess.run(["pscp", "-sftp", *options, hosts.work("local"),
+                    f"{hosts.address[0]}:{hosts.work('pscp')}"], check=True, timeout=60,
+                   stdin=subprocess.DEVNULL, capture_output=True)
+    assert hosts.work("pscp").read_bytes() == content
+
+
 def connect(hosts, run):
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.AutoAddPolicy())

@@ -216,3 +216,52 @@ async fn every_split_of_a_clients_bytes_does_the_same() {
         assert_eq!(seen.get_or_insert(found.clone()), &found, "in pieces of {step}");
     }
 }
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    /// A packet that may be anything, mostly of a known shape.
+    fn packet(&mut self, kinds: &[u8]) -> Vec<u8> {
+        let kind = kinds[self.below(kinds.len() as u64) as usize];
+        let mut packet = Packet::new(kind, self.below(12) as u32);
+        for _ in 0..self.below(5) {
+            packet = match self.below(6) {
+                0 => packet.str(["/a", "..", "b/../c", "/a/b"][self.below(4) as usize]),
+                1 => packet.str((100 + self.below(3)).to_be_bytes()),
+                2 => packet.u64(self.below(9)),
+                3 => packet.str("posix-rename@openssh.com"),
+                _ => packet.u32(self.below(12) as u32),
+            };
+        }
+        packet.framed()
+    }
+}
+
+#[tokio::test]
+async fn noise_from_both_sides_is_answered_or_ends_the_channel() {
+    for seed in 0..300 {
+        let mut dice = Dice(seed);
+        let (mut world, mut target) = World::scripted(allow).await;
+        target.greet(&[("posix-rename@openssh.com", "1")]).await;
+        world.client.send(&init()).await;
+        for _ in 0..40 {
+            let asked = dice.packet(&[3, 4, 5, 6, 8, 9, 11, 12, 13, 17, 18, 20, 200, 77]);
+            let answer = dice.packet(&[101, 102, 103, 104, 105, 201]);
+            // Either may be closed by then.
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut world.client.stream, &asked).await;
+            if dice.below(3) == 0 {
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut target.stream, &answer).await;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(target);
+        world.leave().await;
+    }
+}

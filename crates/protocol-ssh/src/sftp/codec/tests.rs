@@ -1,5 +1,7 @@
 //! Golden bytes, and every split of them.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// INIT, OPEN for writing with a mode, WRITE, CLOSE, SETSTAT, a rename extension, an unknown type.
@@ -183,4 +185,21 @@ fn answers_are_read() {
     let version = Version::read(b"\x02\0\0\0\x03\0\0\0\x01a\0\0\0\x011").expect("a version");
     assert_eq!(version, Version { version: 3, extensions: vec![(b"a", b"1")] });
     assert_eq!(Version::read(b"\x02\0\0\0\x03\0\0\0\x01a"), Err(Malformed));
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_read_panics(
+        kind in prop_oneof![1..21_u8, 101..106_u8, 200..202_u8, any::<u8>()],
+        content in prop::collection::vec(prop_oneof![Just(0_u8), 0..9_u8, any::<u8>()], 0..80),
+    ) {
+        let packet = [&[kind], &content[..]].concat();
+        let _ = Request::read_init(&packet);
+        let _ = Reply::read(&packet);
+        let _ = Version::read(&packet);
+        let _ = read_limits(&content);
+        let _ = frame_length(&content);
+        let _ = missing(&content);
+        prop_assert_eq!(Request::read(&packet).is_err(), packet.len() < 5);
+    }
 }
