@@ -8,78 +8,127 @@ use corral_model::native::{
     Bare, ClientFile, ClientVariable, FileKind, Lifetime, NativeClient, Piece, Reach, VariableValue,
 };
 
+/// A connection that hears nothing asks this often whether the gateway is there.
+const ALIVE_S: u32 = 15;
 /// Programs that take `-F`.
 const PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
 
-/// The client for a listener's targets.
-pub(crate) fn client(reach: &Reach) -> NativeClient {
-    let uses_agent = match reach.lifetime {
-        Lifetime::Process => true,
-        // No agent outlives its process: the token is asked for as a password.
-        Lifetime::Kept => false,
+/// The client for a listener's targets; None when there is none to be led to.
+pub(crate) fn client(reach: &Reach) -> Option<NativeClient> {
+    let arguments = match reach.targets.as_slice() {
+        [] => return None,
+        [only] => vec![only.name.clone()],
+        [_, ..] => Vec::new(),
     };
-    let mut variables = vec![
-        ClientVariable::new("CORRAL_SSH_HOST", VariableValue::Host),
-        ClientVariable::new("CORRAL_SSH_PORT", VariableValue::Text(reach.port.to_string())),
-    ];
-    if uses_agent {
-        let socket = VariableValue::Pieces(vec![Piece::AgentSocket]);
-        variables.push(ClientVariable::new("SSH_AUTH_SOCK", socket));
-    }
     let mut files = vec![
-        file("ssh_config", FileKind::Text, config(reach, uses_agent)),
+        file("ssh_config", FileKind::Text, config(reach)),
         file("known_hosts", FileKind::Text, vec![Piece::Published]),
     ];
     for program in PROGRAMS {
         files.push(file(&format!("bin/{program}"), FileKind::Program, wrapper(program)));
     }
-    let arguments = match reach.targets.as_slice() {
-        [only] => vec![only.name.clone()],
-        [] | [_, ..] => Vec::new(),
-    };
-    NativeClient {
+    Some(NativeClient {
         program: "ssh".to_owned(),
         arguments,
         bare: Bare::Program,
-        variables,
+        variables: variables(reach),
         files,
-        uses_agent,
+        uses_agent: reach.lifetime == Lifetime::Process,
+    })
+}
+
+/// For programs that call `ssh` by themselves, also where they look past the path, and for those
+/// that speak SSH themselves.
+fn variables(reach: &Reach) -> Vec<ClientVariable> {
+    let pieces =
+        |name: &str, pieces: Vec<Piece>| ClientVariable::new(name, VariableValue::Pieces(pieces));
+    let with_config = |before: &str, after: &str| {
+        vec![Piece::text(before), Piece::Directory, Piece::text(format!("/ssh_config{after}"))]
+    };
+    let mut variables = vec![
+        ClientVariable::new("CORRAL_SSH_HOST", VariableValue::Host),
+        ClientVariable::new("CORRAL_SSH_PORT", VariableValue::Text(reach.port.to_string())),
+        pieces("GIT_SSH_COMMAND", with_config("ssh -F ", "")),
+        pieces("RSYNC_RSH", with_config("ssh -F ", "")),
+    ];
+    match reach.lifetime {
+        Lifetime::Process => {
+            variables.push(pieces("SSH_AUTH_SOCK", vec![Piece::AgentSocket]));
+            // Connections that ansible keeps open are this process's: in the usual place they
+            // would be taken up by another run.
+            let shared = " -C -o ControlMaster=auto -o ControlPersist=60s";
+            variables.push(pieces("ANSIBLE_SSH_ARGS", with_config("-F ", shared)));
+            variables.push(pieces("ANSIBLE_SSH_CONTROL_PATH_DIR", vec![Piece::Directory]));
+        }
+        Lifetime::Kept => {
+            variables.push(pieces("ANSIBLE_SSH_ARGS", with_config("-F ", " -C")));
+            // The one that renews the certificate reads it.
+            variables.push(ClientVariable::new("CORRAL_TOKEN", VariableValue::Token));
+        }
     }
+    variables
 }
 
 fn file(name: &str, kind: FileKind, pieces: Vec<Piece>) -> ClientFile {
     ClientFile { name: name.to_owned(), kind, pieces }
 }
 
-fn config(reach: &Reach, uses_agent: bool) -> Vec<Piece> {
+fn config(reach: &Reach) -> Vec<Piece> {
+    let names: Vec<&str> = reach.targets.iter().map(|target| target.name.as_str()).collect();
     let mut pieces = Vec::new();
+    if reach.lifetime == Lifetime::Kept {
+        pieces.extend(renewal(&names));
+    }
     for target in &reach.targets {
         let (name, login) = (&target.name, &target.username);
         pieces.push(Piece::text(format!("Host {name}\n    User \"{login}@{name}\"\n")));
     }
-    let names: Vec<&str> = reach.targets.iter().map(|target| target.name.as_str()).collect();
-    if !names.is_empty() {
-        pieces.push(Piece::text(format!("Host {}\n    HostName ", names.join(" "))));
-        pieces.push(Piece::Host);
-        pieces.push(Piece::text(format!(
-            "\n    Port {}\n    CheckHostIP no\n    UpdateHostKeys no\n    \
-             StrictHostKeyChecking yes\n    GlobalKnownHostsFile /dev/null\n    \
-             IdentityFile none\n    UserKnownHostsFile ",
-            reach.port
-        )));
-        pieces.push(Piece::Directory);
-        pieces.push(Piece::text("/known_hosts\n"));
-        if uses_agent {
-            pieces.push(Piece::text("    PreferredAuthentications publickey\n    IdentityAgent "));
+    pieces.push(Piece::text(format!("Host {}\n    HostName ", names.join(" "))));
+    pieces.push(Piece::Host);
+    pieces.push(Piece::text(format!(
+        "\n    Port {}\n    CheckHostIP no\n    UpdateHostKeys no\n    StrictHostKeyChecking yes\n    \
+         ServerAliveInterval {ALIVE_S}\n    ServerAliveCountMax 3\n    \
+         GlobalKnownHostsFile /dev/null\n    UserKnownHostsFile ",
+        reach.port
+    )));
+    pieces.push(Piece::Directory);
+    pieces.push(Piece::text("/known_hosts\n    PreferredAuthentications publickey\n"));
+    match reach.lifetime {
+        Lifetime::Process => {
+            pieces.push(Piece::text("    IdentityFile none\n    IdentityAgent "));
             pieces.push(Piece::AgentSocket);
-            pieces.push(Piece::text("\n"));
-        } else {
-            pieces
-                .push(Piece::text("    PreferredAuthentications password,keyboard-interactive\n"));
+        }
+        Lifetime::Kept => {
+            pieces.push(Piece::text("    IdentityAgent none\n    IdentitiesOnly yes\n    "));
+            pieces.push(Piece::text("IdentityFile "));
+            pieces.push(Piece::Directory);
+            pieces.push(Piece::text("/id\n    CertificateFile "));
+            pieces.push(Piece::Directory);
+            pieces.push(Piece::text("/id-cert.pub"));
         }
     }
-    pieces.push(Piece::text("Match all\n    Include ~/.ssh/config /etc/ssh/ssh_config\n"));
+    // What the person set for all hosts (a jump host, an agent to forward) is not for these.
+    let others: Vec<String> = names.iter().map(|name| format!("!{name}")).collect();
+    pieces.push(Piece::text(format!(
+        "\nHost * {}\n    Include ~/.ssh/config /etc/ssh/ssh_config\n",
+        others.join(" ")
+    )));
     pieces
+}
+
+/// Has the certificate renewed before it is read: no agent outlives the process that wrote this.
+fn renewal(names: &[&str]) -> Vec<Piece> {
+    vec![
+        Piece::text(format!("Match originalhost {} exec \"", names.join(","))),
+        Piece::Directory,
+        Piece::text("/bin/corral credential --protocol ssh --key "),
+        Piece::Directory,
+        Piece::text("/id --gateway "),
+        Piece::Gateway,
+        Piece::text(" --ca-file "),
+        Piece::Directory,
+        Piece::text("/ca.pem\"\n"),
+    ]
 }
 
 /// A program that calls the next one of its name on the path, with the configuration.
@@ -109,6 +158,7 @@ mod tests {
             Piece::Host => "gate.example".to_owned(),
             Piece::Directory => "/run/d".to_owned(),
             Piece::AgentSocket => "/run/d/agent".to_owned(),
+            Piece::Gateway => "https://gate".to_owned(),
             other => format!("{other:?}"),
         };
         file.pieces.iter().map(shown).collect()
@@ -125,7 +175,8 @@ mod tests {
 
     #[test]
     fn every_target_is_a_host_with_its_login() {
-        let found = client(&reach(Lifetime::Process, &[("web-1", "root"), ("web-2", "svc")]));
+        let reach = reach(Lifetime::Process, &[("web-1", "root"), ("web-2", "svc")]);
+        let found = client(&reach).expect("a client");
         let config = text(&found, "ssh_config");
         assert!(config.starts_with(
             "Host web-1\n    User \"root@web-1\"\nHost web-2\n    User \"svc@web-2\"\n\
@@ -133,17 +184,29 @@ mod tests {
         ));
         assert!(config.contains("    UserKnownHostsFile /run/d/known_hosts\n"));
         assert!(config.contains("    IdentityAgent /run/d/agent\n"));
-        assert!(config.ends_with("Include ~/.ssh/config /etc/ssh/ssh_config\n"));
+        assert!(
+            config
+                .ends_with("Host * !web-1 !web-2\n    Include ~/.ssh/config /etc/ssh/ssh_config\n")
+        );
         assert!(found.uses_agent && found.arguments.is_empty());
     }
 
     #[test]
-    fn without_an_agent_the_token_is_asked_for() {
-        let found = client(&reach(Lifetime::Kept, &[("web-1", "root")]));
+    fn without_an_agent_the_certificate_is_renewed_in_a_file() {
+        let found = client(&reach(Lifetime::Kept, &[("web-1", "root")])).expect("a client");
         let config = text(&found, "ssh_config");
-        assert!(!config.contains("IdentityAgent") && config.contains("password,"));
+        assert!(config.starts_with(
+            "Match originalhost web-1 exec \"/run/d/bin/corral credential --protocol ssh \
+             --key /run/d/id --gateway https://gate --ca-file /run/d/ca.pem\"\nHost web-1\n"
+        ));
+        assert!(config.contains("CertificateFile /run/d/id-cert.pub\n"));
         assert!(!found.uses_agent);
         assert_eq!(found.arguments, ["web-1"]);
         assert!(text(&found, "bin/scp").contains("/scp\" -F \"$own/ssh_config\" \"$@\"\n"));
+    }
+
+    #[test]
+    fn without_targets_no_client_is_changed() {
+        assert_eq!(client(&reach(Lifetime::Process, &[])), None);
     }
 }

@@ -68,7 +68,7 @@ impl Protocol for Kubernetes {
     }
 
     fn native_client(&self, reach: &Reach) -> Option<NativeClient> {
-        Some(native::client(reach))
+        native::client(reach)
     }
 
     fn check_target(&self, target: &TargetSpec) -> Vec<String> {

@@ -11,8 +11,11 @@ const FILE: &str = "kubeconfig";
 const EXEC_VERSION: &str = "client.authentication.k8s.io/v1";
 
 /// The kubeconfig for a listener: a context for each target, named as the target. With one
-/// target, it is the current one.
-pub(crate) fn client(reach: &Reach) -> NativeClient {
+/// target, it is the current one. None when there is no target to be led to.
+pub(crate) fn client(reach: &Reach) -> Option<NativeClient> {
+    if reach.targets.is_empty() {
+        return None;
+    }
     let mut pieces = vec![Piece::text("apiVersion: v1\nkind: Config\nclusters:\n")];
     for target in &reach.targets {
         let path = match reach.listener {
@@ -64,7 +67,7 @@ pub(crate) fn client(reach: &Reach) -> NativeClient {
     let mut client = NativeClient::of_variables("kubectl", variables);
     client.bare = Bare::Shell;
     client.files = vec![ClientFile { name: FILE.to_owned(), kind: FileKind::Text, pieces }];
-    client
+    Some(client)
 }
 
 #[cfg(test)]
@@ -77,7 +80,7 @@ mod tests {
         let target = |name: &&str| ReachedTarget { name: (*name).into(), username: String::new() };
         let targets = names.iter().map(target).collect();
         let reach = Reach { port: 443, listener, lifetime: Lifetime::Process, targets };
-        let client = client(&reach);
+        let client = client(&reach).expect("there are targets");
         let piece = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
             Piece::UrlHost => "[::1]".to_owned(),
