@@ -2,6 +2,7 @@
 //! token of this process.
 
 use std::convert::Infallible;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use corral_api::{CredentialRequest, CredentialView};
@@ -40,6 +41,9 @@ impl KeyAgents {
             let path = directory.path().join(led.socket_name());
             let listener = UnixListener::bind(&path)
                 .map_err(|error| Failure::io("listen on", &path, &error))?;
+            // The directory keeps others out; tools that look at the socket alone see it too.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+                .map_err(|error| Failure::io("protect", &path, &error))?;
             let renewal = ByGateway {
                 client: client.clone(),
                 protocol: led.protocol.clone(),

@@ -131,16 +131,20 @@ fn renewal(names: &[&str]) -> Vec<Piece> {
     ]
 }
 
-/// A program that calls the next one of its name on the path, with the configuration.
+/// A program that calls the next one of its name on the path, with the configuration. Its own
+/// directory is taken off the path: within a run in a run, the next one is the outer run's, and
+/// each must find the one behind itself.
 fn wrapper(program: &str) -> Vec<Piece> {
     vec![
         Piece::text("#!/bin/sh\nown='"),
         Piece::Directory,
         Piece::text(format!(
-            "'\nIFS=:\nfor place in $PATH; do\n  \
-             if [ \"$place\" != \"$own/bin\" ] && [ -x \"$place/{program}\" ]; then\n    \
-             unset IFS\n    exec \"$place/{program}\" -F \"$own/ssh_config\" \"$@\"\n  fi\ndone\n\
-             echo 'corral: no {program} is installed' >&2\nexit 127\n"
+            "'\nrest=\nset -f\nIFS=:\nfor place in $PATH; do\n  \
+             [ \"$place\" = \"$own/bin\" ] || rest=\"$rest${{rest:+:}}$place\"\ndone\n\
+             unset IFS\nset +f\nPATH=$rest\n\
+             if ! command -v {program} >/dev/null; then\n  \
+             echo 'corral: no {program} is installed' >&2\n  exit 127\nfi\n\
+             exec {program} -F \"$own/ssh_config\" \"$@\"\n"
         )),
     ]
 }
@@ -202,7 +206,7 @@ mod tests {
         assert!(config.contains("CertificateFile /run/d/id-cert.pub\n"));
         assert!(!found.uses_agent);
         assert_eq!(found.arguments, ["web-1"]);
-        assert!(text(&found, "bin/scp").contains("/scp\" -F \"$own/ssh_config\" \"$@\"\n"));
+        assert!(text(&found, "bin/scp").ends_with("exec scp -F \"$own/ssh_config\" \"$@\"\n"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What stock clients call by themselves: `credential` renews a key's certificate in a file,
 //! `k8s-credential` hands a token to an exec credential plugin's caller.
 
-use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -54,7 +55,9 @@ pub(crate) async fn credential(context: &Context<'_>, args: CredentialArgs) -> R
     // Clients that start at once share one key and one certificate.
     let lock_file = beside(&args.key, ".lock");
     let fail = |error: std::io::Error| Failure::io("lock", &lock_file, &error);
-    let lock = File::create(&lock_file).map_err(fail)?;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let lock = options.open(&lock_file).map_err(fail)?;
     lock.lock().map_err(fail)?;
     let identity = key(&args.key)?;
     if is_good(&certificate_file, &identity) {

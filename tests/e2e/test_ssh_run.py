@@ -1,0 +1,191 @@
+"""Inside `corral run`, SSH's usual programs work by the target's name: a real sshd behind the
+gateway, nothing set up by hand."""
+
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from harness.hosts import Hosts
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    with Hosts() as open_hosts:
+        yield open_hosts
+
+
+@pytest.fixture
+def work(hosts, request):
+    folder = hosts.folder / request.node.name
+    folder.mkdir()
+    return folder
+
+
+def environment(hosts):
+    env = hosts.gateway.client_env(hosts.login())
+    runtime = hosts.sshd.folder / "runtime"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    env["XDG_RUNTIME_DIR"] = str(runtime)
+    env.pop("SSH_AUTH_SOCK", None)
+    return env
+
+
+def run(hosts, script, *more, expect=0, env=None):
+    return hosts.gateway.run("run", "--name", "agent", "--target", "web-1", *more, "--", "sh",
+                             "-ceu", script, env=environment(hosts) | (env or {}), expect=expect)
+
+
+def test_ssh_and_its_exit_code(hosts):
+    assert run(hosts, "ssh web-1 id -un").stdout.strip() == hosts.user
+    assert run(hosts, "ssh web-1 'exit 7'", expect=7).returncode == 7
+    assert run(hosts, "echo in | ssh web-1 cat").stdout == "in\n"
+
+
+def test_a_token_is_typed_nowhere(hosts):
+    """No terminal, no password program: the certificate alone lets the run in."""
+    script = "ssh -v -o BatchMode=yes web-1 true 2>&1"
+    told = run(hosts, script, env={"SSH_ASKPASS": "/bin/false"}).stdout
+    assert "ED25519-CERT" in told and 'using "publickey"' in told
+
+
+def test_scp_both_ways(hosts, work):
+    source, there, back = work / "source", work / "there", work / "back"
+    source.write_bytes(os.urandom(100_000))
+    run(hosts, f"scp -q {source} web-1:{there}; scp -q web-1:{there} {back}")
+    assert back.read_bytes() == source.read_bytes()
+
+
+def test_sftp(hosts, work):
+    (work / "a").write_text("by sftp\n")
+    run(hosts, f"printf 'put {work}/a {work}/b\\nrename {work}/b {work}/c\\n' | sftp -b - web-1")
+    assert (work / "c").read_text() == "by sftp\n"
+
+
+@pytest.mark.skipif(not shutil.which("rsync"), reason="there is no rsync on this machine")
+def test_rsync(hosts, work):
+    tree = work / "tree" / "below"
+    tree.mkdir(parents=True)
+    (tree / "file").write_text("x" * 10_000)
+    (tree / "file").chmod(0o750)
+    run(hosts, f"rsync -a {work}/tree/ web-1:{work}/copy/")
+    run(hosts, f"rsync -a web-1:{work}/copy/ {work}/back/")
+    file = work / "back/below/file"
+    assert file.read_text() == "x" * 10_000
+    assert stat.S_IMODE(file.stat().st_mode) == 0o750
+
+
+def test_git_clone_and_push(hosts, work):
+    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
+                "GIT_COMMITTER_EMAIL": "a@b"}
+    subprocess.run(["git", "init", "-q", "--bare", work / "repo.git"], check=True)
+    script = f"""
+    git clone -q web-1:{work}/repo.git {work}/clone 2>/dev/null
+    cd {work}/clone
+    echo one > file; git add file; git commit -qm one; git push -q origin HEAD:main
+    git clone -q -b main ssh://web-1{work}/repo.git {work}/second
+    """
+    run(hosts, script, env=identity)
+    assert (work / "second/file").read_text() == "one\n"
+
+
+def test_programs_that_look_past_the_path_are_led_too(hosts, work):
+    """git with a path that has no wrappers: GIT_SSH_COMMAND names the configuration."""
+    subprocess.run(["git", "init", "-q", "--bare", work / "repo.git"], check=True)
+    script = f"PATH=/usr/bin:/bin git ls-remote web-1:{work}/repo.git"
+    assert run(hosts, script).returncode == 0
+
+
+@pytest.mark.skipif(not shutil.which("ansible"), reason="there is no ansible on this machine")
+def test_ansible(hosts):
+    script = "ansible all -i web-1, -m raw -a 'id -un'"
+    told = run(hosts, script, env={"ANSIBLE_HOST_KEY_CHECKING": "True"}).stdout
+    assert "web-1 | CHANGED" in told and hosts.user in told
+
+
+def test_connections_share_a_master(hosts):
+    script = f"""
+    ssh -o ControlMaster=auto -o ControlPath={hosts.folder}/m -o ControlPersist=60 web-1 echo one
+    ssh -o ControlPath={hosts.folder}/m -O check web-1 2>&1
+    ssh -o ControlPath={hosts.folder}/m web-1 echo two
+    ssh -o ControlPath={hosts.folder}/m -O exit web-1 2>/dev/null
+    """
+    told = run(hosts, script).stdout
+    assert "one" in told and "two" in told and "Master running" in told
+
+
+def test_the_run_is_who_acted(hosts):
+    started = run(hosts, "ssh web-1 'echo who-did-this'; echo $CORRAL_RUN_ID").stdout.split()[-1]
+    events = hosts.gateway.json("audit", "search", "--run", started)
+    texts = [event.get("statement", "") for event in events if event["event"] == "statement.decided"]
+    assert any("who-did-this" in text for text in texts), texts
+    assert {event["principal"] for event in events if "principal" in event} == {
+        "ada@example.com"}
+
+
+def test_a_child_run_has_files_of_its_own(hosts):
+    """The wrappers of the child stand before those of its parent."""
+    script = """
+    outer=$SSH_AUTH_SOCK
+    corral run --name child -- sh -ceu 'test "$SSH_AUTH_SOCK" != "$0"; ssh web-1 echo child' $outer
+    ssh web-1 echo parent
+    """
+    assert run(hosts, script).stdout.split() == ["child", "parent"]
+
+
+def test_the_agent_of_an_ended_run_lets_nobody_in(hosts):
+    script = """
+    ssh web-1 true
+    corral runs end "$CORRAL_RUN_ID" >/dev/null
+    ssh -o BatchMode=yes web-1 true 2>&1 && echo still in || echo out
+    """
+    told = run(hosts, script, expect=None).stdout
+    assert told.endswith("out\n") and "Permission denied" in told
+
+
+def test_a_changed_gateway_key_is_refused(hosts):
+    script = """
+    known=$(dirname "$SSH_AUTH_SOCK")/known_hosts
+    ssh-keygen -q -t ed25519 -N '' -f "$KEY"
+    read place rest < "$known"; echo "$place $(cat "$KEY.pub")" > "$known"
+    ssh -o BatchMode=yes web-1 true 2>&1 || echo refused
+    """
+    told = run(hosts, script, env={"KEY": str(hosts.sshd.folder / "other")}).stdout
+    assert "HOST IDENTIFICATION HAS CHANGED" in told and told.endswith("refused\n")
+
+
+def test_connect_and_env_without_a_run(hosts):
+    env = environment(hosts)
+    gateway = hosts.gateway
+    told = gateway.run("connect", "web-1", "--", "id", "-un", env=env).stdout
+    assert told.strip() == hosts.user
+    lines = gateway.run("env", "web-1", env=env).stdout
+    bare = {key: value for key, value in env.items() if not key.startswith("CORRAL_")}
+    result = subprocess.run(["sh", "-ceu", lines + "\nssh -o BatchMode=yes web-1 id -un"],
+                            env=bare, text=True, capture_output=True, timeout=60)
+    assert (result.returncode, result.stdout.strip()) == (0, hosts.user), result.stderr
+
+
+def test_target_check_shows_and_pins_the_hosts_keys(hosts):
+    gateway, admin = hosts.gateway, hosts.gateway.client_env()
+    checked = gateway.json("target", "check", "web-1", env=admin)
+    assert {"key": hosts.sshd.host_key, "is_pinned": True} in checked["keys"]
+    gateway.apply(hosts.target("web-2").replace(hosts.sshd.host_key, other_key(hosts)))
+    told = gateway.run("target", "check", "web-2", env=admin, expect=1)
+    assert "not pinned" in told.stdout and hosts.sshd.host_key in told.stdout
+    gateway.run("target", "check", "web-2", "--pin", env=admin)
+    gateway.run("target", "check", "web-2", env=admin)
+    spec = gateway.json("get", "target", "web-2", env=admin)
+    assert spec["options"]["host_keys"] == [hosts.sshd.host_key]
+    assert spec["credential"]["username"] == hosts.user, "the rest stays as it was"
+    refused = gateway.run("target", "check", "web-1", env=environment(hosts), expect=3)
+    assert refused.stderr.startswith("corral:")
+
+
+def other_key(hosts):
+    path = pathlib.Path(hosts.sshd.folder / f"stranger-{os.urandom(4).hex()}")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
