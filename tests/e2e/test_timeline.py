@@ -1,9 +1,15 @@
 """One run, SQL, SSH, files and a cluster: one account of it, and casts of its terminals."""
 
+import fcntl
 import http.server
 import json
+import os
+import pty
 import re
 import ssl
+import struct
+import subprocess
+import termios
 import threading
 import time
 import urllib.request
@@ -99,11 +105,26 @@ def story(hosts):
         hosts.ssh(ESCAPES, token=child["token"])
         hosts.sftp("ls /", token=child["token"])
         assert list_pods(hosts.gateway, child["token"])["items"] == []
-        typed = b"echo fou''rth; exit 7\n"
-        hosts.ssh(None, "-tt", token=child["token"], stdin=typed, expect=7)
+        shell_in_a_terminal(hosts, child["token"], b"echo fou''rth; exit 7\n")
         connection.execute("select 5 as fifth_of_the_story")
     wait_until(lambda: len(hosts.events("--event", "session.closed")) >= 6, "all has ended")
     return planner["run_id"]
+
+
+def shell_in_a_terminal(hosts, token, typed):
+    """ssh with a terminal of 30 lines and 100 columns."""
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        words = ["ssh", *hosts.options(), "-p", str(hosts.address[1]), "-tt",
+                 hosts.destination()]
+        client = subprocess.Popen(words, stdin=theirs, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, env=hosts.env(token))
+        os.write(ours, typed)
+        assert client.wait(30) == 7
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def session_of_shell(hosts):
@@ -152,7 +173,7 @@ def test_the_terminal_is_a_cast_that_plays(hosts, story, form, version):
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", cast)
     header, *events = [json.loads(line) for line in cast.splitlines()]
     size = (header["width"], header["height"]) if version == 2 else tuple(header["term"].values())
-    assert header["version"] == version and min(size) > 0
+    assert header["version"] == version and size == (100, 30)
     output = "".join(data for _, code, data in events if code == "o")
     assert "fourth" in output
     assert "exit 7" in "".join(data for _, code, data in events if code == "i")

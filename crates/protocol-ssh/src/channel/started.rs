@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use corral_gate::{Denial, DenialKind};
+use corral_model::event::EventBody;
 use corral_model::limits;
 use corral_session::Running;
 use russh::client::Msg;
@@ -121,6 +122,7 @@ pub(super) async fn run(
     running: Running,
 ) -> Result<(), Denial> {
     client.started();
+    note_size(live, setup, &running).await;
     let late = |_| lost("the target did not answer in time");
     let open = timeout(limits::TARGET_LOGIN_DEADLINE, TargetChannel::open(live));
     let target = open.await.map_err(late)??;
@@ -142,6 +144,17 @@ pub(super) async fn run(
     };
     live.from_target.forget(target.id());
     ended
+}
+
+/// A recording begins with the size of its terminal.
+async fn note_size(live: &Live, setup: &Setup, running: &Running) {
+    let Some(Terminal { size, .. }) = &setup.terminal else { return };
+    let (columns, rows) = (size.columns, size.rows);
+    // A client without a terminal of its own says nothing.
+    if columns > 0 && rows > 0 {
+        let seq_in_session = running.seq();
+        live.session.note(EventBody::TerminalResized { seq_in_session, columns, rows }).await;
+    }
 }
 
 async fn start(

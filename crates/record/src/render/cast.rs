@@ -188,6 +188,9 @@ impl Scene {
                     }
                     scene.frame(at, code_of(*from), text);
                 }
+                // A size of nothing can be shown by no player.
+                EventBody::TerminalResized { columns: 0, .. }
+                | EventBody::TerminalResized { rows: 0, .. } => {}
                 EventBody::TerminalResized { columns, rows, .. } => {
                     if has_size || !scene.frames.is_empty() {
                         scene.frame(at, "r", format!("{columns}x{rows}"));
