@@ -162,7 +162,7 @@ impl Machine {
 
     /// Whether more of the client's bytes can be taken.
     pub(crate) fn wants_client(&self) -> bool {
-        self.buffers.client_in.len() <= bounds::PACKET_BYTES_MAX
+        self.buffers.client_in.len() < bounds::PACKET_BYTES_MAX + codec::LENGTH_BYTES
     }
 
     /// Whether more of the target's bytes can be taken.

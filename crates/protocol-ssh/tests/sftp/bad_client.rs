@@ -92,6 +92,27 @@ async fn a_packet_that_is_too_large_ends_the_channel_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn the_largest_packet_passes_wherever_it_is_split() {
+    for left in 1..=5 {
+        let (mut world, mut target) = World::scripted(allow).await;
+        target.greet(&[]).await;
+        world.client.send(&init()).await;
+        world.client.receive().await;
+        world.client.send(&open(1, "/a", WRITING)).await;
+        target.receive().await;
+        target.send(&Packet::new(HANDLE, 1).str("8 bytes!")).await;
+        let handle = world.client.receive().await.value();
+        let largest = write(2, &handle, 0, &vec![7; 263_168 - 29]).framed();
+        assert_eq!(largest.len(), 263_172);
+        let (first, last) = largest.split_at(largest.len() - left);
+        world.client.send_bytes(first).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        world.client.send_bytes(last).await;
+        assert_eq!(target.receive().await.0.len(), 263_168, "{left} bytes came later");
+    }
+}
+
+#[tokio::test]
 async fn a_packet_without_an_id_ends_the_channel() {
     let reason = "a packet is too short";
     check_refused(b"\0\0\0\x03\x05\0\0", "packet without an id", reason).await;
