@@ -310,6 +310,35 @@ async fn what_was_approved_is_what_is_done() {
 }
 
 #[tokio::test]
+async fn what_a_protobuf_client_wrote_is_read_for_the_record() {
+    let mut world = World::new(|_| {}).await;
+    let path = "/api/v1/namespaces/dev/configmaps";
+    // runtime.Unknown with {apiVersion: v1, kind: ConfigMap} and an object named "c".
+    let object = b"\x0a\x03\x0a\x01c";
+    let mut body = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x05".to_vec();
+    body.extend(object);
+    let sent = body.clone();
+    world.api.on(&format!("POST {path}"), move |seen| {
+        assert_eq!(seen.body, sent);
+        let mut response = http::Response::new(support::bytes(seen.body.clone()));
+        let kind = "application/vnd.kubernetes.protobuf".parse().unwrap();
+        response.headers_mut().insert("content-type", kind);
+        response
+    });
+    let stored = json!({"metadata": {"name": "c"}, "data": {"a": "b"}});
+    world.api.on(&format!("GET {path}/c"), move |_| answer(StatusCode::OK, &stored));
+    let mut asked = request(&format!("POST {path}"), body.clone());
+    let kind = "application/vnd.kubernetes.protobuf".parse().unwrap();
+    asked.headers_mut().insert("content-type", kind);
+    let response = world.client.send(asked).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    let changed = world.told.until("object.changed", 1).await;
+    assert_eq!(changed[0]["object"]["name"], "configmaps/c");
+    assert!(changed[0]["digest_after"].is_string(), "{changed:?}");
+}
+
+#[tokio::test]
 async fn objects_that_can_be_read_in_two_ways_are_refused() {
     let mut world = World::new(|_| {}).await;
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));

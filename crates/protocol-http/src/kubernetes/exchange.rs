@@ -8,7 +8,9 @@ use corral_model::ids::StatementSeq;
 use corral_model::limits;
 use corral_model::statement::{Attribute, Facts};
 use corral_session::{Answer, Completion, Draft, HttpBody, HttpTarget, Running};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, USER_AGENT,
+};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
@@ -311,7 +313,12 @@ impl<'a> Exchange<'a> {
     async fn forward(self, body: HttpBody, running: Running) -> Result<Response<HttpBody>, Denial> {
         let cluster = self.cluster;
         let change = self.change(&running).await;
+        let read_after = self.read_after();
         let Self { mut parts, call, mask, classified, .. } = self;
+        if change.is_some() {
+            // The answer is read on its way.
+            parts.headers.remove(ACCEPT_ENCODING);
+        }
         // The client was told to go on by this side already; the length is the body's.
         parts.headers.remove(EXPECT);
         parts.headers.remove(CONTENT_LENGTH);
@@ -327,7 +334,10 @@ impl<'a> Exchange<'a> {
             let Peeked { start, body: same } =
                 peek(body, limits::ANSWER_OBJECT_BYTES_MAX, limits::TARGET_HEAD_DEADLINE).await;
             body = same;
-            let after = start.and_then(|bytes| body::read_json(&bytes).ok());
+            let after = match (start.and_then(|bytes| body::read_json(&bytes).ok()), read_after) {
+                (None, Some(path)) => preview::read_object(cluster, &path, &running).await,
+                (after, _) => after,
+            };
             let key = &cluster.digest_key;
             let event = change.event(running.seq(), after.as_ref(), classified.as_deref(), key);
             cluster.session.note(event).await;
@@ -342,12 +352,32 @@ impl<'a> Exchange<'a> {
         Ok(Response::from_parts(parts, body.boxed_unsync()))
     }
 
+    /// Where the written object can be read, when the answer to its write cannot.
+    fn read_after(&self) -> Option<String> {
+        let path = self.parts.uri.path();
+        match (self.call.verb, &self.written.as_ref()?.name) {
+            (ApiVerb::Create, Some(name)) => Some(format!("{path}/{name}")),
+            (ApiVerb::Update | ApiVerb::Patch, _) => Some(path.to_owned()),
+            (
+                ApiVerb::Create
+                | ApiVerb::Get
+                | ApiVerb::List
+                | ApiVerb::Watch
+                | ApiVerb::Delete
+                | ApiVerb::DeleteCollection
+                | ApiVerb::Proxy,
+                _,
+            ) => None,
+        }
+    }
+
     /// The write whose effect is recorded, with the object as it is before.
     async fn change(&self, running: &Running) -> Option<Change> {
         let known_groups = &self.cluster.options.known_groups;
         let mut change = Change::of(&self.call, known_groups)?;
         if self.call.verb != ApiVerb::Create && self.call.name().is_some() {
-            change.before = preview::read_before(self.cluster, &self.parts, running).await;
+            let path = self.parts.uri.path();
+            change.before = preview::read_object(self.cluster, path, running).await;
         }
         Some(change)
     }

@@ -47,6 +47,8 @@ pub(crate) struct Written {
     /// What goes to the target. YAML becomes JSON, which is YAML as well.
     pub(crate) body: Bytes,
     pub(crate) facts: ObjectFacts,
+    /// What it calls itself.
+    pub(crate) name: Option<String>,
     /// As it was sent, a patch as such; None for protobuf and for no body.
     pub(crate) object: Option<Value>,
     /// Whether the facts stand for the whole object: a patch says how it changes, and protobuf
@@ -67,11 +69,11 @@ pub(crate) fn read(
     let Some(path) = call.resource() else {
         // No path outside of the resources takes an object that somebody here knows.
         let facts = ObjectFacts { is_unknown: !body.is_empty(), ..ObjectFacts::default() };
-        return Ok(Written { body, facts, object: None, is_whole: false });
+        return Ok(Written { body, facts, name: None, object: None, is_whole: false });
     };
     if body.is_empty() {
         let facts = ObjectFacts::default();
-        return Ok(Written { body, facts, object: None, is_whole: true });
+        return Ok(Written { body, facts, name: None, object: None, is_whole: true });
     }
     // The API server takes a body without a type for JSON.
     let content_type = content_type.unwrap_or("application/json");
@@ -125,7 +127,8 @@ pub(crate) fn read(
         );
     }
     facts.is_unknown |= !is_whole;
-    Ok(Written { body, facts, object: value, is_whole })
+    let name = name.name.filter(|name| is_object && is_name(name));
+    Ok(Written { body, facts, name, object: value, is_whole })
 }
 
 /// What an object amounts to, as the target would store it: replaces what [`read`] found in the
@@ -155,6 +158,12 @@ pub(crate) fn has_facts(call: &Call, path: &ResourcePath) -> bool {
     // Other subresources take other kinds of objects, which have verbs of their own.
     let is_whole = matches!(path.subresource.as_deref(), None | Some("ephemeralcontainers"));
     writes && is_whole && fields::has_facts(&path.group, &path.resource)
+}
+
+/// A name that can stand in a path as it is.
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_plain) && !name.bytes().all(|byte| byte == b'.')
 }
 
 fn names_itself(call: &Call, path: &ResourcePath) -> bool {

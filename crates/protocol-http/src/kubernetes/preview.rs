@@ -85,15 +85,15 @@ pub(crate) async fn ask(
 }
 
 /// Reads an object as it is, with the gateway's own request, under the permit of the write that
-/// will change it. None when it is not there or cannot be read: then no difference is recorded.
-pub(crate) async fn read_before(
+/// changes it. None when it is not there or cannot be read: then no difference is recorded.
+pub(crate) async fn read_object(
     cluster: &Arc<Cluster>,
-    parts: &Parts,
+    path: &str,
     running: &Running,
 ) -> Option<Value> {
     let mut request = Request::new(full(bytes::Bytes::new()));
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = parts.uri.path().parse().ok()?;
+    *request.uri_mut() = path.parse().ok()?;
     let (parts, body) = exchange(cluster, request, running).await.ok()?;
     let is_found = parts.status.is_success();
     if is_found { body::read_json(&body).ok() } else { None }

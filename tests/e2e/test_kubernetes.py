@@ -1,0 +1,314 @@
+"""The Kubernetes API through the gateway, with kubectl, against a stand-in for an API server.
+
+What a real API server says is compared in tests/k8s (`make test-k8s`).
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.gateway import COMMAND_DEADLINE_S, Gateway
+from harness.kube_standin import TOKEN, KubeStandin
+from harness.waiting import wait_until
+
+PODS = "/api/v1/namespaces/dev/pods"
+PASSWORD = "horse-battery"
+SECRET_VALUE = "aHVudGVyMi1vZi10aGUtc2hvcA=="
+
+MANIFEST = """
+kind: User
+name: ada@example.com
+groups: [agents]
+password: {{value: {password}}}
+---
+kind: User
+name: grace@example.com
+groups: [ops]
+password: {{value: {password}}}
+---
+kind: Policy
+name: kube
+cedar: |
+  permit (principal in Corral::Group::"agents",
+          action in [Corral::Action::"connect", Corral::Action::"read", Corral::Action::"write"],
+          resource in Corral::Target::"prod");
+  @id("calm") @reason("Nothing is written in prod.")
+  forbid (principal, action in Corral::Action::"write", resource in Corral::Namespace::"prod/prod");
+  @id("deletes") @approval("ops") @reason("Deletions need approval.")
+  forbid (principal, action == Corral::Action::"kube_delete", resource in Corral::Target::"prod");
+  @id("images") @reason("Only images of the shop.")
+  forbid (principal, action in Corral::Action::"write", resource in Corral::Target::"prod")
+  when {{ context has images && context.images.contains("evil") }};
+---
+kind: Target
+name: prod
+protocol: kubernetes
+address: 127.0.0.1:{port}
+tls: {{mode: verify-full, ca_file: {ca_file}}}
+credential: {{token: {{value: {token}}}}}
+options: {{impersonate: principal}}
+"""
+
+
+def kubectl_program():
+    """kubectl of the tests' Python, else the machine's own."""
+    beside = pathlib.Path(sys.executable).with_name("kubectl")
+    return str(beside) if beside.exists() else shutil.which("kubectl")
+
+
+class Kube:
+    """A gateway in front of a stand-in."""
+
+    def __init__(self):
+        self.api = KubeStandin()
+        self.gateway = None
+        try:
+            self.gateway = Gateway()
+            self.gateway.apply(MANIFEST.format(password=PASSWORD, port=self.api.port,
+                                               ca_file=self.api.ca_file, token=TOKEN))
+        except BaseException:
+            self.close()
+            raise
+        self.api.put("secrets", "dev", {
+            "kind": "Secret", "apiVersion": "v1", "metadata": {"name": "db"},
+            "data": {"password": SECRET_VALUE}})
+
+    def close(self):
+        if self.gateway:
+            self.gateway.close()
+        self.api.close()
+        shutil.rmtree(self.api.folder, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, name="executor"):
+        login = self.gateway.login("ada@example.com", PASSWORD)
+        return self.gateway.start_run(name, login)
+
+    def words(self, *arguments):
+        return [str(self.gateway.program), "run", "--name", "executor", "--target", "prod", "--",
+                kubectl_program(), *arguments]
+
+    def kubectl(self, *arguments, stdin=None, expect=0):
+        """Plain kubectl below `corral run`, which gives it its kubeconfig."""
+        token = self.gateway.login("ada@example.com", PASSWORD)
+        result = subprocess.run(
+            self.words(*arguments), text=True, capture_output=True, input=stdin or "",
+            env=self.gateway.client_env(token), timeout=COMMAND_DEADLINE_S,
+            cwd=self.gateway.folder)
+        assert expect is None or result.returncode == expect, result
+        return result
+
+    def start_kubectl(self, *arguments):
+        token = self.gateway.login("ada@example.com", PASSWORD)
+        return subprocess.Popen(
+            self.words(*arguments), text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env=self.gateway.client_env(token), cwd=self.gateway.folder,
+            start_new_session=True)
+
+    def connection(self):
+        host, port = self.gateway.address("https")
+        context = ssl.create_default_context(cafile=self.gateway.ready["ca_file"])
+        return http.client.HTTPSConnection(host, port, context=context, timeout=20)
+
+    def ask(self, method, path, token, body=None, connection=None, **headers):
+        """Status and parsed body of one request."""
+        connection = connection or self.connection()
+        sent = {"Authorization": f"Bearer {token}"} if token else {}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, f"/k8s/prod{path}", body=body, headers=sent)
+        answer = connection.getresponse()
+        text = answer.read()
+        return answer.status, json.loads(text) if text else None
+
+
+@pytest.fixture(scope="module")
+def kube():
+    with Kube() as running:
+        yield running
+
+
+@pytest.fixture
+def own_kube():
+    with Kube() as running:
+        yield running
+
+
+def test_kubectl_works_below_corral_run(kube):
+    found = kube.kubectl("get", "pods", "-n", "dev", "-o", "name").stdout.split()
+    assert found == ["pod/web", "pod/worker"]
+    assert "v1.37.0-standin" in kube.kubectl("version").stdout
+    headers = kube.api.headers(f"GET {PODS}")
+    assert headers["impersonate-user"] == "ada@example.com"
+    assert headers["impersonate-group"] == "agents"
+    assert headers["impersonate-extra-corral-run-path"] == "executor"
+    assert headers["impersonate-extra-corral-sponsor"] == "ada@example.com"
+    events = kube.gateway.events("--target", "prod", "--event", "statement.decided")
+    decided = [event for event in events if "kube_list" in event["verbs"]]
+    assert decided[-1]["statement"].startswith(f"GET {PODS}?limit=500")
+    assert decided[-1]["run_path"] == "executor"
+    assert decided[-1]["attributes"]["namespace"] == "dev"
+
+
+def test_a_token_lies_in_no_file(kube):
+    script = 'cat "$KUBECONFIG"; grep -rl "$CORRAL_TOKEN" "$(dirname "$KUBECONFIG")" || true'
+    token = kube.gateway.login("ada@example.com", PASSWORD)
+    words = [str(kube.gateway.program), "run", "--name", "files", "--target", "prod", "--",
+             "sh", "-c", script]
+    result = subprocess.run(words, text=True, capture_output=True, stdin=subprocess.DEVNULL,
+                            env=kube.gateway.client_env(token), timeout=COMMAND_DEADLINE_S)
+    assert "k8s-credential" in result.stdout and "crl_" not in result.stdout, result
+
+
+def test_values_of_secrets_are_masked_everywhere(kube):
+    for form in ("json", "yaml", "jsonpath={.data.password}", "go-template={{.data.password}}"):
+        result = kube.kubectl("get", "secret", "db", "-n", "dev", "-o", form)
+        assert SECRET_VALUE not in result.stdout, form
+    listed = kube.kubectl("get", "secrets", "-n", "dev", "-o", "json").stdout
+    assert SECRET_VALUE not in listed and '"password"' in listed
+    masked = kube.gateway.events("--target", "prod", "--event", "rows.masked")
+    assert masked and "data" in masked[-1]["columns"]
+    for file in kube.gateway.data.rglob("*"):
+        if file.is_file():
+            assert SECRET_VALUE.encode() not in file.read_bytes(), file
+    assert SECRET_VALUE not in kube.gateway.log()
+
+
+def test_a_denial_reads_well_in_kubectl(kube):
+    before = len(kube.api.seen)
+    result = kube.kubectl("create", "configmap", "x", "--from-literal=a=b", "-n", "prod",
+                          expect=1)
+    assert "error: failed to create configmap: corral: calm: Nothing is written in prod." \
+        in result.stderr
+    result = kube.kubectl("label", "pod", "web", "-n", "prod", "a=b", expect=1)
+    assert "Error from server" in result.stderr, result
+    assert not [line for line, _ in kube.api.seen[before:] if line.startswith("POST")]
+
+
+def test_a_write_is_decided_on_its_object_and_recorded(kube):
+    settings = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "settings"},
+                "data": {"a": "b"}}
+    kube.kubectl("create", "--validate=false", "-n", "dev", "-f", "-", stdin=json.dumps(settings))
+    events = kube.gateway.events("--target", "prod", "--event", "object.changed")
+    assert events[-1]["object"]["name"] == "configmaps/settings"
+    assert len(events[-1]["digest_after"]) == 64
+    kube.kubectl("patch", "configmap", "settings", "-n", "dev", "--type", "merge", "-p",
+                 '{"data":{"a":"c"}}')
+    events = kube.gateway.events("--target", "prod", "--event", "object.changed")
+    assert any("c" in line for line in events[-1]["diff"]), events[-1]
+    pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "bad"},
+           "spec": {"containers": [{"name": "c", "image": "evil"}]}}
+    result = kube.kubectl("create", "--validate=false", "-n", "dev", "-f", "-",
+                          stdin=json.dumps(pod), expect=1)
+    assert "Only images of the shop." in result.stderr
+    assert kube.api.lines("POST " + PODS) and ("pods", "dev", "bad") not in kube.api.objects
+    pod["spec"]["containers"][0]["image"] = "nginx"
+    kube.kubectl("create", "--validate=false", "-n", "dev", "-f", "-", stdin=json.dumps(pod))
+    assert ("pods", "dev", "bad") in kube.api.objects
+
+
+def test_what_the_gateway_does_not_know_is_denied(kube):
+    token = kube.run()["token"]
+    for path in ("/apis/example.com/v1/widgets", "/api/v1/namespaces/dev/%2e%2e/prod/pods",
+                 "/api/v1/namespaces/dev//pods", "/api/v1/namespaces/dev%2fpods",
+                 "/api/v1/pods?watch=1&watch=0", "/debug/pprof/heap"):
+        status, answer = kube.ask("GET", path, token)
+        assert (status, answer["kind"], answer["reason"]) == (403, "Status", "Forbidden"), path
+        assert answer["message"].startswith("corral: "), path
+    assert not kube.api.lines("GET /apis/example.com") and not kube.api.lines("GET /debug")
+
+
+def test_nobody_comes_in_without_a_token(kube):
+    for token in (None, "crl_wrong", kube.gateway.admin_token()):
+        status, answer = kube.ask("GET", PODS, token)
+        assert (status, answer["reason"]) == (401, "Unauthorized")
+        assert answer["message"].startswith("corral: ")
+    status, answer = kube.ask("GET", PODS, kube.gateway.login("grace@example.com", PASSWORD))
+    assert (status, answer["reason"]) == (403, "Forbidden")
+
+
+def test_a_held_deletion_waits_in_kubectl(kube):
+    kube.api.put("pods", "dev", {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "old"}})
+    waiting = kube.start_kubectl("delete", "pod", "old", "-n", "dev", "--wait=false")
+    try:
+        def pending():
+            found = kube.gateway.json("approvals", "list")
+            return [approval for approval in found if approval["state"] == "pending"]
+        wait_until(pending, "the deletion is held")
+        held = pending()[0]
+        assert "DELETE" in held["statement"] and "pods/old" in held["statement"]
+        assert ("pods", "dev", "old") in kube.api.objects
+        assert waiting.poll() is None
+        grace = kube.gateway.login("grace@example.com", PASSWORD)
+        kube.gateway.run("approvals", "approve", held["id"], "--reason", "gone", token=grace)
+        out, err = waiting.communicate(timeout=20)
+        assert (waiting.returncode, "deleted" in out) == (0, True), err
+        assert ("pods", "dev", "old") not in kube.api.objects
+    finally:
+        if waiting.poll() is None:
+            os.killpg(waiting.pid, signal.SIGKILL)
+            waiting.wait()
+
+
+def test_ctrl_c_withdraws_a_held_deletion(kube):
+    waiting = kube.start_kubectl("delete", "pod", "worker", "-n", "dev", "--wait=false")
+
+    def states():
+        return [approval["state"] for approval in kube.gateway.json("approvals", "list")]
+    wait_until(lambda: "pending" in states(), "the deletion is held")
+    os.killpg(waiting.pid, signal.SIGINT)
+    waiting.communicate(timeout=20)
+    wait_until(lambda: "pending" not in states() and "withdrawn" in states(), "it is withdrawn")
+    assert ("pods", "dev", "worker") in kube.api.objects
+
+
+def test_a_watch_that_never_sends_ends_with_its_run(own_kube):
+    run = own_kube.run()
+    connection = own_kube.connection()
+    connection.request("GET", f"/k8s/prod{PODS}?watch=true",
+                       headers={"Authorization": f"Bearer {run['token']}"})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    wait_until(lambda: own_kube.api.watches == 1, "the target watches")
+    # Others are unharmed meanwhile.
+    assert own_kube.ask("GET", PODS, run["token"])[0] == 200
+    started = time.monotonic()
+    own_kube.gateway.run("runs", "kill", run["run_id"])
+    with pytest.raises((http.client.HTTPException, OSError)):
+        answer.read()
+    assert time.monotonic() - started < 5
+    wait_until(lambda: own_kube.api.watches == 0, "the target's side ends too")
+    status, refusal = own_kube.ask("GET", PODS, run["token"])
+    assert (status, refusal["reason"]) == (401, "Unauthorized")
+
+
+def test_logs_stream_until_the_sponsor_is_disabled(own_kube):
+    following = own_kube.start_kubectl("logs", "-f", "web", "-n", "dev")
+    try:
+        assert following.stdout.readline() == "line 1\n"
+        assert following.stdout.readline() == "line 2\n"
+        own_kube.gateway.run("users", "disable", "ada@example.com")
+        _, err = following.communicate(timeout=10)
+        assert following.returncode != 0, err
+    finally:
+        if following.poll() is None:
+            os.killpg(following.pid, signal.SIGKILL)
+            following.wait()
+
+
+def test_the_record_verifies_afterwards(kube):
+    record, key = kube.gateway.data / "record", kube.gateway.data / "record.pub"
+    assert kube.gateway.run("audit", "verify", record, "--key", key).stdout.startswith("ok:")
