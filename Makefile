@@ -15,7 +15,7 @@ help: ## list these commands
 
 .PHONY: demo
 demo: build ## play the founding story; KEEP=1 leaves it running
-	@.ci/setup database
+	@.ci/setup database hosts
 	@$(CORRAL_PYTHON) demo/demo.py $(if $(KEEP),--keep)
 
 .PHONY: test

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The founding story, played with a real PostgreSQL, psql and real agent processes.
+"""The founding story, played with a real PostgreSQL, a real sshd, stock clients and real agent
+processes.
 
 Every step prints what happens and what Corral did about it, and checks that it did. The demo
 exits non-zero when a step does not happen, and leaves nothing running unless --keep is given.
@@ -21,6 +22,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from harness.gateway import CommandFailed, Gateway, binary  # noqa: E402
 from harness.postgres import RealPostgres  # noqa: E402
+from harness.sshd import RealSshd  # noqa: E402
 from harness.waiting import DeadlinePassed, wait_until  # noqa: E402
 
 CUSTOMERS_SECRETS = ("123-45-6789", "987-65-4321", "555-44-3333", "222-33-4444",
@@ -74,13 +76,14 @@ class Demo:
             "DEMO_DATABASE_PASSWORD", "DEMO_ADA_PASSWORD", "DEMO_GRACE_PASSWORD",
             "DEMO_SAM_PASSWORD", "DEMO_NIGHTLY_SECRET", "DEMO_CONTRACTOR_SECRET")}
         self.server = None
+        self.host = None
         self.gateway = None
         self.planner = None
 
     # -- the stage
 
     def set_up(self):
-        heading(0, "A database, and a gateway in front of it")
+        heading(0, "A database and a host, and a gateway in front of them")
         self.server = RealPostgres()
         password = self.secrets["DEMO_DATABASE_PASSWORD"]
         self.server.execute(f"create role svc_agents login password '{password}'")
@@ -88,16 +91,31 @@ class Demo:
         with self.server.connect("orders") as connection:
             connection.execute("set role svc_agents")
             connection.execute((HERE / "schema.sql").read_text())
+        self.host = RealSshd()
+        files = self.host.folder / "files"
+        (files / "secrets").mkdir(parents=True)
+        (files / "notes.txt").write_text("restock on Monday\n")
+        (files / "secrets" / "database.env").write_text("PASSWORD=hunter2\n")
         self.gateway = Gateway()
-        manifest = (HERE / "shop.yaml").read_text().replace("@PORT@", str(self.server.port))
-        (self.out / "shop.yaml").write_text(manifest)
-        shutil.copy(HERE / "shop.cedar", self.out)
+        shutil.copy(self.host.folder / "user_key", self.out)
+        for name in ("shop.yaml", "shop.cedar"):
+            self.fill_in(name, {
+                "@PORT@": self.server.port, "@SSH_PORT@": self.host.port,
+                "@SSH_USER@": self.host.user, "@HOST_KEY@": self.host.host_key,
+                "@HOST_FOLDER@": files})
         command("corral apply -f shop.yaml")
         env = self.gateway.client_env() | self.secrets
         show(self.gateway.run("apply", "-f", self.out / "shop.yaml", env=env).stdout)
-        tell(f"  PostgreSQL on 127.0.0.1:{self.server.port}, "
-             f"Corral on {self.gateway.ready['listeners']['postgres']}. "
-             "Agents know only the second.")
+        listeners = self.gateway.ready["listeners"]
+        tell(f"  PostgreSQL on 127.0.0.1:{self.server.port}, sshd on port {self.host.port}, "
+             f"Corral on {listeners['postgres']} and {listeners['ssh']}. "
+             "Agents know only Corral.")
+
+    def fill_in(self, name, places):
+        text = (HERE / name).read_text()
+        for place, value in places.items():
+            text = text.replace(place, str(value))
+        (self.out / name).write_text(text)
 
     def corral(self, *arguments, token=None, expect=0, lines=LINES_SHOWN):
         """Runs a command in front of everybody."""
@@ -112,19 +130,20 @@ class Demo:
         env = self.gateway.client_env(workload_token)
         env["PATH"] = f"{binary().parent}:{env['PATH']}"
         env["DEMO_OUT"] = str(self.out)
+        env["DEMO_HOST"] = str(self.host.folder / "files")
         return env
 
     def start_job(self, token):
         words = ["corral", "run", "--name", "planner", "--target", "orders-db",
-                 "--purpose", "nightly report", "--", sys.executable, HERE / "planner.py"]
-        command("corral run --name planner --target orders-db -- planner.py")
+                 "--target", "web-1", "--purpose", "nightly report", "--", sys.executable, HERE / "planner.py"]
+        command("corral run --name planner --target orders-db --target web-1 -- planner.py")
         return subprocess.Popen(
             [binary(), *words[1:]], env=self.job_env(token), text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
-    def plan(self, name, task):
+    def plan(self, name, task, target="orders-db"):
         """The planner's next idea."""
-        self.planner.stdin.write(f"{name} {task}\n")
+        self.planner.stdin.write(f"{name} {target} {task}\n")
         self.planner.stdin.flush()
 
     def output(self, name):
@@ -155,9 +174,10 @@ class Demo:
         self.step_3_masked()
         self.step_4_evasion()
         self.step_5_approval()
-        self.step_6_too_many()
-        self.step_7_offboarding()
-        self.step_8_account()
+        self.step_6_host()
+        self.step_7_too_many()
+        self.step_8_offboarding()
+        self.step_9_account()
 
     def step_1_offboarded(self):
         heading(1, "A contractor has left; his CI job still has its secret")
@@ -238,33 +258,53 @@ class Demo:
             "select 1 from pg_attribute where attrelid = 'orders'::regclass and attname = 'note' "
             "and not attisdropped", "orders"))
 
-    def step_6_too_many(self):
-        heading(6, "One opens too many sessions")
+    def step_6_host(self):
+        heading(6, "Another works on the host, with plain ssh and scp")
+        self.plan("operator", "host", "web-1")
+        output, _ = self.finish("operator")
+        show(output)
+        check("disk:" in output and "exit 0" in output, "its command runs")
+        check("corral: no-reboot: Hosts are rebooted by their owners." in output
+              and "exit 126" in output, "a reboot is denied, with the reason")
+        check((self.out / "notes.txt").read_text() == "restock on Monday\n",
+              "it fetches a file")
+        check("host-secrets" in output and not (self.out / "database.env").exists(),
+              "the directory with the secrets is closed to it")
+        check("PRIVATE KEY" not in output and not list(self.out.glob("*/user_key")),
+              "it never saw the key that the gateway logs in with")
+        self.plan("follower", "follow", "web-1")
+        wait_until(lambda: any("tail -f" in line for _, line in self.host.children()),
+                   "the follower's command runs", 20)
+
+    def step_7_too_many(self):
+        heading(7, "One opens too many sessions")
         self.plan("hoarder", "hoard")
         wait_until(lambda: "sessions open" in self.output("hoarder"), "the hoarder is done", 30)
         show(self.output("hoarder"))
-        may = SESSIONS_MAX - WATCHERS
+        may = SESSIONS_MAX - WATCHERS - 1
         check(f"{may} sessions open" in self.output("hoarder")
               and "corral:" in self.output("hoarder"),
               f"{may} more are let in, the next is refused")
         check(len(self.sessions()) == SESSIONS_MAX,
               f"exactly {SESSIONS_MAX} sessions are open: the limit of the job")
 
-    def step_7_offboarding(self):
-        heading(7, "The sponsor leaves")
+    def step_8_offboarding(self):
+        heading(8, "The sponsor leaves")
         started = time.monotonic()
         self.corral("users", "disable", "ada@shop.example")
         wait_until(lambda: not self.sessions(), "every session has ended", 10)
         busy = ("select 1 from pg_stat_activity where datname = 'orders' and state = 'active' "
                 "and usename = 'svc_agents'")
         wait_until(lambda: not self.server.execute(busy), "the database is idle", 10)
+        wait_until(lambda: not any("tail -f" in line for _, line in self.host.children()),
+                   "the host is idle", 10)
         seconds = time.monotonic() - started
         for number in range(1, WATCHERS + 1):
             self.finish(f"executor-{number}")
         output, code = self.finish("executor-1")
         show(output)
         check(code != 0 and "57P01" in output, "the executors' psql is told why it ends")
-        check(True, f"{SESSIONS_MAX} sessions and what they ran at the database ended "
+        check(True, f"{SESSIONS_MAX} sessions and what they ran at both targets ended "
                     f"in {seconds:.1f} s")
 
         def states(runs):
@@ -279,14 +319,14 @@ class Demo:
         self.planner.stdin.close()
         self.planner.wait(20)
 
-    def step_8_account(self):
-        heading(8, "What happened, from the record")
+    def step_9_account(self):
+        heading(9, "What happened, from the record")
         tree = self.corral("runs", "tree").stdout
-        check(all(name in tree for name in ("planner", "executor-1", "curious", "hoarder")),
+        check(all(name in tree for name in ("planner", "executor-1", "curious", "operator", "hoarder")),
               "the tree names everybody")
         replay = self.corral("replay", self.root).stdout
-        check("where ssn like" in replay and "alter table" in replay,
-              "the replay holds what was tried and what was done")
+        check(all(text in replay for text in ("where ssn like", "alter table", "sudo reboot")),
+              "one replay holds what was tried and what was done, on both targets")
         check(not any(secret in replay for secret in CUSTOMERS_SECRETS),
               "and no value that was masked")
         data = self.gateway.data
@@ -308,8 +348,8 @@ Still running. Try, with `corral` from {binary().parent}:
   corral --data {data} audit tail
 
 PostgreSQL behind it: 127.0.0.1:{self.server.port}; Corral's listener: {host}:{port}
-To end: kill {self.gateway.pid} {self.server.process.pid}
-        rm -r {self.gateway.folder} {self.server.folder} {self.out}""")
+To end: kill {self.gateway.pid} {self.server.process.pid} {self.host.process.pid}
+        rm -r {self.gateway.folder} {self.server.folder} {self.host.folder} {self.out}""")
 
     def tear_down(self):
         if self.planner and self.planner.poll() is None:
@@ -318,6 +358,8 @@ To end: kill {self.gateway.pid} {self.server.process.pid}
             self.planner.wait()
         if self.gateway:
             self.gateway.close()
+        if self.host:
+            self.host.close()
         if self.server:
             self.server.stop()
         shutil.rmtree(self.out, ignore_errors=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""An executor: one task, with stock PostgreSQL clients that know nothing of Corral.
+"""An executor: one task, with stock psql, ssh and scp that know nothing of Corral.
 
-Where to connect and with what stands in the environment (PGHOST, PGPASSWORD, …).
+Where to connect and with what stands in the environment (PGHOST, PGPASSWORD, SSH_AUTH_SOCK, …).
 """
 
 import os
@@ -16,6 +16,14 @@ STATEMENTS = {
     "alter": "alter table orders add column note text",
     "watch": "select pg_sleep(300)",
 }
+
+# On the host: look around, then what the rules forbid.
+HOST = """
+ssh web-1 'echo "disk: $(df -h / | tail -n 1)"'; echo "exit $?"
+ssh web-1 'sudo reboot'; echo "exit $?"
+scp -q web-1:$DEMO_HOST/notes.txt "$DEMO_OUT/notes.txt"; echo "exit $?"
+scp -q web-1:$DEMO_HOST/secrets/database.env "$DEMO_OUT/database.env"; echo "exit $?"
+"""
 
 
 def open_many():
@@ -46,5 +54,9 @@ def is_alive(connection):
 task = sys.argv[1]
 if task == "hoard":
     open_many()
+elif task == "host":
+    os.execvp("sh", ["sh", "-c", HOST])
+elif task == "follow":
+    os.execvp("ssh", ["ssh", "web-1", "tail -f /dev/null"])
 else:
     os.execvp("psql", ["psql", "-X", "-v", "VERBOSITY=verbose", "-c", STATEMENTS[task]])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A planner, as an agent framework would run one: it hands each task to an executor of its own.
 
-It reads its plan a line at a time (`NAME TASK`), starts a process for each, and keeps what it
+It reads its plan a line at a time (`NAME TARGET TASK`), starts a process for each, and keeps what it
 printed and how it ended in files. It knows nothing of Corral but the command `corral run`, which
 makes every executor a run below the planner's own.
 """
@@ -16,10 +16,10 @@ OUT = pathlib.Path(os.environ["DEMO_OUT"])
 EXECUTOR = pathlib.Path(__file__).with_name("executor.py")
 
 
-def execute(name, task):
+def execute(name, target, task):
     with open(OUT / f"{name}.out", "wb") as output:
         code = subprocess.call(
-            ["corral", "run", "--name", name, "--target", "orders-db", "--purpose", task, "--",
+            ["corral", "run", "--name", name, "--target", target, "--purpose", task, "--",
              sys.executable, EXECUTOR, task],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     done = OUT / f"{name}.done"
@@ -28,8 +28,7 @@ def execute(name, task):
 
 workers = []
 for line in sys.stdin:
-    name, task = line.split()
-    worker = threading.Thread(target=execute, args=(name, task))
+    worker = threading.Thread(target=execute, args=line.split())
     worker.start()
     workers.append(worker)
 for worker in workers:
