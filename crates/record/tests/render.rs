@@ -223,7 +223,7 @@ fn a_timeline_tells_streams_shortly() {
 +00:03.000  resized   #2: terminal of 120 by 40
 +00:03.000  stream #2 target 10 B
 +00:03.500  cut       #2: killed
-+00:04.000  result    #2: failed with 137; 120 B, 0.9 ms, SHA-256 DIGEST
++00:04.000  result    #2: code 137; 120 B, 0.9 ms, SHA-256 DIGEST
 ";
     assert_eq!(text.replace(&"ab".repeat(32), "DIGEST"), expect);
 }

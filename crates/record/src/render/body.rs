@@ -21,7 +21,9 @@ pub(super) fn one_line(body: &EventBody) -> String {
                 (Some(tag), _) => tag.clone(),
                 (None, "00000" | "0") => "done".to_owned(),
                 (None, "aborted") => "aborted".to_owned(),
-                (None, code) => format!("failed with {code}"),
+                // A SQLSTATE; other codes are statuses, which may be good ones.
+                (None, code) if code.len() == 5 => format!("failed with {code}"),
+                (None, code) => format!("code {code}"),
             };
             let rows = if *rows == 0 && digest.is_some() {
                 String::new()
