@@ -44,7 +44,7 @@ class ClusterGateway(Gateway):
             self.close()
             raise
 
-    def add_target(self, name, user="admin", options="{spdy: translate}", credential=None,
+    def add_target(self, name, user="admin", options="{}", credential=None,
                    ca_file=None):
         token_file = self.folder / f"{name}.token"
         token_file.write_text(self.cluster.tokens[user])

@@ -458,6 +458,24 @@ async fn a_tunnel_is_counted_and_not_kept() {
 }
 
 #[tokio::test]
+async fn forwarded_ports_have_channels_of_their_own() {
+    let path = "/api/v1/namespaces/dev/pods/p/portforward?ports=80&ports=81";
+    let (mut client, mut target, told) = open(path, &format!("{V5}, v4.channel.k8s.io")).await;
+    assert!(target.head.to_lowercase().contains("sec-websocket-protocol: v4.channel.k8s.io\r\n"));
+    target.send(2, &[3, 81, 0]).await;
+    assert_eq!(client.message().await, [3, 81, 0]);
+    client.send(2, b"\x02GET").await;
+    assert_eq!(target.next().await, Some((2, b"\x02GET".to_vec())));
+    told.kill().await;
+    assert!(matches!(client.next().await, Some((8, _))));
+    assert_eq!(
+        told.events("statement.decided")[0]["statement"],
+        "portforward dev/p port 80 port 81"
+    );
+    assert!(told.events("stream.passed").is_empty());
+}
+
+#[tokio::test]
 async fn input_that_cannot_be_recorded_does_not_pass() {
     let (mut client, mut target, told) = open(&format!("{EXEC}?command=sh&stdin=1"), V5).await;
     told.is_record_full.store(true, Ordering::SeqCst);

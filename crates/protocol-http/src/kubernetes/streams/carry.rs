@@ -133,7 +133,7 @@ async fn carry(
         Subprotocol::V4 | Subprotocol::V5 => {
             (Keep::Content, &[StreamEnd::Target, StreamEnd::TargetError])
         }
-        Subprotocol::Tunnel => (Keep::Count, &[StreamEnd::Target]),
+        Subprotocol::Tunnel | Subprotocol::Ports => (Keep::Count, &[StreamEnd::Target]),
     };
     let seq = running.seq();
     let account = |ends: &[StreamEnd]| Account::new(session.clone(), seq, keep, ends);
@@ -148,7 +148,7 @@ async fn carry(
                 "the connection to the container was closed; its process may go on, since \
                  Kubernetes has no way to end it"
             }
-            Subprotocol::Tunnel => "the tunnel was closed",
+            Subprotocol::Tunnel | Subprotocol::Ports => "the tunnel was closed",
         };
         let detail = detail.to_owned();
         session.note(EventBody::StreamCut { seq_in_session: seq, detail }).await;

@@ -22,13 +22,15 @@ pub(crate) enum Subprotocol {
     V5,
     /// A tunnel: SPDY inside, not looked into.
     Tunnel,
+    /// Two channels for each forwarded port, with a name like [`Self::V4`]'s.
+    Ports,
 }
 
 impl Subprotocol {
     /// As in `Sec-WebSocket-Protocol`.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::V4 => "v4.channel.k8s.io",
+            Self::V4 | Self::Ports => "v4.channel.k8s.io",
             Self::V5 => "v5.channel.k8s.io",
             Self::Tunnel => "SPDY/3.1+portforward.k8s.io",
         }
@@ -62,8 +64,8 @@ pub(crate) enum HandshakeError {
     #[error("a WebSocket handshake has one version, 13, and one key of 16 bytes")]
     Key,
     #[error(
-        "this stream needs one of the WebSocket subprotocols v5.channel.k8s.io and \
-         v4.channel.k8s.io, for portforward also SPDY/3.1+portforward.k8s.io"
+        "exec and attach need one of the WebSocket subprotocols v5.channel.k8s.io and \
+         v4.channel.k8s.io, portforward SPDY/3.1+portforward.k8s.io or v4.channel.k8s.io"
     )]
     Subprotocol,
 }
@@ -108,7 +110,7 @@ impl ClientHandshake {
         }
         let known: &[Subprotocol] = match kind {
             StreamKind::Terminal => &[Subprotocol::V5, Subprotocol::V4],
-            StreamKind::Forward => &[Subprotocol::Tunnel, Subprotocol::V5, Subprotocol::V4],
+            StreamKind::Forward => &[Subprotocol::Tunnel, Subprotocol::Ports],
         };
         // The client's order is its preference. Names are compared as written.
         let offered = listed(headers, &SEC_WEBSOCKET_PROTOCOL);
@@ -289,6 +291,8 @@ mod tests {
         let tunnel = "SPDY/3.1+portforward.k8s.io";
         assert_eq!(read(terminal, &good(tunnel)), Err(HandshakeError::Subprotocol));
         assert_eq!(read(StreamKind::Forward, &good(tunnel)), Ok(Subprotocol::Tunnel));
+        let ports = good("v5.channel.k8s.io, v4.channel.k8s.io");
+        assert_eq!(read(StreamKind::Forward, &ports), Ok(Subprotocol::Ports));
     }
 
     #[test]

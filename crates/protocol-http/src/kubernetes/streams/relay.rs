@@ -155,6 +155,9 @@ enum Reading {
     Channels(Channels),
     /// Messages are passed on with their borders, and counted.
     Tunnel,
+    /// Messages are passed on with their channel in front, and counted. The channel of the
+    /// message that is being read.
+    Ports(Option<u8>),
 }
 
 /// How one direction ended.
@@ -243,13 +246,30 @@ impl<C: AsyncRead, T: AsyncWrite, L: Ledger> Pump<'_, C, T, L> {
         is_end: bool,
         payload: Bytes,
     ) -> Result<Result<(), Denial>, StreamError> {
-        let Reading::Channels(channels) = &mut self.reading else {
-            if let Err(denial) = self.account.pass(self.from, &payload).await {
-                return Ok(Err(denial));
+        let channels = match &mut self.reading {
+            Reading::Channels(channels) => channels,
+            Reading::Tunnel => {
+                if let Err(denial) = self.account.pass(self.from, &payload).await {
+                    return Ok(Err(denial));
+                }
+                let opcode = if is_start { Opcode::Binary } else { Opcode::Continuation };
+                self.writer.queue(opcode, is_end, &[&payload]);
+                return Ok(Ok(()));
             }
-            let opcode = if is_start { Opcode::Binary } else { Opcode::Continuation };
-            self.writer.queue(opcode, is_end, &[&payload]);
-            return Ok(Ok(()));
+            Reading::Ports(current) => {
+                let mut payload = payload;
+                let channel = match *current {
+                    Some(channel) => channel,
+                    None if payload.is_empty() => return Ok(Ok(())),
+                    None => payload.split_to(1).first().copied().unwrap_or_default(),
+                };
+                *current = (!is_end).then_some(channel);
+                if let Err(denial) = self.account.pass(self.from, &payload).await {
+                    return Ok(Err(denial));
+                }
+                self.writer.queue(Opcode::Binary, true, &[&[channel], &payload]);
+                return Ok(Ok(()));
+            }
         };
         match channels.take(is_end, payload)? {
             None => {}
@@ -334,6 +354,7 @@ where
     let reading = |sender| match subprotocol {
         Subprotocol::V4 | Subprotocol::V5 => Reading::Channels(Channels::new(sender, subprotocol)),
         Subprotocol::Tunnel => Reading::Tunnel,
+        Subprotocol::Ports => Reading::Ports(None),
     };
     let mut none = None;
     let up = Pump {
@@ -421,7 +442,7 @@ pub(crate) async fn refuse<C: AsyncWrite>(
     close_code: u16,
 ) {
     let close_code = match subprotocol {
-        Subprotocol::Tunnel => close_code,
+        Subprotocol::Tunnel | Subprotocol::Ports => close_code,
         Subprotocol::V4 | Subprotocol::V5 => {
             writer.queue(Opcode::Binary, true, &[&failure(sentence, reason, 403)]);
             // client-go shows a result only when the connection then ends normally.
