@@ -140,14 +140,17 @@ fn approval(number: u32) -> ApprovalId {
     ApprovalId::new(format!("a{number}")).expect("an id")
 }
 
-struct Gateway {
-    told: Arc<Told>,
-    rule: Rule,
+/// Lets in whoever shows the token `good`, or a certificate.
+pub(crate) struct Gateway {
+    pub(crate) told: Arc<Told>,
+    pub(crate) rule: Rule,
+    pub(crate) port: u16,
+    pub(crate) options: Arc<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Opens a session whose statements are decided by `rule`.
 pub(crate) async fn open_session(told: &Arc<Told>, rule: Rule) -> SessionHandle {
-    let gateway = Gateway { told: told.clone(), rule };
+    let gateway = Gateway { told: told.clone(), rule, port: 1, options: Arc::default() };
     let login = Login {
         proof: Proof::Token(Secret::new("good".into())),
         target: "t".into(),
@@ -166,8 +169,13 @@ pub(crate) async fn open_session(told: &Arc<Told>, rule: Rule) -> SessionHandle 
 }
 
 impl Authority for Gateway {
-    fn admit(&self, _: Login, _: ConnectionFacts) -> BoxFuture<'_, Result<Admitted, Denial>> {
+    fn admit(&self, login: Login, _: ConnectionFacts) -> BoxFuture<'_, Result<Admitted, Denial>> {
         Box::pin(async move {
+            if let Proof::Token(token) = &login.proof
+                && token.reveal() != "good"
+            {
+                return Err(Denial::new(DenialKind::Authentication, "the token is not known"));
+            }
             let (sender, control) = mpsc::channel(8);
             *self.told.controls.lock().expect("no panic holds it") = Some(sender);
             let no_columns: Arc<[ColumnName]> = Arc::new([]);
@@ -177,7 +185,7 @@ impl Authority for Gateway {
                     session: SessionId::new("s").expect("an id"),
                     target: TargetName::new("t").expect("a name"),
                     target_revision: 1,
-                    credential: Credential::password("deploy", None),
+                    credential: Credential::password("deploy", Some(Secret::new("hunter2".into()))),
                     database: None,
                     tls: TargetTlsMode::Disable,
                     is_target_local: true,
@@ -185,7 +193,7 @@ impl Authority for Gateway {
                     masked: no_columns,
                     record_rows: RecordRows::None,
                     cancel_secret: [0; 32],
-                    options: Arc::default(),
+                    options: self.options.clone(),
                     commands: Arc::default(),
                     actor: Actor {
                         principal: Principal::user(ada.clone()),
@@ -195,7 +203,7 @@ impl Authority for Gateway {
                     },
                 },
                 endpoint: Endpoint {
-                    address: Address::Tcp { host: "127.0.0.1".into(), port: 1 },
+                    address: Address::Tcp { host: "127.0.0.1".into(), port: self.port },
                     route: Route::Direct,
                     tls: TargetTlsMode::Disable,
                     ca_pem: None,
