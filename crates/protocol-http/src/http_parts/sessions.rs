@@ -127,6 +127,11 @@ impl<K: Kept> Sessions<K> {
                 }
             }
         }
+        let is_over = |entry: &Entry<K>| {
+            let end = entry.cell.get().and_then(|kept| kept.session().end_so_far());
+            end.is_some_and(|end| !stays_ended(&end))
+        };
+        entries.retain(|entry| !is_over(entry));
         if entries.len() >= limits::SESSIONS_PER_CONNECTION_MAX {
             let text = "this connection has too many sessions; open another connection";
             return Err(Denial::new(DenialKind::TooManySessions, text));

@@ -59,6 +59,28 @@ pub(crate) struct Answered {
     pub(crate) lease: Lease,
 }
 
+/// How long the head of an answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// [`limits::TARGET_HEAD_DEADLINE`].
+    Bounded,
+    /// As long as the session: who answers is somebody behind the target, and the client's body
+    /// may stream before.
+    OfSession,
+}
+
+impl Patience {
+    async fn bound<T>(self, sent: impl Future<Output = T>) -> Result<T, TargetError> {
+        match self {
+            Self::Bounded => {
+                let sent = timeout(limits::TARGET_HEAD_DEADLINE, sent).await;
+                sent.map_err(|_| TargetError::HeadDeadline)
+            }
+            Self::OfSession => Ok(sent.await),
+        }
+    }
+}
+
 /// Held as long as an answer is read.
 pub(crate) type Lease = Arc<()>;
 
@@ -117,6 +139,7 @@ impl Target {
     pub(crate) async fn send(
         &self,
         mut request: http::Request<HttpBody>,
+        patience: Patience,
     ) -> Result<Answered, TargetError> {
         // A connection that the target closed meanwhile gives the request back.
         loop {
@@ -124,8 +147,7 @@ impl Target {
                 Some(connection) => (connection, true),
                 None => (self.connect(&["h2", "http/1.1"]).await?, false),
             };
-            let sent = timeout(limits::TARGET_HEAD_DEADLINE, self.try_send(connection, request));
-            match sent.await.map_err(|_| TargetError::HeadDeadline)? {
+            match patience.bound(self.try_send(connection, request)).await? {
                 Ok(answered) => return Ok(answered),
                 Err((error, Some(unsent))) if is_used => {
                     tracing::debug!(%error, "a connection to a target was closed; another is made");

@@ -1,6 +1,7 @@
 //! What is kept of one session with a cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use corral_gate::{Denial, DenialKind};
 use corral_model::resource::{ColumnName, TargetTlsMode};
@@ -21,6 +22,16 @@ pub(crate) struct Cluster {
     /// Fields that the record never shows.
     pub(crate) classified: Arc<[ColumnName]>,
     pub(crate) digest_key: DigestKey,
+    has_answered: AtomicBool,
+}
+
+impl Cluster {
+    /// The target answered; told to the session once.
+    pub(crate) async fn opened(&self) {
+        if !self.has_answered.swap(true, Ordering::Relaxed) {
+            self.session.opened().await;
+        }
+    }
 }
 
 impl Kept for Cluster {
@@ -40,9 +51,10 @@ impl Kept for Cluster {
         }
         let outgoing = Outgoing::new(&admission, &options.impersonate)?;
         let target = Target::new(endpoint, identity(&admission), session.clone());
+        let has_answered = AtomicBool::new(false);
         let digest_key = DigestKey::new(*key.reveal());
         let classified = admission.classified.clone();
-        Ok(Self { session, options, target, outgoing, classified, digest_key })
+        Ok(Self { session, options, target, outgoing, classified, digest_key, has_answered })
     }
 
     fn session(&self) -> &SessionHandle {

@@ -34,7 +34,7 @@ use crate::http_parts::bearer::bearer;
 use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collect, full, peek};
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
 use crate::http_parts::sessions::Sessions;
-use crate::http_parts::target::Answered;
+use crate::http_parts::target::{Answered, Patience};
 
 /// A written object as approvers and the record see it, in bytes; of a longer one, its start.
 const SHOWN_BYTES_MAX: usize = 16 * 1024;
@@ -325,8 +325,10 @@ impl<'a> Exchange<'a> {
         cluster.outgoing.apply(&mut parts.headers, running.permit().decision_id());
         let body = ToTarget::new(body, cluster.session.clone());
         let request = Request::from_parts(parts, body.boxed_unsync());
-        let Answered { response, lease } = cluster.target.send(request).await?;
-        cluster.session.opened().await;
+        let is_proxied = call.resource().is_some_and(ResourcePath::is_proxied);
+        let patience = if is_proxied { Patience::OfSession } else { Patience::Bounded };
+        let Answered { response, lease } = cluster.target.send(request, patience).await?;
+        cluster.opened().await;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         let mut body = corral_session::http::boxed(body);

@@ -20,6 +20,7 @@ use super::objects::{Written, has_facts};
 use super::options::Preview;
 use super::verbs;
 use crate::http_parts::bodies::{collect, full};
+use crate::http_parts::target::Patience;
 
 /// What the API server answered.
 pub(crate) enum Previewed {
@@ -110,7 +111,7 @@ async fn exchange(
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.remove(ACCEPT_ENCODING);
     headers.remove(CONTENT_LENGTH);
-    let answered = cluster.target.send(request).await?;
+    let answered = cluster.target.send(request, Patience::Bounded).await?;
     let (parts, body) = answered.response.into_parts();
     let body = corral_session::http::boxed(body);
     let limit = limits::ANSWER_OBJECT_BYTES_MAX;

@@ -80,7 +80,7 @@ pub(crate) async fn open(
     handshake.apply(headers);
     let sent = cluster.target.send_upgrade(request).await;
     let Answered { response, lease } = sent.map_err(|error| Refused::Denied(error.into()))?;
-    cluster.session.opened().await;
+    cluster.opened().await;
     match handshake.check(response.status(), response.headers()) {
         Ok(()) => {}
         Err(TargetHandshakeError::Refused(code)) if code.as_u16() >= 300 => {
