@@ -1,7 +1,10 @@
 //! What clients are told, and who may ask for it.
 
+use std::time::Duration;
+
 use corral_gateway::app::{AppError, Caller};
 use corral_identity::Token;
+use corral_model::limits;
 use corral_model::native::{Lifetime, Listener};
 
 use crate::support::{World, run_named};
@@ -41,8 +44,45 @@ async fn credentials_are_for_those_who_open_sessions() {
     assert!(matches!(ask(&Caller::Admin, "postgres", "x").await, Err(AppError::Denied(_))));
     assert!(matches!(ask(&ada, "postgres", "x").await, Err(AppError::Invalid(_))));
     assert!(matches!(ask(&ada, "gopher", "x").await, Err(AppError::NotFound { .. })));
-    let large = "x".repeat(corral_model::limits::CREDENTIAL_BYTES_MAX + 1);
+    let large = "x".repeat(limits::CREDENTIAL_BYTES_MAX + 1);
     assert!(matches!(ask(&ada, "postgres", &large).await, Err(AppError::Invalid(_))));
+}
+
+/// Somebody's public key.
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILNqVyOB/R5LQ4AXAqh+5woQXpXLO0lansohUm0xIGJW";
+
+#[tokio::test]
+async fn a_credential_outlives_neither_its_run_nor_five_minutes() {
+    let world = World::start().await;
+    let nightly = world.workload("nightly").await;
+    let ask = async |ttl_s: u64, material: &str| {
+        let mut ask = run_named("short");
+        ask.ttl = Some(Duration::from_secs(ttl_s));
+        let (started, run) = world.run(&nightly, ask).await.expect("starts");
+        let token = Token::parse(started.token.reveal()).expect("a token").digest();
+        world.app().issue_credential(&run, token, "ssh", material.to_owned()).await
+    };
+    let long = ask(3600, KEY).await.expect("is issued");
+    assert!(long.credential.starts_with("ssh-ed25519-cert-v01@openssh.com AAAA"));
+    assert_eq!(long.ttl, limits::CLIENT_CREDENTIAL_TTL);
+    let short = ask(20, KEY).await.expect("is issued");
+    assert!(short.ttl <= Duration::from_secs(20), "{:?}", short.ttl);
+    assert!(matches!(ask(60, "no key").await, Err(AppError::Invalid(_))));
+    assert!(matches!(ask(60, "").await, Err(AppError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_host_that_would_break_a_line_is_refused() {
+    let world = World::start().await;
+    let told = world.app().published("ssh", "gate.example", 22).await.expect("is published");
+    assert!(told.clients.starts_with("gate.example ssh-ed25519 AAAA"), "{}", told.clients);
+    assert!(told.targets.expect("an authority").starts_with("ssh-ed25519 AAAA"));
+    let long = "x".repeat(limits::HOST_BYTES_MAX + 1);
+    for host in ["", "a b", "a\nb", "a,b", "*", long.as_str()] {
+        let refused = world.app().published("ssh", host, 22).await;
+        assert!(matches!(refused, Err(AppError::Invalid(_))), "{host:?}");
+    }
 }
 
 #[tokio::test]
