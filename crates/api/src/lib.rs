@@ -12,6 +12,7 @@ pub mod event;
 pub mod login;
 pub mod openapi;
 pub mod policy;
+pub mod relay;
 pub mod resource;
 pub mod run;
 pub mod secret;
@@ -31,6 +32,8 @@ pub use policy::{
     DecisionView, PolicyCheckRequest, PolicyCheckResponse, PolicyProblem, PolicyText,
 };
 pub use policy::{RuleView, VerdictNow};
+pub use relay::{RelayJoinRequest, RelayJoinResponse, RelayProcessState, RelayProcessView};
+pub use relay::{RelayRevoked, RelayToken, RelayTokenRequest, RelayView};
 pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction};
 pub use run::{EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
 pub use run::{StartRunRequest, StartRunResponse};

@@ -20,6 +20,9 @@ use crate::error::ErrorBody;
 use crate::event::{EventQuery, RecordKey, StreamQuery};
 use crate::login::{Identity, LoginRequest, LoginResponse};
 use crate::policy::{DecisionView, PolicyCheckRequest, PolicyCheckResponse};
+use crate::relay::{
+    RelayJoinRequest, RelayJoinResponse, RelayRevoked, RelayToken, RelayTokenRequest, RelayView,
+};
 use crate::resource::{ApplyRequest, ApplyResponse};
 use crate::run::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
@@ -39,6 +42,7 @@ pub fn openapi() -> OpenApi {
     let mut api = Document::default();
     sign_in(&mut api);
     resources(&mut api);
+    relays(&mut api);
     runs(&mut api);
     sessions_and_approvals(&mut api);
     record(&mut api);
@@ -92,6 +96,20 @@ fn resources(api: &mut Document) {
     api.post("/users/{name}/disable", "Disable a user, end its runs and sessions")
         .gives::<UserDisabled>();
     api.post("/users/{name}/enable", "Let a user sign in again").gives::<UserEnabled>();
+}
+
+fn relays(api: &mut Document) {
+    api.get("/relays", "Relays, and the processes of each that are connected")
+        .gives_list::<RelayView>();
+    api.post("/relays/join", "A certificate for a relay process that holds a join token")
+        .open()
+        .takes::<RelayJoinRequest>()
+        .gives::<RelayJoinResponse>();
+    api.post("/relays/{name}/tokens", "A token with which one process of a relay may join, once")
+        .takes::<RelayTokenRequest>()
+        .gives::<RelayToken>();
+    api.post("/relays/{name}/revoke", "Take back a relay's certificates, end its connections")
+        .gives::<RelayRevoked>();
 }
 
 fn runs(api: &mut Document) {

@@ -28,12 +28,34 @@ pub struct CommandLine {
 }
 
 /// `up`, or a client of what it starts.
-#[expect(clippy::large_enum_variant, reason = "one value for each process")]
 #[derive(Debug, Clone, Subcommand)]
 pub enum TopCommand {
     Up(UpArgs),
+    Relay(RelayArgs),
     #[command(flatten)]
     Client(Command),
+}
+
+/// Run a relay in the foreground, near targets that the gateway cannot reach
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  corral relay --join https://gate:8443 --token-file join.token --ca-file ca.pem --data ./relay
+  corral relay --data ./relay
+
+--token-file holds a token from `corral relays token NAME`; it is used once, at the first start.
+--data holds the relay's key and certificate. SIGTERM lets streams finish for --drain-timeout while
+other relays of the same name take over; a second one ends it at once.")]
+pub struct RelayArgs {
+    /// The gateway's API, https://HOST:PORT, at the first start
+    #[arg(long, value_name = "URL")]
+    pub join: Option<String>,
+    /// Dial this address at most, whatever the gateway says; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    pub allow: Vec<String>,
+    /// How long streams may go on once the relay stops [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = crate::text::read_duration)]
+    pub drain_timeout: Option<std::time::Duration>,
 }
 
 /// Run the gateway in the foreground

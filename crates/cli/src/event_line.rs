@@ -56,6 +56,17 @@ fn detail(body: &EventBody) -> String {
                 format!("{name} for {ttl} on {}", targets.join(", "))
             }
         }
+        EventBody::RelayInvited { relay, by, .. } => format!("{relay} by {by}"),
+        EventBody::RelayRevoked { relay, by } => format!("{relay} by {by}"),
+        EventBody::RelayJoined { relay, address, .. } => format!("{relay} from {address}"),
+        EventBody::RelayLeft { relay, address, reason, streams, .. } => {
+            format!("{relay} from {address}: {reason}, {streams} streams ended")
+        }
+        EventBody::RelayRefused { relay, address, reason } => {
+            let relay = relay.as_deref().unwrap_or("unknown");
+            let from = address.as_ref().map(|address| format!(" from {address}"));
+            format!("{relay}{}: {reason}", from.unwrap_or_default())
+        }
         EventBody::RunRefused { name, reason } => format!("{name}: {reason}"),
         EventBody::RunEnded { reason, by, sessions_closed } => {
             format!("{} by {by}, {sessions_closed} sessions closed", words::run_end(*reason))

@@ -27,13 +27,13 @@ mod text;
 mod tree;
 mod words;
 
-pub use command_line::{CommandLine, TopCommand, UpArgs};
+pub use command_line::{CommandLine, RelayArgs, TopCommand, UpArgs};
 pub use output::Format;
 
 use client::Client;
 use command::{
-    approvals, audit, connect, credential, login, policy, replay, resources, run, runs, sessions,
-    target, users,
+    approvals, audit, connect, credential, login, policy, relays, replay, resources, run, runs,
+    sessions, target, users,
 };
 use discover::{Environment, Flags};
 use failure::Failure;
@@ -90,6 +90,8 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    #[command(subcommand)]
+    Relays(relays::RelaysCommand),
     #[command(subcommand)]
     Users(users::UsersCommand),
     /// Print the OpenAPI document of the gateway's API
@@ -166,6 +168,7 @@ async fn carry_out(context: &Context<'_>, command: Command) -> Result<(), Failur
         Command::Sessions(command) => sessions::sessions(context, command).await,
         Command::Replay(args) => replay::replay(context, args).await,
         Command::Audit(command) => audit::audit(context, command).await,
+        Command::Relays(command) => relays::relays(context, command).await,
         Command::Users(command) => users::users(context, command).await,
         Command::Openapi => openapi(),
     }

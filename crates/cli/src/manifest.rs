@@ -163,7 +163,7 @@ fn resolve(loaded: &mut Loaded, lookup: Lookup<'_>, problems: &mut Vec<String>) 
                 policy.cedar = TextSource::Inline(text);
             }
         }
-        Resource::Limit(_) | Resource::Command(_) => {}
+        Resource::Limit(_) | Resource::Command(_) | Resource::Relay(_) => {}
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use corral_model::resource::HumanDuration;
 use corral_record::render::is_hidden;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -35,6 +36,12 @@ fn escaped(text: &str, is_kept: fn(char) -> bool) -> String {
         }
     }
     shown
+}
+
+/// A duration as people write it.
+pub(crate) fn read_duration(text: &str) -> Result<std::time::Duration, String> {
+    let read = HumanDuration::parse(text).map(|duration| duration.0);
+    read.ok_or_else(|| "write a duration such as 30m, 1h or 2d".to_owned())
 }
 
 /// `visible`, cut to `chars_max` characters with an ellipsis.

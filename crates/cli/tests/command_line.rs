@@ -16,6 +16,7 @@ fn client(words: &[&str]) -> (corral_cli::Globals, Command) {
     match line.command {
         TopCommand::Client(command) => (line.globals, command),
         TopCommand::Up(_) => unreachable!("{words:?} is up"),
+        TopCommand::Relay(_) => unreachable!("{words:?} is a relay"),
     }
 }
 

@@ -24,6 +24,7 @@ mod extract;
 mod failure;
 mod login;
 mod policies;
+mod relays;
 mod resources;
 mod runs;
 mod sessions;
@@ -41,6 +42,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(credentials::routes())
         .merge(login::routes())
         .merge(resources::routes())
+        .merge(relays::routes())
         .merge(policies::routes())
         .merge(users::routes())
         .merge(runs::routes())

@@ -15,6 +15,7 @@ mod live;
 pub mod policies;
 pub mod principals;
 pub mod record_key;
+pub mod relays;
 pub mod resources;
 pub mod runs;
 mod scope;
@@ -47,6 +48,7 @@ use config::Config;
 use crate::metrics::Metrics;
 use about::Identity;
 use live::Live;
+use relays::Relays;
 
 /// The gateway's state, shared by all sessions and handlers as `Arc<App>`.
 pub struct App {
@@ -56,6 +58,7 @@ pub struct App {
     passwords: PasswordChecks,
     config: Configured,
     live: Live,
+    relays: Relays,
     decisions: DecisionCache,
     metrics: Metrics,
     signals: Signals,
@@ -92,6 +95,7 @@ impl App {
 
     /// Puts a configuration into use, for whatever is decided from here on.
     fn use_config(&self, config: Config) {
+        self.relays.follow(&config);
         let version = config.version.0;
         self.config.current.store(Arc::new(config));
         self.config.version.store(version, Ordering::Release);
@@ -173,6 +177,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) recorder: Recorder,
     pub(crate) passwords: PasswordChecks,
+    pub(crate) relay_certificate_lifetime: std::time::Duration,
 }
 
 impl App {
@@ -187,6 +192,8 @@ impl App {
             let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("the stored configuration is not valid: {}", texts.join("; "))
         })?;
+        let relays = Relays::load(&parts.store, parts.relay_certificate_lifetime).await?;
+        relays.follow(&config);
         let version = config.version.0;
         let app = Self {
             identity: parts.identity,
@@ -199,6 +206,7 @@ impl App {
                 changing: tokio::sync::Mutex::new(()),
             },
             live: Live::default(),
+            relays,
             decisions: DecisionCache::new(),
             metrics: Metrics::default(),
             signals: Signals::default(),

@@ -19,7 +19,7 @@ use crate::data_dir::DataDir;
 use crate::events::EventLines;
 use crate::https::Https;
 use crate::listeners::Listeners;
-use crate::settings::{HTTPS, SealKey, Settings};
+use crate::settings::{HTTPS, RELAY, SealKey, Settings};
 use crate::up::UpOptions;
 
 const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -59,7 +59,13 @@ impl Gateway {
         let lines = settings.events.as_ref().map(follow).transpose()?;
         let identity = identity(&directory, &settings, &certificates)?;
         let passwords = PasswordChecks::start().await.context("passwords cannot be checked")?;
-        let parts = Parts { identity, store: store.clone(), recorder: recorder.clone(), passwords };
+        let parts = Parts {
+            identity,
+            store: store.clone(),
+            recorder: recorder.clone(),
+            passwords,
+            relay_certificate_lifetime: settings.relay_certificate_lifetime,
+        };
         let app = App::start(parts).await?;
         let started = EventBody::GatewayStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -136,6 +142,10 @@ impl Gateway {
             ("public_address", settings.public_address != self.settings.public_address),
             ("events", settings.events != self.settings.events),
             ("seal_key", settings.seal_key != self.settings.seal_key),
+            (
+                "relay_certificate_lifetime",
+                settings.relay_certificate_lifetime != self.settings.relay_certificate_lifetime,
+            ),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, is_changed)| *is_changed) {
             anyhow::bail!("{key} was changed; that needs a restart of the gateway");
@@ -193,6 +203,8 @@ impl Gateway {
             listeners.wait().await;
             https.stop().await;
             app.sessions_ended().await;
+            // Last: sessions say goodbye to their targets through relays.
+            listeners.close_relays().await;
         };
         if tokio::time::timeout(GOODBYE_DEADLINE, goodbye).await.is_err() {
             tracing::warn!("some sessions did not say goodbye in time");
@@ -278,6 +290,8 @@ async fn listen(
     for (name, address) in &settings.listeners {
         if name == HTTPS {
             https_address = Some(*address);
+        } else if name == RELAY {
+            reach.push((name.clone(), listeners.open_relays(*address).await?));
         } else {
             reach.push((name.clone(), listeners.open(name, *address).await?));
         }

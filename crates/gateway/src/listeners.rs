@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Door};
 use crate::protocols;
+use crate::settings::RELAY;
 
 /// Wait after a failed accept: out of file descriptors gets better by time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,6 +30,8 @@ pub(crate) struct Listeners {
     shared: Vec<JoinHandle<()>>,
     dedicated: BTreeMap<TargetName, Dedicated>,
     sessions: TaskTracker,
+    relays: Option<JoinHandle<()>>,
+    relay_connections: TaskTracker,
     /// True once nobody is let in any more.
     closed: watch::Sender<bool>,
 }
@@ -67,6 +70,8 @@ impl Listeners {
             shared: Vec::new(),
             dedicated: BTreeMap::new(),
             sessions: TaskTracker::new(),
+            relays: None,
+            relay_connections: TaskTracker::new(),
             closed: watch::Sender::new(false),
         })
     }
@@ -85,6 +90,38 @@ impl Listeners {
         let address = listener.address();
         self.shared.push(self.accept(listener, server, None));
         Ok(address)
+    }
+
+    /// Listens for relays. Returns the address with its real port.
+    pub(crate) async fn open_relays(&mut self, address: SocketAddr) -> anyhow::Result<SocketAddr> {
+        let listener = Listener::bind(&address.to_string())
+            .await
+            .with_context(|| format!("listeners: {RELAY}: cannot listen on {address}"))?;
+        let address = listener.address();
+        let (app, connections) = (self.app.clone(), self.relay_connections.clone());
+        self.relays = Some(tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok(accepted) => drop(connections.spawn(app.clone().serve_relay(accepted))),
+                    Err(error) => {
+                        tracing::warn!(%error, "a relay's connection cannot be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }));
+        Ok(address)
+    }
+
+    /// Takes no more relays and ends the connections of those that there are.
+    pub(crate) async fn close_relays(&mut self) {
+        if let Some(task) = self.relays.take() {
+            task.abort();
+            let _ = task.await;
+        }
+        self.relay_connections.close();
+        self.app.end_relays();
+        self.relay_connections.wait().await;
     }
 
     fn accept(

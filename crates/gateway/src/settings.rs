@@ -14,6 +14,8 @@ use crate::protocols;
 
 /// Name of the listener that serves the API.
 pub(crate) const HTTPS: &str = "https";
+/// Name of the listener for relays.
+pub(crate) const RELAY: &str = "relay";
 
 /// The file as it is written. Every key may be absent.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -30,6 +32,8 @@ struct File {
     public_address: Option<String>,
     tls: Option<TlsFiles>,
     drain_timeout: Option<HumanDuration>,
+    /// How long a relay's certificate is good; it is renewed long before.
+    relay_certificate_lifetime: Option<HumanDuration>,
     events: Option<Events>,
     seal_key: Option<SealKey>,
 }
@@ -74,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) public_address: Option<String>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) relay_certificate_lifetime: Duration,
     pub(crate) events: Option<Events>,
     pub(crate) seal_key: Option<SealKey>,
 }
@@ -107,6 +112,7 @@ impl Settings {
                 ca_file: place(tls.ca_file),
             }),
             drain_timeout: file.drain_timeout.map_or(limits::DRAIN_TIMEOUT, |d| d.0),
+            relay_certificate_lifetime: relay_lifetime(file.relay_certificate_lifetime)?,
             events: file.events.map(|events| match events {
                 Events::Stdout => Events::Stdout,
                 Events::File(path) => Events::File(place(path)),
@@ -150,7 +156,7 @@ fn parse(text: &str) -> anyhow::Result<File> {
 }
 
 fn listeners(written: &BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
-    let known: Vec<&str> = protocols::listening_ids().chain([HTTPS]).collect();
+    let known: Vec<&str> = protocols::listening_ids().chain([HTTPS, RELAY]).collect();
     if let Some(unknown) = written.keys().find(|name| !known.contains(&name.as_str())) {
         bail!("listeners: '{unknown}' is not a listener; there are {}", known.join(", "));
     }
@@ -165,6 +171,15 @@ fn listeners(written: &BTreeMap<String, String>) -> anyhow::Result<BTreeMap<Stri
         listeners.insert(name.to_owned(), address);
     }
     Ok(listeners)
+}
+
+/// Not shorter than what a renewal needs.
+fn relay_lifetime(written: Option<HumanDuration>) -> anyhow::Result<Duration> {
+    match written {
+        None => Ok(limits::RELAY_CERTIFICATE_LIFETIME),
+        Some(HumanDuration(lifetime)) if lifetime >= Duration::from_secs(10) => Ok(lifetime),
+        Some(short) => bail!("relay_certificate_lifetime: {short} is too short; write 10s or more"),
+    }
 }
 
 fn checked_name(name: String) -> anyhow::Result<String> {
@@ -208,6 +223,7 @@ mod tests {
         check("listeners: {telnet: 127.0.0.1:0}", "telnet");
         check("listeners: {https: here}", "ADDRESS:PORT");
         check("drain_timeout: soon", "soon");
+        check("relay_certificate_lifetime: 1s", "too short");
         check("name: a b", "'a b'");
         check("name: a\nname: b\n", "name");
         check("events: stderr", "stderr");

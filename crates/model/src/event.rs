@@ -282,6 +282,45 @@ pub enum EventBody {
     RowsMasked { seq_in_session: StatementSeq, columns: Vec<String>, rows: u64 },
     #[serde(rename = "session.tripped")]
     SessionTripped { seq_in_session: StatementSeq, detail: String },
+    /// Somebody made a token with which a relay process may join.
+    #[serde(rename = "relay.invited")]
+    RelayInvited {
+        relay: String,
+        by: String,
+        #[serde(with = "time::serde::rfc3339")]
+        expires_at: OffsetDateTime,
+    },
+    /// Somebody took back a relay's certificates and tokens.
+    #[serde(rename = "relay.revoked")]
+    RelayRevoked { relay: String, by: String },
+    /// A relay process is connected.
+    #[serde(rename = "relay.joined")]
+    RelayJoined {
+        relay: String,
+        /// Of its certificate.
+        serial: String,
+        address: String,
+    },
+    /// A relay process is no longer connected, or was not taken.
+    #[serde(rename = "relay.left")]
+    RelayLeft {
+        relay: String,
+        serial: String,
+        address: String,
+        reason: String,
+        /// Streams that ended with it.
+        streams: u64,
+    },
+    /// Whoever connected, or wanted to join, was no relay of this gateway's.
+    #[serde(rename = "relay.refused")]
+    RelayRefused {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        relay: Option<String>,
+        /// From where; absent for a token that was shown to the API.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        reason: String,
+    },
     #[serde(rename = "record.checkpointed")]
     RecordCheckpointed { entries: u64, sessions: u64 },
 }
@@ -315,6 +354,11 @@ impl EventBody {
             Self::ApprovalDecided { .. } => "approval.decided",
             Self::RowsMasked { .. } => "rows.masked",
             Self::SessionTripped { .. } => "session.tripped",
+            Self::RelayInvited { .. } => "relay.invited",
+            Self::RelayRevoked { .. } => "relay.revoked",
+            Self::RelayJoined { .. } => "relay.joined",
+            Self::RelayLeft { .. } => "relay.left",
+            Self::RelayRefused { .. } => "relay.refused",
             Self::RecordCheckpointed { .. } => "record.checkpointed",
         }
     }
@@ -347,6 +391,11 @@ impl EventBody {
             | Self::SessionClosed { .. }
             | Self::ApprovalRequested { .. }
             | Self::ApprovalDecided { .. }
+            | Self::RelayInvited { .. }
+            | Self::RelayRevoked { .. }
+            | Self::RelayJoined { .. }
+            | Self::RelayLeft { .. }
+            | Self::RelayRefused { .. }
             | Self::RecordCheckpointed { .. } => None,
         }
     }

@@ -196,11 +196,8 @@ pub const RELAY_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const RELAY_RECONNECT_MIN: Duration = Duration::from_millis(500);
 /// Longest wait of a relay before it connects again.
 pub const RELAY_RECONNECT_MAX: Duration = Duration::from_secs(30);
-/// Lifetime of a relay's certificate.
+/// Lifetime of a relay's certificate, when the gateway's configuration names no other.
 pub const RELAY_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// A relay's certificate that ends sooner than this is renewed: a relay may be away for most of
-/// its certificate's life and still comes back by itself.
-pub const RELAY_RENEW_BEFORE: Duration = Duration::from_secs(6 * 24 * 3600);
 /// How often it is looked whether a certificate is due.
 pub const RELAY_RENEW_CHECK: Duration = Duration::from_secs(60);
 /// A token that lets one relay process join, when nobody says otherwise.

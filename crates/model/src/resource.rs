@@ -23,6 +23,7 @@ pub use command::{
     is_parameter_name,
 };
 pub use credential::{CredentialKind, CredentialSpec};
+pub use relay::RelaySpec;
 
 /// Where a manifest says that a secret is. `Debug` does not show a value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -94,6 +95,9 @@ pub struct TargetSpec {
     pub protocol: String,
     /// `host:port`, or the directory of a Unix socket.
     pub address: String,
+    /// The relay through which it is reached; the gateway itself when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<ResourceName>,
     /// The default database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
@@ -555,6 +559,7 @@ pub enum Resource {
     Policy(PolicySpec),
     Limit(LimitSpec),
     Command(CommandSpec),
+    Relay(RelaySpec),
 }
 
 /// The kinds of resources.
@@ -566,11 +571,19 @@ pub enum ResourceKind {
     Policy,
     Limit,
     Command,
+    Relay,
 }
 
 impl ResourceKind {
-    pub const ALL: [Self; 6] =
-        [Self::Target, Self::User, Self::Workload, Self::Policy, Self::Limit, Self::Command];
+    pub const ALL: [Self; 7] = [
+        Self::Target,
+        Self::User,
+        Self::Workload,
+        Self::Policy,
+        Self::Limit,
+        Self::Command,
+        Self::Relay,
+    ];
 
     /// As it is written in manifests.
     #[must_use]
@@ -582,6 +595,7 @@ impl ResourceKind {
             Self::Policy => "Policy",
             Self::Limit => "Limit",
             Self::Command => "Command",
+            Self::Relay => "Relay",
         }
     }
 
@@ -619,6 +633,7 @@ impl Resource {
             Self::Policy(_) => ResourceKind::Policy,
             Self::Limit(_) => ResourceKind::Limit,
             Self::Command(_) => ResourceKind::Command,
+            Self::Relay(_) => ResourceKind::Relay,
         }
     }
 
@@ -636,6 +651,7 @@ impl Resource {
             Self::Policy(spec) => spec.name.as_str(),
             Self::Limit(spec) => spec.name.as_str(),
             Self::Command(spec) => spec.name.as_str(),
+            Self::Relay(spec) => spec.name.as_str(),
         }
     }
 
@@ -652,7 +668,7 @@ impl Resource {
             }
             Self::User(spec) => spec.password = None,
             Self::Workload(spec) => spec.secret = None,
-            Self::Policy(_) | Self::Limit(_) | Self::Command(_) => {}
+            Self::Policy(_) | Self::Limit(_) | Self::Command(_) | Self::Relay(_) => {}
         }
         self
     }

@@ -140,7 +140,7 @@ fn faults_are_named_with_line_and_column() {
             16,
             "schema.table.column",
         ),
-        (format!("{target}address: db:1\nrelay: eu-1\n"), 5, 1, "unknown field `relay`"),
+        (format!("{target}address: /run/pg\nrelay: eu-1\n"), 5, 8, "not reached through a relay"),
         (format!("{target}address: db:1\ntls: {{mode: maybe}}\n"), 5, 13, "maybe"),
         ("kind: Policy\nname: p\ncedar: {flie: x}\n".into(), 3, 9, "unknown field `flie`"),
         (

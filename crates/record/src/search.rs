@@ -176,6 +176,17 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
             texts.extend(tag.as_deref());
             texts
         }
+        EventBody::RelayInvited { relay, .. } | EventBody::RelayRevoked { relay, .. } => {
+            vec![relay]
+        }
+        EventBody::RelayJoined { relay, serial, address } => vec![relay, serial, address],
+        EventBody::RelayLeft { relay, serial, address, reason, .. } => {
+            vec![relay, serial, address, reason]
+        }
+        EventBody::RelayRefused { relay, address, reason } => {
+            let known = [relay.as_deref(), address.as_deref(), Some(reason.as_str())];
+            known.into_iter().flatten().collect()
+        }
         EventBody::GatewayStarted { .. }
         | EventBody::GatewayStopped {}
         | EventBody::RunEnded { .. }

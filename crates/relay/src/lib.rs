@@ -22,6 +22,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
+pub use corral_transport::tunnel::DRAIN_TIMEOUT;
+
 use backoff::Backoff;
 use identity::Keeper;
 use link::{Ended, Link, asked_to_stop};

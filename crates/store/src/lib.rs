@@ -10,6 +10,7 @@ mod error;
 mod history;
 mod meta;
 mod own_keys;
+mod relays;
 mod resources;
 mod rows;
 mod runs;
@@ -23,6 +24,7 @@ pub use credentials::CredentialPurpose;
 pub use error::StoreError;
 pub use history::Forgotten;
 pub use meta::Gateway;
+pub use relays::{JoinToken, JoinVerdict, RelayCertificateRow};
 pub use resources::{
     Applied, Apply, Change, ChangeEffect, Changed, ConfigChange, Put, SecretChange,
 };

@@ -358,7 +358,10 @@ impl Store {
             Resource::User(_) | Resource::Workload(_) => {
                 credentials::change_login_hash(change, kind, &name, put.login_hash).await?
             }
-            Resource::Policy(_) | Resource::Limit(_) | Resource::Command(_) => false,
+            Resource::Policy(_)
+            | Resource::Limit(_)
+            | Resource::Command(_)
+            | Resource::Relay(_) => false,
         };
         if is_secret_changed && effect == ChangeEffect::Unchanged {
             effect = ChangeEffect::Changed;
@@ -435,6 +438,7 @@ async fn delete(
         ResourceKind::Workload => {
             credentials::delete_login(change, kind, PrincipalKind::Workload, &name).await?;
         }
+        ResourceKind::Relay => crate::relays::forget(change, &name).await?,
         ResourceKind::Policy | ResourceKind::Limit | ResourceKind::Command => {}
     }
     Ok(Changed { effect: ChangeEffect::Deleted, kind: kind.name().to_owned(), name })

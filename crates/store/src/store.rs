@@ -111,6 +111,7 @@ async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
     let texts = [
         ("start", include_str!("../migrations/0001_start.sql")),
         ("own_keys", include_str!("../migrations/0002_own_keys.sql")),
+        ("relays", include_str!("../migrations/0003_relays.sql")),
     ];
     let migrations = (1_i64..)
         .zip(texts)

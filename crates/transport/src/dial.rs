@@ -88,7 +88,7 @@ impl Endpoint {
     /// time.
     pub async fn dial(&self) -> Result<Stream, DialError> {
         match (&self.route, &self.address) {
-            (Route::Direct, address) => dial(address).await,
+            (Route::Direct, address) => direct(address).await,
             (Route::Relay(pool), Address::Tcp { host, port }) => {
                 pool.connect(host, *port).await.map(Stream::Relayed)
             }
@@ -97,12 +97,7 @@ impl Endpoint {
     }
 }
 
-/// Connects to an address without a relay, whatever the target's route: [`Endpoint::dial`] is the
-/// way to a target.
-///
-/// # Errors
-/// [`DialError::Connect`]: the target or the network is to blame. The caller bounds the time.
-pub async fn dial(address: &Address) -> Result<Stream, DialError> {
+async fn direct(address: &Address) -> Result<Stream, DialError> {
     match address {
         Address::Tcp { host, port } => {
             let stream =

@@ -46,3 +46,11 @@ pub struct Endpoint {
     /// Trusted certificates in PEM; the system's when None.
     pub ca_pem: Option<String>,
 }
+
+impl Endpoint {
+    /// Whether it never leaves the gateway's machine: behind a relay, loopback is the relay's.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.route, Route::Direct) && self.address.is_local()
+    }
+}

@@ -9,8 +9,7 @@ pub mod tunnel;
 
 pub use corral_model::resource::TargetTlsMode;
 pub use dial::{
-    ClientIdentity, DialError, TargetTlsStream, TlsOffer, dial, start_target_tls,
-    start_target_tls_with,
+    ClientIdentity, DialError, TargetTlsStream, TlsOffer, start_target_tls, start_target_tls_with,
 };
 pub use endpoint::{Address, Endpoint, Route};
 pub use listen::{Accepted, Listener};

@@ -6,6 +6,7 @@ pub(crate) mod connect;
 pub(crate) mod credential;
 pub(crate) mod login;
 pub(crate) mod policy;
+pub(crate) mod relays;
 pub(crate) mod replay;
 pub(crate) mod resources;
 pub(crate) mod run;

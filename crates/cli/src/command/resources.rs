@@ -336,6 +336,10 @@ fn summary(resource: &Value) -> String {
             Some(max) => format!("sessions_max: {max}"),
             None => String::new(),
         },
+        Resource::Relay(relay) => {
+            let addresses = relay.addresses.iter().map(ToString::to_string);
+            format!("may dial {}", addresses.collect::<Vec<_>>().join(", "))
+        }
         Resource::Command(command) => {
             let parameters: Vec<&str> = command.parameters.keys().map(String::as_str).collect();
             let about = command.description.unwrap_or(command.template);

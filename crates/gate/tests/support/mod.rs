@@ -57,6 +57,7 @@ pub fn target_spec(name: &str) -> TargetSpec {
         name: TargetName::new(name).expect("a target's name"),
         protocol: "postgres".into(),
         address: "127.0.0.1:5432".into(),
+        relay: None,
         database: None,
         tls: None,
         credential: None,

@@ -354,7 +354,7 @@ impl App {
             credential,
             database,
             tls: entry.target.endpoint.tls,
-            is_target_local: entry.target.endpoint.address.is_local(),
+            is_target_local: entry.target.endpoint.is_local(),
             classified: entry.target.classified.clone(),
             masked,
             record_rows: entry.target.spec.record.rows,
@@ -370,7 +370,7 @@ impl App {
         };
         Ok(Admitted {
             admission,
-            endpoint: entry.target.endpoint.clone(),
+            endpoint: self.routed(&entry.target),
             ttl: ttl(&entry.bearer, &bounds),
             idle_timeout: bounds.idle_timeout.map(|bound| bound.max),
             scope: Box::new(scope),

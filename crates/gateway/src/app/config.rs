@@ -11,10 +11,11 @@ use corral_model::ids::{
     CommandName, GroupName, PolicyVersion, PrincipalName, ResourceName, TargetName,
 };
 use corral_model::resource::{
-    ColumnName, CommandSpec, LimitSpec, LimitSubject, ParsedAddress, PolicySpec, Resource,
-    TargetSpec, TextSource, UserSpec, WorkloadSpec, manifest,
+    ColumnName, CommandSpec, LimitSpec, LimitSubject, ParsedAddress, PolicySpec, RelaySpec,
+    Resource, TargetSpec, TextSource, UserSpec, WorkloadSpec, manifest,
 };
 use corral_model::{Principal, PrincipalKind};
+use corral_transport::tunnel::{Reachable, reachable};
 use corral_transport::{Address, Endpoint};
 use sha2::{Digest as _, Sha256};
 
@@ -66,6 +67,7 @@ pub(crate) struct Config {
     pub(crate) workloads: BTreeMap<PrincipalName, WorkloadSpec>,
     pub(crate) targets: BTreeMap<TargetName, Arc<Target>>,
     pub(crate) limits: Vec<LimitSpec>,
+    pub(crate) relays: BTreeMap<ResourceName, RelaySpec>,
     /// The facts of all targets, for limits by label.
     pub(crate) target_facts: Vec<TargetFacts>,
     pub(crate) resources: Vec<Resource>,
@@ -118,6 +120,7 @@ impl Config {
             target_facts: targets.values().map(|target| (*target.facts).clone()).collect(),
             targets,
             limits: parts.limits,
+            relays: parts.relays,
             warnings: warnings_of_groups(&resources).into_iter().chain(warnings).collect(),
             resources,
         })
@@ -212,6 +215,7 @@ struct Parts {
     limits: Vec<LimitSpec>,
     policies: BTreeMap<ResourceName, PolicySpec>,
     commands: BTreeMap<CommandName, CommandSpec>,
+    relays: BTreeMap<ResourceName, RelaySpec>,
 }
 
 impl Parts {
@@ -222,6 +226,7 @@ impl Parts {
             Resource::Policy(spec) => drop(self.policies.insert(spec.name.clone(), spec)),
             Resource::Limit(spec) => self.limits.push(spec),
             Resource::Command(spec) => drop(self.commands.insert(spec.name.clone(), spec)),
+            Resource::Relay(spec) => drop(self.relays.insert(spec.name.clone(), spec)),
             Resource::Target(spec) => drop(self.targets.insert(spec.name.clone(), spec)),
         }
     }
@@ -243,7 +248,8 @@ impl Parts {
             }
         }
         for target in self.targets.values() {
-            for text in check_target(target) {
+            let of_relay = self.fault_of_relay(target);
+            for text in check_target(target).into_iter().chain(of_relay) {
                 add("Target", target.name.as_str(), text);
             }
         }
@@ -268,6 +274,19 @@ impl Parts {
             }
         }
         problems
+    }
+
+    /// A target's relay is there, and may dial it.
+    fn fault_of_relay(&self, target: &TargetSpec) -> Option<String> {
+        let name = target.relay.as_ref()?;
+        let Some(relay) = self.relays.get(name) else {
+            return Some(format!("relay: there is no relay '{name}'"));
+        };
+        let Ok(ParsedAddress::Tcp { host, port }) = target.parsed_address() else { return None };
+        let is_refused = reachable(&relay.addresses, &host, port) == Reachable::Refused;
+        is_refused.then(|| {
+            format!("address: relay '{name}' may not dial it; add it to the relay's addresses")
+        })
     }
 
     /// Dedicated listeners with a fixed port, and whose they are.
@@ -441,7 +460,8 @@ fn warnings_of_groups(resources: &[Resource]) -> Vec<Problem> {
             Resource::Target(_)
             | Resource::Policy(_)
             | Resource::Limit(_)
-            | Resource::Command(_) => {}
+            | Resource::Command(_)
+            | Resource::Relay(_) => {}
         }
     }
     let mut warnings = Vec::new();

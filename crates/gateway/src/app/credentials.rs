@@ -98,7 +98,7 @@ impl App {
         let not_found = || AppError::NotFound { kind: "target", name: name.to_owned() };
         let target = self.config().target(name).cloned().ok_or_else(not_found)?;
         let engine = engine(&target.spec.protocol)?;
-        engine.inspect(&target.endpoint).await.map_err(of_denial)
+        engine.inspect(&self.routed(&target)).await.map_err(of_denial)
     }
 }
 

@@ -217,7 +217,8 @@ impl App {
             Resource::User(_)
             | Resource::Workload(_)
             | Resource::Policy(_)
-            | Resource::Limit(_) => resource.resource_kind() == kind,
+            | Resource::Limit(_)
+            | Resource::Relay(_) => resource.resource_kind() == kind,
         };
         let found = config.resources.iter().filter(is_wanted);
         Ok(found.map(|resource| view(&config, caller, resource)).collect())
@@ -415,7 +416,9 @@ fn take_secrets(resource: &Resource) -> Result<Secrets, &'static str> {
         Resource::Workload(spec) => {
             Secrets { login: value(spec.secret.as_ref())?, ..Secrets::default() }
         }
-        Resource::Policy(_) | Resource::Limit(_) | Resource::Command(_) => Secrets::default(),
+        Resource::Policy(_) | Resource::Limit(_) | Resource::Command(_) | Resource::Relay(_) => {
+            Secrets::default()
+        }
     })
 }
 
@@ -443,6 +446,7 @@ fn not_found(kind: &str, name: &str) -> AppError {
         ResourceKind::Policy => "policy",
         ResourceKind::Limit => "limit",
         ResourceKind::Command => "command",
+        ResourceKind::Relay => "relay",
     });
     AppError::NotFound { kind, name: name.to_owned() }
 }
@@ -480,7 +484,8 @@ fn shown_with_secrets(resource: &Resource, secrets: &Secrets) -> serde_json::Val
             | Resource::User(_)
             | Resource::Policy(_)
             | Resource::Limit(_)
-            | Resource::Command(_) => mark(&["password"]),
+            | Resource::Command(_)
+            | Resource::Relay(_) => mark(&["password"]),
         }
     }
     value
@@ -491,7 +496,7 @@ fn view(config: &Config, caller: &Caller, resource: &Resource) -> ResourceView {
     let mut spec = shown(resource);
     let is_admin = matches!(caller, Caller::Admin);
     if let (false, serde_json::Value::Object(keys)) = (is_admin, &mut spec) {
-        for hidden in ["address", "tls", "credential", "masked_credential"] {
+        for hidden in ["address", "relay", "tls", "credential", "masked_credential"] {
             keys.remove(hidden);
         }
     }

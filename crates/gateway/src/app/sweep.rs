@@ -148,6 +148,7 @@ impl App {
         if let Err(error) = self.store.forget_before(before).await {
             tracing::warn!(%error, "old runs and approvals are forgotten later");
         }
+        self.forget_relay_history(before).await;
     }
 
     async fn store_unstored(&self) {

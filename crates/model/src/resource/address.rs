@@ -91,7 +91,10 @@ impl TargetSpec {
     /// that cannot be read counts as remote.
     #[must_use]
     pub fn tls_mode(&self) -> TargetTlsMode {
-        let is_local = || self.parsed_address().is_ok_and(|address| address.is_local());
+        // Behind a relay, loopback is the relay's machine.
+        let is_local = || {
+            self.relay.is_none() && self.parsed_address().is_ok_and(|address| address.is_local())
+        };
         match &self.tls {
             Some(tls) => tls.mode,
             None if is_local() => TargetTlsMode::Disable,
@@ -107,6 +110,7 @@ impl TargetSpec {
         let trusted = |spec: &Self| spec.tls.as_ref().and_then(|tls| tls.ca_file.clone());
         self.protocol != before.protocol
             || self.address != before.address
+            || self.relay != before.relay
             || self.tls_mode() != before.tls_mode()
             || trusted(self) != trusted(before)
     }

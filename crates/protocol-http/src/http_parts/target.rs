@@ -6,7 +6,7 @@ use corral_gate::{Denial, DenialKind};
 use corral_model::{Secret, limits};
 use corral_session::{HttpBody, SessionHandle};
 use corral_transport::{
-    ClientIdentity, DialError, Endpoint, Stream, TlsOffer, dial, start_target_tls_with,
+    ClientIdentity, DialError, Endpoint, Stream, TlsOffer, start_target_tls_with,
 };
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -264,7 +264,7 @@ impl Target {
     }
 
     async fn open(&self, alpn: &[&str]) -> Result<Stream, TargetError> {
-        let stream = dial(&self.endpoint.address).await?;
+        let stream = self.endpoint.dial().await?;
         match self.endpoint.tls {
             corral_model::resource::TargetTlsMode::Disable => Ok(stream),
             corral_model::resource::TargetTlsMode::Require

@@ -131,7 +131,8 @@ pub(crate) fn check(target: &TargetSpec) -> Vec<String> {
     }
     let is_clear = target.tls.as_ref().is_some_and(|tls| tls.mode == TargetTlsMode::Disable);
     // An address that cannot be read is refused elsewhere.
-    let is_local = ParsedAddress::parse(&target.address).map_or(true, |address| address.is_local());
+    let is_local = target.relay.is_none()
+        && ParsedAddress::parse(&target.address).map_or(true, |address| address.is_local());
     if is_clear && !is_local {
         texts.push("tls.mode: a token does not go to another machine in clear".into());
     }

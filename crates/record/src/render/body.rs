@@ -96,6 +96,17 @@ pub(super) fn one_line(body: &EventBody) -> String {
         EventBody::PrincipalEnabled { name, by } => format!("{name} by {by}"),
         EventBody::PrincipalSignedIn { name, method } => format!("{name} by {method}"),
         EventBody::PrincipalRefused { name, reason } => format!("{name}: {reason}"),
+        EventBody::RelayInvited { relay, by, .. } => format!("relay {relay} by {by}"),
+        EventBody::RelayRevoked { relay, by } => format!("relay {relay} by {by}"),
+        EventBody::RelayJoined { relay, address, .. } => format!("relay {relay} from {address}"),
+        EventBody::RelayLeft { relay, address, reason, streams, .. } => {
+            format!("relay {relay} from {address}: {reason}; {}", counted(*streams, "stream"))
+        }
+        EventBody::RelayRefused { relay, address, reason } => {
+            let relay = relay.as_deref().unwrap_or("unknown");
+            let from = address.as_ref().map_or(String::new(), |address| format!(" from {address}"));
+            format!("relay {relay}{from}: {reason}")
+        }
         EventBody::RecordCheckpointed { entries, sessions } => {
             format!("{}, {}", counted(*entries, "entry"), counted(*sessions, "session"))
         }
@@ -133,7 +144,12 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::PrincipalSignedIn { .. } => "signed in",
         EventBody::PrincipalRefused { .. }
         | EventBody::RunRefused { .. }
-        | EventBody::SessionRefused { .. } => "REFUSED",
+        | EventBody::SessionRefused { .. }
+        | EventBody::RelayRefused { .. } => "REFUSED",
+        EventBody::RelayInvited { .. } => "invited",
+        EventBody::RelayRevoked { .. } => "revoked",
+        EventBody::RelayJoined { .. } => "joined",
+        EventBody::RelayLeft { .. } => "left",
         EventBody::RunEnded { .. } => "ended",
         EventBody::SessionOpened { .. } => "opened",
         EventBody::SessionClosed { .. } => "closed",

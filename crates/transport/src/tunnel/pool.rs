@@ -1,6 +1,5 @@
 //! Relay processes of one name: any of them that is there, the least busy first.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
@@ -34,7 +33,8 @@ pub struct Member {
     id: u64,
     pub tunnel: Tunnel,
     pub certificate: RelayCertificate,
-    pub address: SocketAddr,
+    /// From where it connected, for people.
+    pub address: String,
     pub joined_at: SystemTime,
 }
 
@@ -92,7 +92,7 @@ impl RelayPool {
         self: &Arc<Self>,
         tunnel: Tunnel,
         certificate: RelayCertificate,
-        address: SocketAddr,
+        address: String,
     ) -> Membership {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let joined_at = SystemTime::now();

@@ -219,6 +219,7 @@ fn read_spec<'de, D: Deserializer<'de>>(kind: ResourceKind, spec: D) -> Result<R
         ResourceKind::Policy => Deserialize::deserialize(spec).map(Resource::Policy),
         ResourceKind::Limit => Deserialize::deserialize(spec).map(Resource::Limit),
         ResourceKind::Command => Deserialize::deserialize(spec).map(Resource::Command),
+        ResourceKind::Relay => Deserialize::deserialize(spec).map(Resource::Relay),
     }
 }
 

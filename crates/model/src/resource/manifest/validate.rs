@@ -7,8 +7,8 @@ use crate::limits;
 use crate::resource::command;
 use crate::resource::{
     CommandSpec, CredentialKind, CredentialSpec, HumanDuration, LimitSpec, LimitSubject,
-    PolicySpec, Resource, RunLimits, SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec,
-    WorkloadSpec,
+    ParsedAddress, PolicySpec, RelaySpec, Resource, RunLimits, SecretSource, TargetSpec,
+    TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
 };
 
 /// Everything that is wrong with a resource by itself. Whether its protocol exists, its policy
@@ -23,6 +23,7 @@ pub fn validate(resource: &Resource) -> Vec<Invalid> {
         Resource::Policy(spec) => check_policy(spec, &mut faults),
         Resource::Limit(spec) => check_limit(spec, &mut faults),
         Resource::Command(spec) => check_command(spec, &mut faults),
+        Resource::Relay(spec) => check_relay(spec, &mut faults),
     }
     faults.0
 }
@@ -52,6 +53,9 @@ fn check_target(spec: &TargetSpec, faults: &mut Faults) {
             error.to_string(),
             "write host:port, or the absolute directory of a Unix socket",
         );
+    }
+    if spec.relay.is_some() && matches!(spec.parsed_address(), Ok(ParsedAddress::Unix(_))) {
+        faults.add("relay", "a Unix socket is not reached through a relay", "write host:port");
     }
     if let Some(database) = &spec.database {
         faults.require_text("database", database);
@@ -248,6 +252,23 @@ fn check_command(spec: &CommandSpec, faults: &mut Faults) {
     }
     for (key, text, help) in command::faults(spec) {
         faults.add(&key, text, help);
+    }
+}
+
+fn check_relay(spec: &RelaySpec, faults: &mut Faults) {
+    let max = limits::RELAY_ADDRESSES_MAX;
+    if spec.addresses.is_empty() {
+        let help = "list what it may dial, such as db.internal:5432";
+        faults.add("addresses", "this relay may dial nothing", help);
+    }
+    if spec.addresses.len() > max {
+        let text = format!("addresses has {} entries; at most {max}", spec.addresses.len());
+        faults.add("addresses", text, "write networks or '*.domain', or use several relays");
+    }
+    for (index, address) in spec.addresses.iter().enumerate() {
+        if spec.addresses.iter().take(index).any(|earlier| earlier == address) {
+            faults.add(&format!("addresses.{index}"), format!("'{address}' stands twice"), "");
+        }
     }
 }
 
