@@ -5,13 +5,12 @@ use std::borrow::Cow;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
 use russh::{Preferred, cipher, compression, kex, mac};
 
-/// Towards clients. The order is the server's; the client's decides.
+/// Towards clients. The order is the server's; the client's decides. No finite-field groups:
+/// their arithmetic is milliseconds for anybody who only connects (CVE-2002-20001).
 const CLIENT_KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
-    kex::DH_G16_SHA512,
-    kex::DH_G18_SHA512,
     kex::EXTENSION_SUPPORT_AS_SERVER,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];

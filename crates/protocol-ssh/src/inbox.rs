@@ -112,6 +112,13 @@ impl Inbox {
             if state.is_closed {
                 return Ok(());
             }
+            // Who drags a window's corner while nobody listens means the last size.
+            if let (Word::Resized(size), Some(Piece::Word(Word::Resized(last)))) =
+                (&word, state.items.back_mut())
+            {
+                *last = *size;
+                return Ok(());
+            }
             if !is_close && state.words >= bounds::CHANNEL_WORDS_MAX {
                 return Err(Flood);
             }
@@ -238,6 +245,16 @@ mod tests {
         };
         assert_eq!(&bytes[..], b"no");
         assert!(matches!(inbox.next().await, Item::Word(Word::Eof)));
+    }
+
+    #[tokio::test]
+    async fn of_many_sizes_the_last_counts() {
+        let inbox = Inbox::default();
+        let size = |columns: u32| Size { columns, rows: 24, width_px: 0, height_px: 0 };
+        for columns in 0..1_000 {
+            inbox.push_word(Word::Resized(size(columns))).expect("room");
+        }
+        assert!(matches!(inbox.next().await, Item::Word(Word::Resized(last)) if last == size(999)));
     }
 
     #[tokio::test]
