@@ -34,6 +34,17 @@ test-k8s: ## build a Kubernetes cluster (minutes, once) and test with it
 	@cargo build -p corral
 	@CORRAL_PYTHON=$(cache)/venv-k8s/bin/python python3 tests/run.py --cluster
 
+.PHONY: test-ssh
+test-ssh: build ## OpenSSH's own regression scripts, directly and through the gateway
+	@.ci/setup database foreign
+	@$(CORRAL_PYTHON) tests/foreign/openssh.py
+
+.PHONY: bench-ssh
+bench-ssh: ## measure SSH beside ssh -J, print a table, write target/bench-ssh.json
+	@.ci/setup build database hosts
+	@cargo build --release -p corral
+	@$(CORRAL_PYTHON) bench/ssh.py $(if $(QUICK),--quick)
+
 .PHONY: bench
 bench: ## measure, print a table, write target/bench.json; QUICK=1 for a short one
 	@.ci/setup build database

@@ -51,6 +51,8 @@ for index, word in enumerate(words):
         changed.write_text(pathlib.Path(os.environ["CORRAL_TEST_CONFIG"]).read_text()
                            + file.read_text())
         words[index + 1] = str(changed)
+# The scripts take the ways to ask for a password out of their environment.
+os.environ.update(SSH_ASKPASS=os.environ["CORRAL_TEST_ASKPASS"], SSH_ASKPASS_REQUIRE="force")
 os.execv("/usr/bin/ssh", ["/usr/bin/ssh", *words])
 """
 
@@ -64,6 +66,7 @@ CONFIG = """Host *
   GlobalKnownHostsFile /dev/null
   HostKeyAlias corral-test
   LogLevel ERROR
+  BatchMode no
 {login}
 """
 
@@ -79,7 +82,7 @@ class Regress:
                                     login=f"  IdentityFile {key}\n  IdentitiesOnly yes"),
             "corral": CONFIG.format(host=hosts.address[0], port=hosts.address[1],
                                     user=f"{hosts.user}@web-1",
-                                    login="  PreferredAuthentications password"),
+                                    login="  PasswordAuthentication yes\n  PreferredAuthentications password"),
         }
 
     def run(self, way, test):
@@ -92,6 +95,7 @@ class Regress:
         config.write_text(self.ways[way])
         port = str(free_port())
         env = self.hosts.env(self.hosts.run()["token"]) | {
+            "CORRAL_TEST_ASKPASS": self.hosts.env("")["SSH_ASKPASS"],
             "CORRAL_TEST_CONFIG": str(config), "CORRAL_TEST_PORT": port,
             "TEST_SHELL": "sh", "TEST_SSH_SSH": str(wrapper), "TEST_SSH_PORT": port,
             "TEST_SSH_SFTPSERVER": "/usr/lib/openssh/sftp-server", "SUDO": "",
