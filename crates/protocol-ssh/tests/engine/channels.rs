@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use corral_model::event::{EventBody, StreamData, StreamEnd};
+use corral_model::event::{ApprovalState, EventBody, StreamData, StreamEnd};
 use tokio::time::{sleep, timeout};
 
 use crate::gateway::{allow, until};
@@ -46,6 +46,25 @@ async fn a_held_command_goes_on_in_the_waiting_client() {
     world.told.approve(1).await;
     let outcome = waiting.await.expect("no panic");
     assert_eq!((outcome.status, outcome.errors.as_str()), (Some(0), "corral: waits for admins\n"));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_back_what_is_held() {
+    let world = World::new(by_name).await;
+    let client = world.enter().await;
+    let channel = client.channel_open_session().await.expect("a channel");
+    channel.exec(true, "ask").await.expect("asked");
+    until("it is held", || !world.told.decided().is_empty()).await;
+    channel.close().await.expect("closed");
+    let is_withdrawn = || {
+        let events = world.told.events();
+        events.iter().any(|event| {
+            matches!(event, EventBody::ApprovalDecided { state: ApprovalState::Withdrawn, .. })
+        })
+    };
+    until("it is taken back", is_withdrawn).await;
+    assert_eq!(world.target.seen.channels.load(Ordering::Relaxed), 0);
+    assert_eq!(run(&client, "true").await.status, Some(0), "the connection goes on");
 }
 
 #[tokio::test]
