@@ -30,6 +30,8 @@ pub(crate) enum TargetError {
     Http(#[source] hyper::Error),
     #[error("the target's answer did not begin in time")]
     HeadDeadline,
+    #[error("the target switched to another protocol, unasked")]
+    Switched,
     #[error("the session has too many connections")]
     Tasks,
     #[error("the target's address is none that a request can name")]
@@ -43,6 +45,7 @@ impl From<TargetError> for Denial {
             TargetError::Dial(_)
             | TargetError::DialDeadline
             | TargetError::Http(_)
+            | TargetError::Switched
             | TargetError::Tasks
             | TargetError::Address(_) => "the target cannot be reached",
         };
@@ -148,6 +151,11 @@ impl Target {
                 None => (self.connect(&["h2", "http/1.1"]).await?, false),
             };
             match patience.bound(self.try_send(connection, request)).await? {
+                Ok(answered)
+                    if answered.response.status() == http::StatusCode::SWITCHING_PROTOCOLS =>
+                {
+                    return Err(TargetError::Switched);
+                }
                 Ok(answered) => return Ok(answered),
                 Err((error, Some(unsent))) if is_used => {
                     tracing::debug!(%error, "a connection to a target was closed; another is made");
