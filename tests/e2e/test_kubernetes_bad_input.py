@@ -432,6 +432,13 @@ def test_an_upgrade_that_lies_opens_no_tunnel(stage, method, path, headers):
         assert not request.all("upgrade")
 
 
+def test_a_cluster_that_switches_unasked_gives_no_tunnel(stage):
+    stage.target.answers = lambda request, connection: (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhi")
+    status, _ = stage.ask("GET", MAPS)
+    assert status in (502, 400)
+
+
 def test_a_token_in_a_websocket_protocol_is_not_passed_on(stage):
     """`base64url.bearer.authorization.k8s.io.TOKEN` would be a credential at the cluster."""
     token = "base64url.bearer.authorization.k8s.io.c3RvbGVu"
@@ -691,6 +698,157 @@ def test_a_client_that_reads_nothing_slows_only_itself(stage):
             assert stage.ask("GET", f"{MAPS}/quick")[0] == 200
         time.sleep(2.5)
         assert rss_mib(stage.gateway) - before < MEMORY_GROWTH_MIB_MAX
+
+
+# -- frames
+
+EXEC = "/api/v1/namespaces/a/pods/p/exec?command=cat&stdin=1&stdout=1&stderr=1"
+WEBSOCKET = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+             "Sec-WebSocket-Protocol: v5.channel.k8s.io"]
+
+
+def websocket_frame(opcode, payload, is_masked=True, length=None, first=0x80):
+    """`length` lies about the payload's."""
+    size = len(payload) if length is None else length
+    mask = 0x80 if is_masked else 0
+    head = bytes([first | opcode])
+    if size < 126:
+        head += bytes([mask | size])
+    elif size < 65536:
+        head += bytes([mask | 126]) + struct.pack(">H", size)
+    else:
+        head += bytes([mask | 127]) + struct.pack(">Q", size)
+    if not is_masked:
+        return head + payload
+    key = b"\x01\x02\x03\x04"
+    return head + key + bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
+
+
+BINARY, TEXT, CLOSE, PING = 2, 1, 8, 9
+STDIN = b"\x00"
+BAD_FRAMES = {
+    "of 2^63 bytes": websocket_frame(BINARY, b"\x00smuggled", length=1 << 63),
+    "of 2^64 - 1 bytes": websocket_frame(BINARY, b"\x00smuggled", length=(1 << 64) - 1),
+    "of a terabyte": websocket_frame(BINARY, b"\x00smuggled", length=1 << 40),
+    "without a mask": websocket_frame(BINARY, b"\x00smuggled", is_masked=False),
+    "with a reserved bit": websocket_frame(BINARY, b"\x00smuggled", first=0xC0),
+    "of a reserved kind": websocket_frame(5, b"\x00smuggled"),
+    "of a reserved control": websocket_frame(11, b"smuggled"),
+    "of a long control": websocket_frame(PING, b"smuggled" * 20),
+    "of a control in pieces": websocket_frame(PING, b"smuggled", first=0),
+    "that goes on with nothing": websocket_frame(0, b"\x00smuggled"),
+    "that starts twice": websocket_frame(BINARY, b"\x00a", first=0)
+    + websocket_frame(BINARY, b"\x00smuggled"),
+    "with a close of one byte": websocket_frame(CLOSE, b"s"),
+    "with a length written too long": b"\x82\xfe\x00\x09\x01\x02\x03\x04" + b"\x01" * 9,
+    "for standard output": websocket_frame(BINARY, b"\x01smuggled"),
+    "for the error channel": websocket_frame(BINARY, b"\x03smuggled"),
+    "for a channel that is none": websocket_frame(BINARY, b"\x7fsmuggled"),
+    "of random bytes": bytes(range(128, 256)) * 8,
+}
+
+
+@pytest.fixture
+def stream(stage):
+    """An exec that runs: a client's connection after its 101."""
+    def take(request, connection):
+        if "exec" in request.path:
+            return stage.target.take_stream(request, connection)
+        return answer(200)
+    stage.target.answers = take
+    del stage.target.after_upgrade[:]
+    with stage.connect() as connection:
+        connection.sendall(stage.head("GET", EXEC, *WEBSOCKET))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            piece = connection.recv(1)
+            assert piece, head
+            head += piece
+        assert status_of(head) == 101, head
+        yield connection
+
+
+def unmasked(data):
+    """The payloads of a gateway's own frames, one after another."""
+    text, at = b"", 0
+    while at + 2 <= len(data):
+        size, start = data[at + 1] & 127, at + 2
+        if size == 126:
+            size, start = struct.unpack(">H", data[start:start + 2])[0], start + 2
+        elif size == 127:
+            size, start = struct.unpack(">Q", data[start:start + 8])[0], start + 8
+        key = b"\0\0\0\0"
+        if data[at + 1] & 128:
+            key, start = data[start:start + 4], start + 4
+        text += bytes(byte ^ key[n % 4] for n, byte in enumerate(data[start:start + size]))
+        at = start + size
+    return text
+
+
+def test_an_honest_stream_is_carried(stage, stream):
+    stream.sendall(websocket_frame(BINARY, STDIN + b"honest"))
+    wait_until(lambda: b"honest" in unmasked(bytes(stage.target.after_upgrade)),
+               "the cluster has what was typed")
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+def test_a_frame_that_lies_ends_its_stream(stage, stream, name):
+    before = rss_mib(stage.gateway)
+    completed = len(stage.events("--event", "statement.completed"))
+    stream.sendall(websocket_frame(BINARY, STDIN + b"honest") + BAD_FRAMES[name])
+    read_to_end(stream)
+    assert MARK.encode() not in unmasked(bytes(stage.target.after_upgrade))
+    assert rss_mib(stage.gateway) - before < MEMORY_GROWTH_MIB_MAX
+    wait_until(lambda: len(stage.events("--event", "statement.completed")) == completed + 1,
+               "the stream's end is recorded, once")
+
+
+@pytest.mark.parametrize("name", ["of 2^63 bytes", "with a reserved bit", "of a reserved kind",
+                                  "of a control in pieces", "that goes on with nothing"])
+def test_a_cluster_whose_frames_lie_ends_its_stream(stage, name):
+    lie = {"of 2^63 bytes": websocket_frame(BINARY, b"\x01x", False, 1 << 63),
+           "with a reserved bit": websocket_frame(BINARY, b"\x01x", False, first=0xC0),
+           "of a reserved kind": websocket_frame(5, b"\x01x", False),
+           "of a control in pieces": websocket_frame(PING, b"x", False, first=0),
+           "that goes on with nothing": websocket_frame(0, b"\x01x", False)}[name]
+
+    def take(request, connection):
+        if "exec" not in request.path:
+            return answer(200)
+        stage.target.take_stream(request, connection, then=lie)
+    stage.target.answers = take
+    before = rss_mib(stage.gateway)
+    data = stage.say(stage.head("GET", EXEC, *WEBSOCKET))
+    assert statuses(data) == [101]
+    assert rss_mib(stage.gateway) - before < MEMORY_GROWTH_MIB_MAX
+
+
+@pytest.mark.parametrize("told", [
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: wrong\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+], ids=["a wrong proof", "another protocol", "no word on what", "no switch"])
+def test_a_cluster_that_does_not_switch_properly_gives_no_stream(stage, told):
+    stage.target.answers = lambda request, connection: (
+        told if "exec" in request.path else answer(200))
+    data = stage.say(stage.head("GET", EXEC, *WEBSOCKET), silence_s=SILENCE_S * 3)
+    # A client that was let in by then reads the reason on the stream.
+    assert b"corral:" in data
+
+
+@pytest.mark.parametrize("protocols", [
+    "Sec-WebSocket-Protocol: v9.channel.k8s.io", "Sec-WebSocket-Protocol: chat",
+    "X-None: x", "Sec-WebSocket-Protocol: v5.channel.k8s.io\r\nUpgrade: h2c",
+])
+def test_a_stream_that_cannot_be_read_is_not_carried(stage, protocols):
+    headers = [*WEBSOCKET[:4], *protocols.split("\r\n")]
+    data = stage.say(stage.head("GET", EXEC, *headers), silence_s=SILENCE_S)
+    assert 101 not in statuses(data)
+    assert b"corral:" in data
+    assert stage.target.requests == []
 
 
 # -- HTTP/2

@@ -100,15 +100,15 @@ class RecordingServer:
 
     # -- WebSockets
 
-    def take_stream(self, request, connection, protocol=None):
-        """Answers an upgrade, then keeps what comes in `after_upgrade` until the end."""
+    def take_stream(self, request, connection, then=b""):
+        """Answers an upgrade, sends `then`, and keeps what comes in `after_upgrade`."""
         offered = ", ".join(request.all("sec-websocket-protocol")).split(", ")
         key = request.all("sec-websocket-key")[0].encode()
         accept = base64.b64encode(hashlib.sha1(key + WEBSOCKET_KEY_SUFFIX).digest()).decode()
         connection.sendall(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Accept: {accept}\r\n"
-            f"Sec-WebSocket-Protocol: {protocol or offered[0]}\r\n\r\n".encode())
+            f"Sec-WebSocket-Protocol: {offered[0]}\r\n\r\n".encode() + then)
         while data := connection.recv(65536):
             self.after_upgrade += data
 

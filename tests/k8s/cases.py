@@ -190,7 +190,7 @@ def patch_in_every_form(side):
          '[{"op":"remove","path":"/data/absent"}]'],
         ["patch", "deployment", "web", "--subresource=scale", "--type=merge", "-p",
          '{"spec":{"replicas":1}}'],
-        "get configmap settings -o yaml", "get deployment web -o yaml")
+        "get configmap settings -o yaml", "get deployment web -o jsonpath={.spec}")
 
 
 @case

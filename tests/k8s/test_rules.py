@@ -2,14 +2,16 @@
 
 import base64
 import gzip
+import http.client
 import json
 import time
 
 import pytest
 
+from harness import cluster_parts as parts
 from harness.waiting import wait_until
 from objects import SERVE, TALK, config_map, manifest, pod, secret
-from sides import end, read_lines
+from sides import Terminal, Tunnel, end, exchange, read_lines
 
 ENDS_WITHIN_S = 5
 
@@ -36,6 +38,19 @@ cedar: |
   @id("ask-{user_group}") @approval("bosses-{user_group}") @reason("Changes are looked at.")
   forbid (principal in Corral::Group::"{user_group}",
           action == Corral::Action::"kube_patch", resource);
+"""
+
+
+STREAMERS = """
+kind: User
+name: {group}@example.com
+groups: [{group}]
+password: {{env: PASSWORD}}
+---
+kind: Policy
+name: {group}
+cedar: |
+  permit (principal in Corral::Group::"{group}", action, resource in Corral::Target::"cluster");
 """
 
 
@@ -220,3 +235,79 @@ def test_kubectl_reads_a_masked_secret(cluster, guarded, words):
     assert base64.b64encode(b"correct-horse").decode() not in read.stdout
     assert "correct-horse" not in read.stdout
     assert read.returncode == 0 or "corral:" in read.stderr
+
+
+CARRIED = ("kubectl", "kubectl-1.37", "kubectl-1.35", "kubectl-1.32")
+
+
+@pytest.mark.parametrize("version", parts.KUBECTLS)
+def test_every_kubectl_works_or_is_told_why_not(corral, version):
+    """Those before 1.29 know SPDY only, which is not carried."""
+    side = corral.side(f"version-{version}", "cluster")
+    side.enter_namespace()
+    made = side.kubectl("apply", "-f", "-", stdin=manifest(pod(command=TALK)), version=version)
+    assert made.returncode == 0, made.stderr
+    side.wait_for_pods("app=box")
+    listed = side.kubectl("get", "pods", "-o", "name", version=version, expect=0)
+    assert listed.stdout == "pod/box\n"
+    assert "line 1\n" in side.kubectl("logs", "box", version=version, expect=0).stdout
+    assert "box" in side.kubectl("describe", "pod", "box", version=version, expect=0).stdout
+    ran = side.kubectl("exec", "box", "--", "sh", "-c", "echo out; exit 7", version=version)
+    if version in CARRIED:
+        assert (ran.returncode, ran.stdout) == (7, "out\n")
+    else:
+        assert ran.returncode == 1 and "corral:" in ran.stderr
+    assert side.kubectl("delete", "pod", "box", "--now", version=version).returncode == 0
+
+
+def test_a_shell_is_recorded_and_replayed(corral):
+    side = corral.side("recorded", "cluster")
+    side.enter_namespace()
+    side.cluster.apply(manifest(pod()), "-n", side.namespace)
+    side.wait_for_pods("app=box")
+    terminal = Terminal(side, "exec", "-it", "box", "--", "sh")
+    terminal.read_until("# ")
+    terminal.type("echo seen-$((40+2))\n")
+    terminal.read_until("seen-42")
+    terminal.type("exit 3\n")
+    assert terminal.finish()[1] == 3
+
+    def shown():
+        pieces = corral.events("--run", side.run["run_id"], "--event", "stream.passed")
+        return "".join(piece["data"]["text"] for piece in pieces if piece["from"] == "target")
+
+    wait_until(lambda: "seen-42" in shown(), "what the shell showed is recorded", 10)
+    replay = corral.run("replay", side.run["run_id"]).stdout
+    assert f"exec {side.namespace}/box" in replay and "terminal of 111 by 33" in replay
+    completed = wait_until(lambda: [
+        event for event in corral.events("--run", side.run["run_id"], "--event",
+                                         "statement.completed")
+        if event.get("code") == "3"], "the exit code is recorded", 10)
+    assert len(completed) == 1
+
+
+@pytest.mark.parametrize("way", WAYS_TO_END)
+def test_streams_end_with_the_run(cluster, corral, way):
+    group = f"streams-{way}"
+    corral.apply(STREAMERS.format(group=group), env={"PASSWORD": corral.password})
+    token = corral.login(f"{group}@example.com", corral.password)
+    run = corral.start_run("streams", token, "--ttl", "30m")
+    side = corral.side(group, "cluster", run)
+    side.user = f"{group}@example.com"
+    side.enter_namespace()
+    cluster.apply(manifest(pod(command=SERVE)), "-n", side.namespace)
+    side.wait_for_pods("app=box")
+    shell = side.start("exec", "box", "--", "sh", "-c", "echo here; exec sleep 9999")
+    try:
+        read_lines(shell, 1)
+        with Tunnel(side, "pod/box", 8080) as address:
+            assert exchange(address, b"hello") == b"hello"
+            started = time.monotonic()
+            WAYS_TO_END[way](corral, side)
+            shell.communicate(timeout=30)
+            assert time.monotonic() - started < ENDS_WITHIN_S
+            with pytest.raises((OSError, http.client.HTTPException)):
+                exchange(address, b"more")
+    finally:
+        end(shell)
+    assert shell.returncode != 0
