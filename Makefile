@@ -18,6 +18,11 @@ demo: build ## play the founding story; KEEP=1 leaves it running
 	@.ci/setup database hosts
 	@$(CORRAL_PYTHON) demo/demo.py $(if $(KEEP),--keep)
 
+.PHONY: demo-k8s
+demo-k8s: build ## the same with a Kubernetes cluster, which it builds (minutes, once)
+	@.ci/setup database hosts cluster
+	@$(cache)/venv-k8s/bin/python demo/demo_k8s.py $(if $(KEEP),--keep)
+
 .PHONY: test
 test: ## install what is missing, build, and run every test of a change
 	@.ci/setup build clients

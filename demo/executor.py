@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An executor: one task, with stock psql, ssh and scp that know nothing of Corral.
+"""An executor: one task, with stock psql, ssh, scp and kubectl that know nothing of Corral.
 
 Where to connect and with what stands in the environment (PGHOST, PGPASSWORD, SSH_AUTH_SOCK, …).
 """
@@ -23,6 +23,14 @@ ssh web-1 'echo "disk: $(df -h / | tail -n 1)"'; echo "exit $?"
 ssh web-1 'sudo reboot'; echo "exit $?"
 scp -q web-1:$DEMO_HOST/notes.txt "$DEMO_OUT/notes.txt"; echo "exit $?"
 scp -q web-1:$DEMO_HOST/secrets/database.env "$DEMO_OUT/database.env"; echo "exit $?"
+"""
+
+# On the cluster: look around, read a secret, then what the rules forbid.
+CLUSTER = """
+kubectl get deployments; echo "exit $?"
+kubectl get secret door -o jsonpath={.data.password}; echo; echo "exit $?"
+kubectl exec deployment/web -- cat /etc/passwd; echo "exit $?"
+kubectl delete namespace default; echo "exit $?"
 """
 
 
@@ -56,6 +64,12 @@ if task == "hoard":
     open_many()
 elif task == "host":
     os.execvp("sh", ["sh", "-c", HOST])
+elif task == "cluster":
+    os.execvp("sh", ["sh", "-c", CLUSTER])
+elif task == "scale":
+    os.execvp("kubectl", ["kubectl", "scale", "deployment/web", "--replicas=2"])
+elif task == "logs":
+    os.execvp("kubectl", ["kubectl", "logs", "-f", "deployment/web"])
 elif task == "follow":
     os.execvp("ssh", ["ssh", "web-1", "tail -f /dev/null"])
 else:
