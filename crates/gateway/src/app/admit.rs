@@ -298,9 +298,8 @@ impl App {
         // The same words whether it does not exist or is not granted.
         target.cloned().ok_or_else(|| {
             let shown: String = name.chars().take(63).filter(|c| !c.is_control()).collect();
-            let text = format!(
-                "there is no target '{shown}' that this token may use; name one as the database"
-            );
+            let text =
+                format!("there is no target '{shown}' that this token may use with this protocol");
             Denial::new(DenialKind::Forbidden, text)
         })
     }
