@@ -30,6 +30,8 @@ TESTS = ("connect", "exit-status", "exit-status-signal", "stderr-data", "stderr-
 LONG = ("rekey", "try-ciphers", "kextype")
 # Through the gateway only, by test: why it differs.
 DIFFERS = {
+    "sftp-uri": "names another account and port in its URI, which no configuration changes",
+    "scp3": "scp -3 lets its second host ask for no password, and the token is one here",
     "multiplex": "forwards sockets and ports of the host's own, which policy does not permit",
     "forwarding": "forwards sockets and remote ports, which policy does not permit",
     "try-ciphers": "asks for ciphers and MACs that the gateway does not offer",
