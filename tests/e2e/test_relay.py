@@ -1,8 +1,10 @@
 """Relays: joining, the way through them, and everything that is refused or lost on it."""
 
+import http.client
 import json
 import signal
 import socket
+import ssl
 import stat
 import threading
 import time
@@ -11,6 +13,8 @@ import psycopg
 import pytest
 
 from harness.gateway import Gateway
+from harness.hosts import Hosts
+from harness.kube_standin import TOKEN, KubeStandin
 from harness.relay import RelayProcess, connected, processes, token_for
 from harness.shop import Shop
 from harness.waiting import wait_until
@@ -138,6 +142,72 @@ def test_only_the_administrator_invites_lists_and_revokes(shop):
         refused = shop.gateway.run("relays", *words, token=token, expect=3)
         assert "administrator" in refused.stderr
     shop.gateway.run("relays", "token", "nowhere", expect=4)
+
+
+def test_ssh_goes_through_a_relay_too():
+    with Hosts() as hosts:
+        near = hosts.target("web-1")
+        behind = near.replace("credential:", "relay: eu-1\ncredential:")
+        address = f"127.0.0.1:{hosts.sshd.port}"
+        hosts.gateway.apply(f"kind: Relay\nname: eu-1\naddresses: ['{address}']\n---{behind}")
+        # Nothing reaches the host but through the relay.
+        assert hosts.ssh("echo near", expect=None).returncode != 0
+        with RelayProcess(hosts.gateway, token_for(hosts.gateway)) as process:
+            connected(hosts.gateway)
+            assert hosts.ssh("echo through").stdout == b"through\n"
+            data = bytes(range(256)) * 20000
+            assert hosts.ssh("cat", stdin=data).stdout == data
+            shown = hosts.gateway.run("target", "check", "web-1", expect=None)
+            assert shown.returncode == 0, shown.stderr
+            process.process.kill()
+            assert hosts.ssh("echo gone", expect=None).returncode != 0
+
+
+KUBE = """
+kind: User
+name: ada@example.com
+groups: [agents]
+password: {{value: adas-password}}
+---
+kind: Policy
+name: kube
+cedar: |
+  permit (principal in Corral::Group::"agents", action, resource in Corral::Target::"prod");
+---
+kind: Relay
+name: eu-1
+addresses: ['127.0.0.1:{port}']
+---
+kind: Target
+name: prod
+protocol: kubernetes
+address: 127.0.0.1:{port}
+relay: eu-1
+tls: {{mode: verify-full, ca_file: {ca_file}}}
+credential: {{token: {{value: {token}}}}}
+"""
+
+
+def test_kubernetes_goes_through_a_relay_with_its_tls_end_to_end():
+    with KubeStandin() as api, Gateway() as gateway:
+        gateway.apply(KUBE.format(port=api.port, ca_file=api.ca_file, token=TOKEN))
+        token = gateway.start_run("kube", gateway.login("ada@example.com", "adas-password"))["token"]
+        context = ssl.create_default_context(cafile=gateway.ready["ca_file"])
+
+        def ask():
+            connection = http.client.HTTPSConnection(*gateway.address("https"), context=context,
+                                                     timeout=20)
+            connection.request("GET", "/k8s/prod/api/v1/namespaces/dev/pods",
+                               headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+        assert ask()[0] == 502
+        with RelayProcess(gateway, token_for(gateway)) as process:
+            connected(gateway)
+            status, pods = ask()
+            assert status == 200 and pods["kind"] == "PodList", (status, pods)
+            assert TOKEN not in process.log()
 
 
 # -- joining
