@@ -20,7 +20,10 @@ CHART = pathlib.Path(__file__).resolve().parent / "chart"
 def helm_life(side, version):
     def told(*words):
         result = side.helm(*words, version=version)
-        return {"command": " ".join(map(str, words[:2]))} | side.told(result)
+        # The order in which helm 4 lists what a release made is a map's: each run another.
+        outcome = side.told(result)
+        outcome["stdout"] = sorted(outcome["stdout"].splitlines())
+        return {"command": " ".join(map(str, words[:2]))} | outcome
 
     return [
         told("install", "kiosk", CHART, "--wait", "--timeout", "40s"),

@@ -8,7 +8,7 @@ import pytest
 from cases import start_box
 from harness import cluster_parts as parts
 from harness.cluster import Cluster, container_processes
-from objects import SERVE, deployment, manifest, pod
+from objects import SERVE, SLEEP, deployment, manifest, pod
 from sides import Terminal, Tunnel, exchange
 
 WITHOUT_WEBSOCKETS = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false",
@@ -24,7 +24,8 @@ def side(direct):
 
 
 def test_a_deployment_runs_and_goes(side):
-    side.kubectl("apply", "-f", "-", stdin=manifest(deployment(replicas=2)), expect=0)
+    side.kubectl("apply", "-f", "-", stdin=manifest(deployment(command=SLEEP, replicas=2)),
+                 expect=0)
     side.kubectl("rollout", "status", "deployment/web", "--timeout=30s", expect=0)
     assert len([pid for pid in container_processes(side.cluster.folder)
                 if f"/{side.namespace}/" in os.readlink(f"/proc/{pid}/root")]) == 2
