@@ -7,7 +7,7 @@ use corral_model::event::{EventBody, StreamEnd};
 use corral_model::ids::StatementSeq;
 use corral_session::{Completion, End, Running, SessionHandle};
 use russh::Sig;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bounds;
 use crate::channel::client::ClientChannel;
@@ -53,7 +53,7 @@ pub(crate) async fn run(
         target_error: recording(StreamEnd::TargetError),
         exit: Exit::Unsaid,
     };
-    let ending = copy(session, seq, client, target, &mut input, &mut output).await;
+    let ending = copy(session, seq, client, target, &mut input, &mut output, kept).await;
     let refusal = match ending {
         Ending::ByTarget => None,
         Ending::ByClient => {
@@ -105,9 +105,10 @@ async fn copy(
     target: &TargetChannel,
     input: &mut Recording,
     output: &mut Output,
+    kept: Kept,
 ) -> Ending {
     let to_target = to_target(session, seq, client, target, input);
-    let to_client = to_client(client, target, output);
+    let to_client = to_client(client, target, output, kept);
     tokio::pin!(to_target, to_client);
     let mut is_input_over = false;
     loop {
@@ -172,9 +173,28 @@ async fn to_target(
     }
 }
 
-async fn to_client(client: &ClientChannel, target: &TargetChannel, output: &mut Output) {
+/// A client that was told the end of the output closes its channel, and then hears no exit status
+/// any more. So the status goes first, where it comes soon after the end.
+async fn to_client(
+    client: &ClientChannel,
+    target: &TargetChannel,
+    output: &mut Output,
+    kept: Kept,
+) {
+    let mut eof_due: Option<Instant> = None;
     loop {
-        match target.next().await {
+        let item = match eof_due {
+            None => target.next().await,
+            Some(due) => match timeout_at(due, target.next()).await {
+                Ok(item) => item,
+                Err(_) => {
+                    eof_due = None;
+                    client.eof().await;
+                    continue;
+                }
+            },
+        };
+        match item {
             Item::Bytes(from, bytes) => {
                 match from {
                     StreamEnd::TargetError => output.target_error.pass(&bytes).await,
@@ -187,14 +207,25 @@ async fn to_client(client: &ClientChannel, target: &TargetChannel, output: &mut 
                 }
                 target.consumed(count).await;
             }
-            Item::Word(Word::Eof) => client.eof().await,
+            Item::Word(Word::Eof) => match kept {
+                Kept::Everything if output.exit == Exit::Unsaid => {
+                    eof_due = Some(Instant::now() + bounds::EXIT_PATIENCE);
+                }
+                Kept::Everything | Kept::Count => client.eof().await,
+            },
             Item::Word(Word::Exited(status)) => {
                 output.exit = Exit::Status(status);
                 client.exit(status).await;
+                if eof_due.take().is_some() {
+                    client.eof().await;
+                }
             }
             Item::Word(Word::Killed { signal, has_core, message }) => {
                 output.exit = Exit::Signal(signal_name(&signal).to_owned());
                 client.killed(signal, has_core, message).await;
+                if eof_due.take().is_some() {
+                    client.eof().await;
+                }
             }
             Item::Word(Word::Close) => return,
             // Answers to requests that want none, and what only clients say.
