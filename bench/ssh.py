@@ -80,14 +80,6 @@ class Bench:
         config = self.hosts.sshd.folder / "bench_config"
         user = self.hosts.user
         config.write_text(f"""
-Host *
-  User {user}
-  HostName 127.0.0.1
-  IdentityFile {self.key}
-  IdentitiesOnly yes
-  StrictHostKeyChecking no
-  UserKnownHostsFile /dev/null
-  LogLevel ERROR
 Host direct target
   Port {self.hosts.sshd.port}
 Host bastion
@@ -99,6 +91,14 @@ Host corral
   Port {self.hosts.address[1]}
   User {user}@web-1
   PreferredAuthentications password
+Host *
+  User {user}
+  HostName 127.0.0.1
+  IdentityFile {self.key}
+  IdentitiesOnly yes
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
 """)
         return str(config)
 
