@@ -15,6 +15,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
 BANNED_CRATES = ("ring", "openssl-sys", "native-tls")
+# Files side by side: they wait for servers more than they compute. Each worker has its own servers.
+E2E_WORKERS = 3
 PYTEST_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
 
 
@@ -135,7 +137,8 @@ def run_change(total, python, options):
         os.environ["RUSTDOCFLAGS"] = "-D warnings -A rustdoc::private_intra_doc_links"
         document = ["cargo", "doc", "--workspace", "--no-deps", "--document-private-items"]
         run_step(total, "documentation", document)
-        end_to_end = [python, "-m", "pytest", "-q", "-rs", "tests/e2e"]
+        side_by_side = ["-n", str(E2E_WORKERS), "--dist", "loadfile"]
+        end_to_end = [python, "-m", "pytest", "-q", "-rs", *side_by_side, "tests/e2e"]
         if not options.long:
             end_to_end += ["-m", "not long"]
         run_step(total, "end to end", end_to_end, count_pytest)

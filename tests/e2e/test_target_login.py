@@ -147,7 +147,7 @@ def refusal(shop, name, token=None):
     ("login_scram", None, PASSWORD, False),
     ("login_scram", "disable", PASSWORD, False),
     ("login_plus", "require", PASSWORD, True),
-])
+], ids=["trust", "trust-tls", "clear-tls", "md5", "md5-tls", "scram", "scram-plain", "scram-plus"])
 def test_every_way_to_log_in_works(shop, target, username, tls, password, is_tls):
     assert who_and_how(shop, target(username, tls, password)) == (username, is_tls)
 
