@@ -38,7 +38,8 @@ pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction};
 pub use run::{EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
 pub use run::{StartRunRequest, StartRunResponse};
 pub use secret::WireSecret;
-pub use session::{SessionQuery, SessionState, SessionView};
+pub use session::{ATTACH_UPGRADE, STREAM_UPGRADE, WRAPPER_KEY_HEADER};
+pub use session::{SessionQuery, SessionState, SessionStreamQuery, SessionView};
 pub use user::{UserDisabled, UserEnabled};
 
 /// What every path of the versioned API starts with.

@@ -27,7 +27,7 @@ use crate::resource::{ApplyRequest, ApplyResponse};
 use crate::run::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
 };
-use crate::session::{SessionQuery, SessionView};
+use crate::session::{SessionQuery, SessionStreamQuery, SessionView};
 use crate::user::{UserDisabled, UserEnabled};
 
 const JSON: &str = "application/json";
@@ -119,8 +119,11 @@ fn runs(api: &mut Document) {
     api.get("/runs", "Runs, newest first").asks::<RunQuery>().gives_list::<RunView>();
     api.get("/runs/tree", "The same runs as trees").asks::<RunQuery>().gives_list::<RunNode>();
     api.get("/runs/{id}", "One run").gives::<RunView>();
-    api.get("/runs/{id}/attach", "Hold a run, as that run: it ends when this connection does")
-        .gives_text();
+    api.get(
+        "/runs/{id}/attach",
+        "Hold a run, as that run: upgraded to corral-attach, it ends when this connection does",
+    )
+    .gives_text();
     api.post("/runs/{id}/renew", "Give a run a later end")
         .takes::<RenewRunRequest>()
         .gives::<RunView>();
@@ -133,6 +136,9 @@ fn sessions_and_approvals(api: &mut Document) {
     api.get("/sessions", "Live sessions, oldest first")
         .asks::<SessionQuery>()
         .gives_list::<SessionView>();
+    api.get("/sessions/stream", "A client's connection of a protocol: upgraded to corral-stream")
+        .asks::<SessionStreamQuery>()
+        .gives_text();
     api.get("/sessions/{id}", "One live session").gives::<SessionView>();
     api.post("/sessions/{id}/kill", "End a session at once").gives::<EndedView>();
     api.get("/approvals", "Approvals, newest first")

@@ -1,6 +1,6 @@
 //! Runs: starting, listing, drawing as a tree, ending.
 
-use corral_model::RunEnd;
+use corral_model::{Process, RunEnd};
 use corral_model::ids::{PrincipalName, RunId, TargetName};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -26,6 +26,13 @@ pub struct StartRunRequest {
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub for_principal: Option<PrincipalName>,
+    /// The process that a child run is for, as the parent's wrapper observes it. Only the wrapper
+    /// may say so: `wrapper` is the key that it got when it attached to the parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub process: Option<Process>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapper: Option<WireSecret>,
 }
 
 /// A run's token. Only its digest is stored: this is the only time that it is shown.
@@ -91,6 +98,14 @@ pub struct RunView {
     /// The administrator who started it in the principal's name.
     #[schema(value_type = Option<String>)]
     pub started_by: Option<PrincipalName>,
+    /// The process that it was started for: observed by its parent's wrapper, not verified by the
+    /// gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub process: Option<Process>,
+    /// A wrapper holds it: it ends when the wrapper ends or no longer answers.
+    #[serde(default)]
+    pub attached: bool,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub started_at: OffsetDateTime,
@@ -118,6 +133,10 @@ pub struct RunNode {
     pub end_reason: Option<RunEnd>,
     /// Sessions that are open at this moment.
     pub sessions: u64,
+    /// As in [`RunView::process`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub process: Option<Process>,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub started_at: OffsetDateTime,

@@ -83,3 +83,32 @@ pub struct SessionQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
 }
+
+/// `GET /api/v1/sessions/stream`, with `Upgrade: corral-stream`: after the answer (101) the
+/// connection is a client's of the protocol, which is let in by the bearer's token and is asked
+/// for no password.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct SessionStreamQuery {
+    /// As in a target's `protocol:`; one that is not on HTTP.
+    pub protocol: String,
+    /// The target; without it, the client names it as the protocol has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub target: Option<TargetName>,
+    /// Let nobody in: tell the client in its protocol's own words that this is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+}
+
+/// The name by which `GET /api/v1/sessions/stream` is upgraded.
+pub const STREAM_UPGRADE: &str = "corral-stream";
+/// The name by which `GET /api/v1/runs/{id}/attach` is upgraded.
+///
+/// Lines follow. The gateway writes `key KEY` to the first who attaches to a run (its wrapper,
+/// before it starts anything), then `ping` every second, which is answered by `pong`, and `ended`
+/// when the run ended in another way.
+pub const ATTACH_UPGRADE: &str = "corral-attach";
+/// The header with the wrapper's key, for whoever attaches again after the gateway restarted.
+pub const WRAPPER_KEY_HEADER: &str = "corral-wrapper-key";

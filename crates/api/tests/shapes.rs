@@ -22,6 +22,7 @@ fn node(id: &str, children: Vec<RunNode>) -> RunNode {
         state: RunStateView::Active,
         end_reason: None,
         sessions: 2,
+        process: None,
         started_at,
         expires_at: started_at + time::Duration::minutes(15),
         ended_at: None,

@@ -20,6 +20,7 @@ pub(crate) fn run_end(reason: RunEnd) -> &'static str {
         RunEnd::Expired => "expired",
         RunEnd::ParentEnded => "parent ended",
         RunEnd::SponsorDisabled => "sponsor disabled",
+        RunEnd::WrapperLost => "wrapper lost",
     }
 }
 

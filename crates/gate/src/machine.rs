@@ -15,7 +15,7 @@ use corral_model::resource::ColumnName;
 
 use crate::buffers::Buffers;
 use crate::decision::{Decision, Denial};
-use crate::protocol::{Admission, Login, Protocol};
+use crate::protocol::{Admission, Login, Proof, Protocol};
 
 /// A protocol whose frames this project reads itself: one pure machine for each connection.
 pub trait Framed: Protocol {
@@ -35,6 +35,8 @@ pub struct Start {
     pub can_tls: bool,
     /// A dedicated listener's target, or the one that SNI named.
     pub target: Option<TargetName>,
+    /// What was shown for the client before its first byte: it is asked for nothing more.
+    pub shown: Option<Proof>,
 }
 
 /// A piece of work that needs a deep stack (parsing hostile text). The driver runs it on an

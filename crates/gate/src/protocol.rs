@@ -88,8 +88,12 @@ pub enum Proof {
     /// The token of a run or a login.
     Token(Secret),
     /// The protocol verified a short-lived certificate that this gateway gave to whoever showed
-    /// the token with this digest. The token must still be good.
+    /// the token with this digest, or the token was shown before the connection was handed over
+    /// (see [`crate::machine::Start::shown`]). The token must still be good.
     Certified(TokenDigest),
+    /// The connection was refused on its way here, for this reason, by whoever showed the token
+    /// with this digest. Nobody is let in; the client reads why in its protocol's own words.
+    Refused { by: TokenDigest, reason: String },
 }
 
 /// The gateway's answer to a login: everything that the protocol needs of the target.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{DefaultBodyLimit, Extension, MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use corral_model::limits;
 
 use crate::app::App;
+use crate::streams::Streams;
 
 mod about;
 mod approvals;
@@ -28,6 +29,8 @@ mod relays;
 mod resources;
 mod runs;
 mod sessions;
+mod streams;
+mod upgrade;
 mod users;
 
 pub use failure::Failure;
@@ -36,7 +39,7 @@ pub use failure::Failure;
 ///
 /// # Limits
 /// [`limits::API_BODY_BYTES_MAX`] for a body, [`limits::API_TIMEOUT`] until an answer begins.
-pub fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
     let v1 = Router::new()
         .merge(about::routes())
         .merge(credentials::routes())
@@ -47,6 +50,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(users::routes())
         .merge(runs::routes())
         .merge(attach::routes())
+        .merge(streams::routes())
         .merge(sessions::routes())
         .merge(approvals::routes())
         .merge(events::routes());
@@ -56,6 +60,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))
+        .layer(Extension(streams))
         .layer(middleware::from_fn(guard))
         .with_state(app)
 }

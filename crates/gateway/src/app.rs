@@ -21,6 +21,7 @@ pub mod runs;
 mod scope;
 pub mod sessions;
 mod sweep;
+pub mod wrapper;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

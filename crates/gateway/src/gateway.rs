@@ -297,7 +297,7 @@ async fn listen(
         }
     }
     let https_address = https_address.context("no address for the API")?;
-    let router = crate::api::router(app.clone());
+    let router = crate::api::router(app.clone(), listeners.streams());
     let https = Https::start(https_address, router, app.clone(), chain_pem, key_pem).await?;
     reach.push((HTTPS.to_owned(), https.address()));
     app.identity().change_reach(|known| known.listeners.extend(reach));

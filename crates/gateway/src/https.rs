@@ -142,6 +142,7 @@ async fn serve(
         is_tls: true,
         listener_target: None,
         protocol: HTTPS,
+        shown: None,
     };
     let client = HttpClient { facts, authority: Arc::new(Door::new(app)) };
     let mounted = Mounted::new(client, router);

@@ -16,6 +16,7 @@ mod metrics;
 mod mounted;
 mod protocols;
 mod settings;
+mod streams;
 pub mod up;
 
 pub use gateway::Gateway;

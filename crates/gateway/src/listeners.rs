@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Door};
 use crate::protocols;
 use crate::settings::RELAY;
+use crate::streams::Streams;
 
 /// Wait after a failed accept: out of file descriptors gets better by time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -74,6 +75,13 @@ impl Listeners {
             relay_connections: TaskTracker::new(),
             closed: watch::Sender::new(false),
         })
+    }
+
+    /// The servers, for connections that come by the API.
+    pub(crate) fn streams(&self) -> Streams {
+        let servers = self.servers.iter().filter(|(_, server)| server.takes_connections());
+        let servers = servers.map(|(id, server)| (*id, server.clone())).collect();
+        Streams::new(servers, self.sessions.clone())
     }
 
     /// Listens for a protocol. Returns the address with its real port.

@@ -52,6 +52,9 @@ impl Mounted {
                 Box::pin(async move { Ok(connection.call(target, request).await) })
             }
             None => {
+                let mut request = request;
+                // For a request whose connection becomes a session.
+                request.extensions_mut().insert(self.client.facts.clone());
                 let answer = self.router.clone().call(request);
                 Box::pin(async move {
                     let response = match answer.await {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::ids::{ApprovalId, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
+use crate::process::Process;
 use crate::run::RunEnd;
 use crate::statement::{Attribute, Effects, ObjectRef, Parameter};
 
@@ -168,6 +169,9 @@ pub enum EventBody {
         ttl_s: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         started_by: Option<String>,
+        /// As the parent's wrapper observed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        process: Option<Process>,
     },
     #[serde(rename = "run.refused")]
     RunRefused { name: String, reason: String },

@@ -143,6 +143,34 @@ pub const RUN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const RUN_DEPTH_MAX: u32 = 16;
 /// Children of one run, when no `Limit` says less.
 pub const RUN_CHILDREN_MAX: u64 = 1_000;
+/// A run's wrapper is asked this often whether it is still there.
+pub const ATTACH_PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A wrapper that has not answered for this long is taken for gone, and its run ends: with the
+/// time that ending takes, nothing of a run is alive five seconds after it was cut off.
+pub const ATTACH_LEASE: Duration = Duration::from_secs(4);
+/// How long a run's wrapper has to come back after the gateway was started again.
+pub const ATTACH_RETURN: Duration = Duration::from_secs(10);
+/// One line between a wrapper and the gateway, in bytes.
+pub const ATTACH_LINE_BYTES_MAX: usize = 256;
+/// The file of a process's program, in bytes: the longest path that Linux opens (`PATH_MAX`).
+pub const PROCESS_PROGRAM_BYTES_MAX: usize = 4_096;
+/// Arguments of a process that are kept.
+pub const PROCESS_ARGUMENTS_MAX: usize = 64;
+/// The same, in bytes together.
+pub const PROCESS_ARGUMENTS_BYTES_MAX: usize = 4_096;
+/// Processes of one wrapper that have a run of their own at once.
+pub const ATTRIBUTED_PROCESSES_MAX: usize = 1_000;
+/// Connections that one wrapper carries at once.
+pub const ATTRIBUTED_CONNECTIONS_MAX: usize = 1_024;
+/// Finding out whose a connection is, and a run for it.
+pub const ATTRIBUTION_DEADLINE: Duration = Duration::from_secs(15);
+/// Processes between a process and the wrapper that it descends from.
+pub const PROCESS_DEPTH_MAX: usize = 1_024;
+/// What a wrapper says of a connection that it refuses, in bytes.
+pub const REFUSAL_BYTES_MAX: usize = 500;
+/// Between the end of a command and the killing of the processes that it left behind: until then
+/// they may end by themselves.
+pub const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 /// TTL of a login token.
 pub const LOGIN_TTL: Duration = Duration::from_secs(12 * 3600);
 /// Longest life of a credential that a client gets for a token (a certificate): it outlives a

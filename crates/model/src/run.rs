@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::ids::{PrincipalName, RunId, TargetName};
 use crate::principal::Principal;
+use crate::process::Process;
 
 /// A root run comes from a principal, a child run from a parent run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,12 @@ pub struct Run {
     pub depth: u32,
     /// The administrator who started it in somebody's name.
     pub started_by: Option<PrincipalName>,
+    /// The process that it was started for, as its parent's wrapper observed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// A wrapper holds it, or held it: it ends when the wrapper does.
+    #[serde(default)]
+    pub attached: bool,
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -63,4 +70,6 @@ pub enum RunEnd {
     ParentEnded,
     /// Its sponsor or its principal was disabled.
     SponsorDisabled,
+    /// The wrapper that held it ended without a word, or no longer answers.
+    WrapperLost,
 }

@@ -47,6 +47,8 @@ pub(crate) struct Startup {
     is_tls: bool,
     can_tls: bool,
     target: Option<TargetName>,
+    /// What was shown for the client already.
+    shown: Option<Proof>,
     stage: Stage,
     request: Option<Request>,
     pub(crate) deadline: Instant,
@@ -59,6 +61,7 @@ impl Startup {
             is_tls: start.is_tls,
             can_tls: start.can_tls,
             target: start.target,
+            shown: start.shown,
             stage: Stage::ExpectOpening,
             request: None,
             deadline: start.now + limits::LOGIN_DEADLINE,
@@ -157,6 +160,9 @@ impl Startup {
             ));
         }
         self.request = Some(read_request(packet, minor, self.target.as_ref())?);
+        if let Some(proof) = self.shown.take() {
+            return self.ask_admission(proof, link);
+        }
         put_ask_password(&mut link.buffers.client_out);
         self.stage = Stage::ExpectPassword;
         Ok(true)
@@ -182,11 +188,15 @@ impl Startup {
         let token = decode_password(&frame).map(|token| Secret::new(token.to_owned()));
         frame.as_mut().zeroize();
         let token = token.map_err(Ending::client_fault)?;
+        self.ask_admission(Proof::Token(token), link)
+    }
+
+    fn ask_admission(&mut self, proof: Proof, link: &mut Link) -> Result<bool, Ending> {
         let Some(request) = &self.request else {
             return Err(Ending::client_fault("a password without a startup packet"));
         };
         let login = Login {
-            proof: Proof::Token(token),
+            proof,
             target: request.target.clone(),
             database: request.database.clone(),
             claims: request.claims.clone(),

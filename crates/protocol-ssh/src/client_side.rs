@@ -138,7 +138,10 @@ pub(crate) fn methods() -> MethodSet {
 impl Handler for ClientSide {
     type Error = russh::Error;
 
-    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        if let Some(proof) = self.facts.shown.clone() {
+            return Ok(self.log_in(user, Shown::Before(proof)).await);
+        }
         Ok(Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false })
     }
 

@@ -59,6 +59,8 @@ pub(crate) type Owner = Arc<OnceLock<Weak<Live>>>;
 pub(crate) enum Shown<'a> {
     Token(&'a str),
     Certificate(&'a Certificate),
+    /// Somebody showed it for the client before it came here.
+    Before(Proof),
 }
 
 /// Lets a client in: its name, its proof, the session, the target.
@@ -80,6 +82,7 @@ pub(crate) async fn open(
         .map_err(|error| refuse(DenialKind::Authentication, error.to_string()))?;
     let proof = match shown {
         Shown::Token(token) => Proof::Token(Secret::new(token.to_owned())),
+        Shown::Before(proof) => proof,
         Shown::Certificate(certificate) => {
             let token = token_of(authority, certificate).await?;
             Proof::Certified(token.map_err(|text| refuse(DenialKind::Authentication, text))?)

@@ -24,6 +24,7 @@ fn record(dir: &std::path::Path) -> Reader {
             targets: vec![TargetName::new("orders-db").expect("a name")],
             ttl_s: 900,
             started_by: None,
+            process: None,
         };
         let origin = Origin { run: Some(run_id(run)), ..Origin::default() };
         recorder.append_gateway(at(0), &origin, &body).expect("written");

@@ -9,6 +9,7 @@ use corral_transport::Stream;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 
@@ -58,6 +59,15 @@ where
     if let Err(error) = ended {
         tracing::debug!(error = %error, "an HTTP connection ended early");
     }
+}
+
+/// The connection below an upgraded request of [`serve_requests`]. None when the client sent
+/// more before it was told that the connection is its own (it is to blame), and for a connection
+/// of another server.
+#[must_use]
+pub fn into_stream(upgraded: Upgraded) -> Option<Stream> {
+    let parts = auto::upgrade::downcast::<TokioIo<Stream>>(upgraded).ok()?;
+    parts.read_buf.is_empty().then(|| parts.io.into_inner())
 }
 
 /// Serves a listener that belongs to one target.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corral_gate::{Admission, Denial, Login, Ruling, Tap, TapError};
+use corral_gate::{Admission, Denial, Login, Proof, Ruling, Tap, TapError};
 use corral_model::Statement;
 use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, StatementSeq, TargetName};
@@ -28,6 +28,9 @@ pub struct ConnectionFacts {
     /// A dedicated listener's target.
     pub listener_target: Option<TargetName>,
     pub protocol: &'static str,
+    /// What was shown for the client before its first byte, where the connection was handed over
+    /// by whoever showed it. It is checked by [`Authority::admit`] as any other.
+    pub shown: Option<Proof>,
 }
 
 /// The gateway, as a session sees it: one for all sessions.

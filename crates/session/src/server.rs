@@ -56,6 +56,7 @@ impl Server {
             is_tls: false,
             listener_target,
             protocol: spec.id,
+            shown: None,
         };
         let Some(login) = self.logins.take() else {
             self.authority.refused(&facts, "too many connections that have not logged in");
@@ -69,6 +70,40 @@ impl Server {
                 self.authority.refused(&facts, "the connection ended before the login");
             }
             Err(_) => self.authority.refused(&facts, "nothing was sent before the login deadline"),
+        }
+    }
+
+    /// Serves a connection that was handed over with its login already shown, in
+    /// [`ConnectionFacts::shown`]. Its way here was encrypted: the protocol starts no TLS in it.
+    ///
+    /// # Cancel safety
+    /// As [`Server::serve`].
+    pub async fn serve_shown(&self, stream: Stream, facts: ConnectionFacts) {
+        let Some(login) = self.logins.take() else {
+            self.authority.refused(&facts, "too many connections that have not logged in");
+            return;
+        };
+        self.start(stream, facts, login).await;
+    }
+
+    /// Records that a connection which was to be handed over did not come.
+    pub fn not_handed_over(&self, facts: &ConnectionFacts) {
+        self.authority.refused(facts, "the connection ended while it was handed over");
+    }
+
+    /// The id of the protocol that it serves.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        self.service.protocol().spec().id
+    }
+
+    /// Whether its clients have connections of their own, which can be handed over; those of a
+    /// protocol on HTTP send requests.
+    #[must_use]
+    pub fn takes_connections(&self) -> bool {
+        match self.service {
+            Service::Framed(_) | Service::Stream(_) => true,
+            Service::Http(_) => false,
         }
     }
 
@@ -137,6 +172,7 @@ impl Server {
             is_tls: facts.is_tls,
             can_tls: self.tls.is_some() && !facts.is_tls,
             target: facts.listener_target.clone(),
+            shown: facts.shown.clone(),
         };
         let machine = protocol.accept(start);
         Driver::new(self, machine, stream, facts, login).run().await;

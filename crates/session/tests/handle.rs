@@ -94,6 +94,7 @@ fn facts() -> ConnectionFacts {
         is_tls: false,
         listener_target: None,
         protocol: "toy",
+        shown: None,
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use time::OffsetDateTime;
 
 use crate::error::{Doing, StoreError};
-use crate::rows::{Columns, to_json, to_ms, to_word};
+use crate::rows::{Columns, from_json, to_json, to_ms, to_word};
 use crate::store::Store;
 use crate::tokens::{self, TokenRow};
 
@@ -52,8 +52,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO runs (id, parent, principal_kind, principal, sponsor, name, purpose,
                  targets, depth, started_by, started_at_ms, expires_at_ms, ended_reason,
-                 ended_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                 ended_at_ms, process, attached)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         )
         .bind(run.id.as_str())
         .bind(run.parent.as_ref().map(RunId::as_str))
@@ -69,6 +69,8 @@ impl Store {
         .bind(to_ms(run.expires_at))
         .bind(ended_reason)
         .bind(ended_at)
+        .bind(run.process.as_ref().map(to_json).transpose()?)
+        .bind(i64::from(run.attached))
         .execute(&mut *change)
         .await
         .doing("be written")?;
@@ -151,6 +153,20 @@ impl Store {
         Ok(true)
     }
 
+    /// Keeps that a run ends with its wrapper; false when it had ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn attach_run(&self, id: &RunId) -> Result<bool, StoreError> {
+        let done =
+            sqlx::query("UPDATE runs SET attached = 1 WHERE id = $1 AND ended_at_ms IS NULL")
+                .bind(id.as_str())
+                .execute(&self.write)
+                .await
+                .doing("be written")?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn run(&self, id: &RunId) -> Result<Option<Run>, StoreError> {
@@ -222,6 +238,11 @@ fn read_run(row: &SqliteRow) -> Result<Run, StoreError> {
         targets: columns.json("targets")?,
         depth,
         started_by: columns.optional_id("started_by")?,
+        process: columns
+            .optional_text("process")?
+            .map(|text| from_json(&text, "a run's process"))
+            .transpose()?,
+        attached: columns.number("attached")? != 0,
         started_at: columns.time("started_at_ms")?,
         expires_at: columns.time("expires_at_ms")?,
         state,

@@ -109,13 +109,14 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
 
 async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
     let texts = [
-        ("start", include_str!("../migrations/0001_start.sql")),
-        ("own_keys", include_str!("../migrations/0002_own_keys.sql")),
-        ("relays", include_str!("../migrations/0003_relays.sql")),
+        (1, "start", include_str!("../migrations/0001_start.sql")),
+        (2, "own_keys", include_str!("../migrations/0002_own_keys.sql")),
+        (3, "relays", include_str!("../migrations/0003_relays.sql")),
+        (8, "processes", include_str!("../migrations/0008_processes.sql")),
     ];
-    let migrations = (1_i64..)
-        .zip(texts)
-        .map(|(version, (name, text))| {
+    let migrations = texts
+        .into_iter()
+        .map(|(version, name, text)| {
             let kind = MigrationType::Simple;
             Migration::new(version, name.into(), kind, text.into_sql_str(), false)
         })

@@ -4,6 +4,7 @@ mod support;
 
 use corral_model::event::CloseReason;
 use corral_model::ids::{PrincipalName, RunId, SessionId, TargetName};
+use corral_model::Process;
 use corral_model::principal::Principal;
 use corral_model::run::{Run, RunEnd, RunState};
 use corral_model::token::{TokenDigest, TokenPurpose};
@@ -20,6 +21,16 @@ fn person(text: &str) -> PrincipalName {
     PrincipalName::new(text).expect("a name")
 }
 
+fn process() -> Process {
+    Process {
+        pid: 4242,
+        start_ticks: 99,
+        program: "/usr/bin/python3".to_owned(),
+        arguments: vec!["executor.py".to_owned()],
+        parent_pid: 4000,
+    }
+}
+
 fn run(text: &str, parent: Option<&str>, depth: u32) -> Run {
     Run {
         id: id(text),
@@ -31,6 +42,8 @@ fn run(text: &str, parent: Option<&str>, depth: u32) -> Run {
         targets: vec![TargetName::new("orders-db").expect("a name")],
         depth,
         started_by: parent.is_none().then(|| person("root")),
+        process: parent.is_some().then(process),
+        attached: parent.is_none(),
         started_at: at(i64::from(depth)),
         expires_at: at(900),
         state: RunState::Active,

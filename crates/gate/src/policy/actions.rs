@@ -107,7 +107,7 @@ impl Actions {
 }
 
 /// Names of `context` that every statement has.
-const COMMON_FIELDS: [&str; 9] = [
+const COMMON_FIELDS: [&str; 10] = [
     "effects",
     "objects",
     "functions",
@@ -115,6 +115,7 @@ const COMMON_FIELDS: [&str; 9] = [
     "in_transaction",
     "time",
     "run_depth",
+    "attribution",
     "tls",
     "source_ip",
 ];

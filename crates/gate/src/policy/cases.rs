@@ -14,7 +14,7 @@ use time::macros::datetime;
 
 use crate::decision::{Ruling, Verdict};
 use crate::policy::engine::Engine;
-use crate::policy::subject::{Context, RunNode, Subject, TargetFacts};
+use crate::policy::subject::{Attribution, Context, RunNode, Subject, TargetFacts};
 
 /// A file of test cases.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -64,6 +64,9 @@ pub struct CasePrincipal {
     /// Names of runs, root first.
     #[serde(default)]
     pub runs: Vec<String>,
+    /// How the last of them is known; by its token when absent.
+    #[serde(default)]
+    pub attribution: Attribution,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -256,7 +259,10 @@ fn subject_of(principal: &CasePrincipal) -> Result<Subject, String> {
     let mut runs = Vec::new();
     for (index, name) in principal.runs.iter().enumerate() {
         let id = RunId::new(format!("run-{}", index + 1)).map_err(|error| error.to_string())?;
-        runs.push(RunNode { id, name: name.clone() });
+        runs.push(RunNode { id, name: name.clone(), attribution: Attribution::Token });
+    }
+    if let Some(acting) = runs.last_mut() {
+        acting.attribution = principal.attribution;
     }
     Ok(Subject { principal: who, groups: principal.groups.clone(), runs })
 }

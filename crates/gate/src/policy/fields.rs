@@ -32,7 +32,8 @@ impl Fields {
             "time" => self.time = true,
             "tls" => self.tls = true,
             "source_ip" => self.source_ip = true,
-            "effects" | "objects" | "functions" | "statement_count" | "run_depth" => {
+            "effects" | "objects" | "functions" | "statement_count" | "run_depth"
+            | "attribution" => {
                 self.facts = true;
             }
             // A protocol's own field, or the schema's check has refused the policy.

@@ -239,6 +239,7 @@ fn context_record(parts: &Parts<'_>) -> Result<CedarContext, String> {
         add("functions", set(facts.functions.iter().cloned()));
         add("statement_count", long(facts.statement_count));
         add("run_depth", long(parts.subject.run_depth()));
+        add("attribution", text(parts.subject.attribution().name()));
         for (name, attribute) in &facts.attributes {
             add(name, value_of(attribute));
         }

@@ -14,7 +14,9 @@ use crate::decision::Verdict;
 use crate::policy::engine::{Asked, Engine};
 use crate::policy::requirement::{self, Need};
 use crate::policy::rules::RuleEffect;
-use crate::policy::subject::{Context, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts};
+use crate::policy::subject::{
+    Attribution, Context, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts,
+};
 
 const VERBS: &[Verb] = &[
     Verb { name: "select", effect: Some(Effect::Read) },
@@ -182,6 +184,7 @@ fn subject() -> impl Strategy<Value = Subject> {
         let node = |index: usize| RunNode {
             id: RunId::new(format!("r-{index}")).expect("a run's id"),
             name: format!("run {index}"),
+            attribution: Attribution::default(),
         };
         Subject {
             principal: Principal::workload(PrincipalName::new("w").expect("a name")),

@@ -50,6 +50,9 @@ const ENTITIES: &str = r#"    /// A group of people or workloads.
         time: datetime,
         /// 0 for a root run and for a session without a run.
         run_depth: Long,
+        /// "process": a wrapper saw which process the session is of, and its run is that
+        /// process's; "token": whoever has the token.
+        attribution: String,
         /// Whether the client's connection is encrypted.
         tls: Bool,
         /// Absent on a Unix socket.

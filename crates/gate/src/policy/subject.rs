@@ -8,6 +8,7 @@ use corral_model::ids::{GroupName, ResourceName, RunId, TargetName};
 use corral_model::resource::TargetSpec;
 use corral_model::statement::AttributeSpec;
 use corral_model::{Principal, Verb};
+use serde::Deserialize;
 use time::OffsetDateTime;
 
 /// One policy resource, its file already read.
@@ -33,6 +34,29 @@ pub struct ProtocolVerbs {
 pub struct RunNode {
     pub id: RunId,
     pub name: String,
+    pub attribution: Attribution,
+}
+
+/// How it is known whose a run's sessions are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attribution {
+    /// They showed its token.
+    #[default]
+    Token,
+    /// Its parent's wrapper saw which process of its own they are of.
+    Process,
+}
+
+impl Attribution {
+    /// As in a policy's `context`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Process => "process",
+        }
+    }
 }
 
 /// Who asks: a principal, and the runs from its root run down to the one that acts.
@@ -50,6 +74,12 @@ impl Subject {
     #[must_use]
     pub fn run_depth(&self) -> u32 {
         u32::try_from(self.runs.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Of the acting run; a session without a run showed a token.
+    #[must_use]
+    pub fn attribution(&self) -> Attribution {
+        self.runs.last().map(|run| run.attribution).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use corral_gate::policy::{
-    Context, Engine, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts,
+    Attribution, Context, Engine, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts,
 };
 use corral_gate::{Ruling, Verdict};
 use corral_model::ids::{GroupName, PolicyVersion, PrincipalName, ResourceName, RunId, TargetName};
@@ -102,6 +102,7 @@ pub fn agent(runs: &[&str]) -> Subject {
     let node = |name: &&str| RunNode {
         id: RunId::new(format!("run-{name}")).expect("a run's id"),
         name: (*name).to_owned(),
+        attribution: Attribution::Token,
     };
     Subject {
         principal: Principal::workload(PrincipalName::new("nightly").expect("a name")),

@@ -1,75 +1,112 @@
-//! A run that ends with a connection: what `corral run` holds open, so that a wrapper that is
-//! killed leaves no run behind.
+//! A run that ends with a connection: what `corral run` holds open and answers on, so that a
+//! wrapper that is killed, stopped or cut off leaves no run behind.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
-use corral_api::ErrorCode;
-use corral_model::limits;
-use futures_util::Stream;
+use corral_api::{ATTACH_UPGRADE, WRAPPER_KEY_HEADER};
+use corral_model::{Secret, limits};
+use corral_session::http::into_stream;
+use corral_transport::Stream;
+use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 
 use super::Failure;
 use super::extract::SignedIn;
-use crate::app::{App, Caller};
+use super::upgrade::upgrade;
+use crate::app::App;
+use crate::app::wrapper::Attached;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/runs/{id}/attach", get(attach))
 }
 
-/// Answers with a line every so often for as long as the run is active. Only the run itself may
-/// attach: nobody else's connection decides its end.
 async fn attach(
     SignedIn(caller): SignedIn,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Failure> {
-    let is_itself = matches!(&caller, Caller::Run { run, .. } if run.as_str() == id);
-    if !is_itself {
-        return Err(Failure::new(ErrorCode::Denied, "only a run itself may attach to its end"));
-    }
-    let lines = lines(Attached { app, caller, id });
-    Ok(([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(lines)).into_response())
+    let (on_upgrade, answer) = upgrade(request, ATTACH_UPGRADE)?;
+    let key = headers.get(WRAPPER_KEY_HEADER).and_then(|value| value.to_str().ok());
+    let key = key.map(|key| Secret::new(key.to_owned()));
+    let attached = app.attach(&caller, &id, key).await?;
+    tokio::spawn(hold(on_upgrade, attached));
+    Ok(answer)
 }
 
-fn lines(attached: Attached) -> impl Stream<Item = std::io::Result<&'static str>> {
-    async_stream::stream! {
-        let mut interval = tokio::time::interval(limits::EVENT_STREAM_RECHECK);
-        loop {
-            interval.tick().await;
-            // An ended run is nobody, so this fails when it ended in another way.
-            if attached.app.whoami(&attached.caller).await.is_err() {
-                yield Ok("ended\n");
-                break;
+/// How the connection ended.
+enum End {
+    /// The wrapper is gone or does not answer.
+    Lost,
+    /// The run ended otherwise, or the gateway stops.
+    Other,
+}
+
+async fn hold(on_upgrade: OnUpgrade, attached: Attached) {
+    let upgraded = timeout(limits::LOGIN_DEADLINE, on_upgrade).await;
+    let stream = upgraded.ok().and_then(Result::ok).and_then(into_stream);
+    let end = match stream {
+        Some(stream) => answer_for(stream, &attached).await,
+        None => End::Lost,
+    };
+    match end {
+        End::Lost => attached.lost().await,
+        End::Other => {}
+    }
+}
+
+/// Asks the wrapper again and again whether it is there.
+async fn answer_for(stream: Stream, attached: &Attached) -> End {
+    let (mut from_wrapper, mut to_wrapper) = tokio::io::split(stream);
+    let greeting = match attached.key() {
+        Some(key) => format!("key {}\n", key.reveal()),
+        None => "held\n".to_owned(),
+    };
+    let mut heard = Instant::now();
+    let mut asks = tokio::time::interval(limits::ATTACH_PING_INTERVAL);
+    let mut chunk = [0_u8; limits::ATTACH_LINE_BYTES_MAX];
+    if say(&mut to_wrapper, &greeting).await.is_err() {
+        return End::Lost;
+    }
+    loop {
+        tokio::select! {
+            _ = asks.tick() => {
+                if attached.is_draining() {
+                    return End::Other;
+                }
+                if !attached.is_live() {
+                    // Whether it still hears this changes nothing.
+                    let _ = say(&mut to_wrapper, "ended\n").await;
+                    return End::Other;
+                }
+                if heard.elapsed() >= limits::ATTACH_LEASE {
+                    return End::Lost;
+                }
+                if say(&mut to_wrapper, "ping\n").await.is_err() {
+                    return End::Lost;
+                }
             }
-            yield Ok("active\n");
+            read = from_wrapper.read(&mut chunk) => match read {
+                // Whatever it says, it is there.
+                Ok(count) if count > 0 => heard = Instant::now(),
+                Ok(_) | Err(_) => return End::Lost,
+            },
         }
     }
 }
 
-/// The connection's end of the run.
-struct Attached {
-    app: Arc<App>,
-    caller: Caller,
-    id: String,
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        // A gateway that stops closes every connection; its runs go on when it is back.
-        if self.app.is_draining() {
-            return;
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (app, caller, id) = (self.app.clone(), self.caller.clone(), self.id.clone());
-        runtime.spawn(async move {
-            if let Err(error) = app.end_run(&caller, &id).await {
-                tracing::warn!(%error, run = id, "a run could not be ended with its connection");
-            }
-        });
-    }
+/// A wrapper that reads nothing for so long that nothing can be written is no longer there.
+async fn say(to_wrapper: &mut (impl AsyncWriteExt + Unpin), line: &str) -> std::io::Result<()> {
+    let written = async {
+        to_wrapper.write_all(line.as_bytes()).await?;
+        to_wrapper.flush().await
+    };
+    timeout(limits::ATTACH_PING_INTERVAL, written).await?
 }

@@ -40,6 +40,13 @@ async fn start(
         targets: request.targets.iter().map(ToString::to_string).collect(),
         ttl: request.ttl_s.map(Duration::from_secs),
         for_principal: request.for_principal.map(|name| name.to_string()),
+        process: match (request.process, request.wrapper) {
+            (Some(process), Some(key)) => Some((process, key.into_secret())),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Failure::invalid("process and wrapper go together".to_owned()));
+            }
+        },
     };
     let started = app.start_run(&caller, ask).await?;
     let run = started.run;
@@ -151,6 +158,8 @@ fn view(found: app_runs::RunView) -> RunView {
         rows: found.rows,
         bytes: found.bytes,
         started_by: run.started_by,
+        process: run.process,
+        attached: run.attached,
         started_at: run.started_at,
         expires_at: run.expires_at,
         ended_at,
@@ -169,6 +178,7 @@ fn node(found: app_runs::RunNode) -> RunNode {
         state,
         end_reason,
         sessions: found.view.sessions_open,
+        process: run.process,
         started_at: run.started_at,
         expires_at: run.expires_at,
         ended_at,

@@ -177,7 +177,7 @@ impl App {
     }
 
     /// A secret of the gateway's own; the store keeps it as text.
-    async fn own_key(&self, name: &str) -> Result<OwnKey, Denial> {
+    pub(super) async fn own_key(&self, name: &str) -> Result<OwnKey, Denial> {
         let unavailable = |text: &str| {
             tracing::error!(name, error = text, "a key of the gateway cannot be read");
             Denial::new(DenialKind::TargetUnavailable, "a key of the gateway cannot be read")
@@ -237,7 +237,7 @@ impl App {
         }
         let token = match &login.proof {
             Proof::Token(token) => Token::parse(token.reveal()).map(|token| token.digest()),
-            Proof::Certified(digest) => Ok(*digest),
+            Proof::Certified(digest) | Proof::Refused { by: digest, .. } => Ok(*digest),
         };
         let token = token.map_err(|_| Refusal::new(&nobody, bad_token()))?;
         let bearer = self.bearer(token).await.map_err(|error| {
@@ -254,6 +254,10 @@ impl App {
             Refusal::new(&origin, denial)
         })?;
         let mut origin = bearer.origin(Some(&standing));
+        if let Proof::Refused { reason, .. } = &login.proof {
+            let denial = Denial::new(DenialKind::Forbidden, reason.clone());
+            return Err(Refusal::new(&origin, denial));
+        }
         let target = self
             .find_target(&config, &bearer, &login, connection)
             .map_err(|denial| Refusal::new(&origin, denial))?;
@@ -531,7 +535,7 @@ fn random_bytes() -> Result<[u8; 32], Denial> {
     Ok(bytes)
 }
 
-fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
+pub(super) fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0_u8; 32];
     if text.len() != 2 * bytes.len() {
         return None;

@@ -152,7 +152,7 @@ impl App {
             }
         };
         let Ok(standing) = config.standing(principal) else { return false };
-        let subject = corral_gate::policy::Subject {
+        let mut subject = corral_gate::policy::Subject {
             principal: principal.clone(),
             groups: standing.groups,
             runs,
@@ -163,9 +163,18 @@ impl App {
             tls: true,
             source_ip: None,
         };
-        let id = super::new_id("d");
-        let ruling = config.engine.may_connect(&subject, &target.facts, &context, id);
-        matches!(ruling.verdict, corral_gate::Verdict::Allow)
+        let may_connect = |subject: &corral_gate::policy::Subject| {
+            let id = super::new_id("d");
+            let ruling = config.engine.may_connect(subject, &target.facts, &context, id);
+            matches!(ruling.verdict, corral_gate::Verdict::Allow)
+        };
+        if may_connect(&subject) {
+            return true;
+        }
+        // A run whose processes alone may connect leads them there, so it has to know.
+        let Some(acting) = subject.runs.last_mut() else { return false };
+        acting.attribution = corral_gate::policy::Attribution::Process;
+        may_connect(&subject)
     }
 }
 

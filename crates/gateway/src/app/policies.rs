@@ -13,6 +13,7 @@ use corral_model::{Event, limits};
 
 use super::audit::EventFilter;
 use super::config::{Config, problem_of_policy};
+use super::live::runs::attribution_of;
 use super::{App, AppError, Caller, Problem};
 use crate::protocols;
 
@@ -129,7 +130,8 @@ impl App {
         let mut next = origin.run.clone();
         while let Some(id) = next.take() {
             let Some(run) = self.store.run(&id).await? else { return Ok(None) };
-            runs.push(RunNode { id: run.id, name: run.name });
+            let attribution = attribution_of(&run);
+            runs.push(RunNode { id: run.id, name: run.name, attribution });
             next = run.parent.filter(|_| runs.len() <= usize_of(limits::RUN_DEPTH_MAX));
         }
         runs.reverse();

@@ -10,7 +10,7 @@ use corral_identity::Token;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PrincipalName, TargetName};
 use corral_model::token::TokenPurpose;
-use corral_model::{Principal, PrincipalKind, Run, RunEnd, RunId, RunState, Secret, limits};
+use corral_model::{Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, Secret, limits};
 use corral_store::{RunFilter as StoredFilter, StoreError, TokenRow};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -34,6 +34,9 @@ pub struct StartRun {
     pub ttl: Option<Duration>,
     /// A user or workload, named by the administrator only.
     pub for_principal: Option<String>,
+    /// The process that a child run is for, and the key of the parent's wrapper, who alone may
+    /// say so.
+    pub process: Option<(Process, Secret)>,
 }
 
 /// A run with its token, shown once.
@@ -95,6 +98,7 @@ impl App {
         check_ask(&ask)?;
         let config = self.config();
         let starter = self.starter(&config, caller, &ask)?;
+        self.check_process(&starter, &ask).await?;
         match self.try_start(&config, &starter, &ask).await {
             Ok(started) => Ok(started),
             Err(error) => {
@@ -146,6 +150,21 @@ impl App {
         }
     }
 
+    /// Whether a process was named by the wrapper of the run that it is to be below.
+    async fn check_process(&self, starter: &Starter, ask: &StartRun) -> Result<(), AppError> {
+        let Some((_, key)) = &ask.process else { return Ok(()) };
+        let is_wrapper = match &starter.parent {
+            Some(parent) => self.is_wrapper_key(parent.id(), key).await?,
+            None => false,
+        };
+        if is_wrapper {
+            return Ok(());
+        }
+        let text = "only the wrapper of a run says which of its processes a child run is for: \
+                    the key is not the one that it got when it attached";
+        Err(AppError::Denied(text.to_owned()))
+    }
+
     async fn try_start(
         &self,
         config: &Config,
@@ -185,6 +204,8 @@ impl App {
             targets,
             depth: budget.depth(),
             started_by: starter.started_by.clone(),
+            process: ask.process.as_ref().map(|(process, _)| process.clone()),
+            attached: false,
             started_at,
             expires_at: shown_end(started_at + ttl, starter.parent.as_ref()),
             state: RunState::Active,
@@ -234,6 +255,7 @@ impl App {
             targets: run.targets.clone(),
             ttl_s: ttl.as_secs(),
             started_by: run.started_by.as_ref().map(ToString::to_string),
+            process: run.process.clone(),
         };
         if let Err(error) = self.append(self.origin_of_run(live), started) {
             self.end_tree(&run.id, RunEnd::Killed, "gateway").await;
@@ -468,7 +490,11 @@ impl App {
             };
             let id = run.id.clone();
             let is_listed = budget.is_ok_and(|budget| {
+                let is_held = run.attached;
                 let live = LiveRun::new(run, None, parent, budget, now + left);
+                if is_held {
+                    live.await_wrapper(now + limits::ATTACH_RETURN);
+                }
                 self.live.runs().insert(Arc::new(live), now).is_ok()
             });
             if !is_listed {
@@ -531,6 +557,9 @@ fn check_ask(ask: &StartRun) -> Result<(), AppError> {
     }
     if ask.targets.len() > TARGETS_MAX {
         return invalid(format!("a run names at most {TARGETS_MAX} targets"));
+    }
+    if let Some(text) = ask.process.as_ref().and_then(|(process, _)| process.unfit()) {
+        return invalid(text);
     }
     if ask.ttl.is_some_and(|ttl| ttl < Duration::from_secs(1)) {
         return invalid("a TTL is at least 1s".to_owned());

@@ -125,6 +125,10 @@ impl App {
         for id in over {
             self.end_tree(&id, RunEnd::Expired, "gateway").await;
         }
+        let abandoned = self.live.runs().abandoned(now);
+        for id in abandoned {
+            self.end_tree(&id, RunEnd::WrapperLost, "gateway").await;
+        }
         self.expire_approvals();
         self.expire_logins(now).await;
         self.store_unstored().await;
@@ -170,6 +174,9 @@ fn close_of(reason: RunEnd) -> (CloseReason, &'static str) {
         RunEnd::Killed => (CloseReason::Killed, "the run of this session was killed"),
         RunEnd::Expired => (CloseReason::Expired, "the run of this session has expired"),
         RunEnd::ParentEnded => (CloseReason::Killed, "the parent of this session's run has ended"),
+        RunEnd::WrapperLost => {
+            (CloseReason::Killed, "the wrapper of this session's run ended or does not answer")
+        }
         RunEnd::SponsorDisabled => {
             (CloseReason::Disabled, "the sponsor of this session's run is no longer active")
         }

@@ -143,6 +143,7 @@ pub(crate) fn connection() -> ConnectionFacts {
         is_tls: true,
         listener_target: None,
         protocol: "postgres",
+        shown: None,
     }
 }
 

@@ -408,6 +408,7 @@ pub(crate) async fn start(gateway: Gateway) -> SocketAddr {
                 is_tls: true,
                 listener_target: None,
                 protocol: "kubernetes",
+                shown: None,
             };
             let client = HttpClient { facts, authority: Arc::new(gateway.clone()) };
             let connection = engine.connect(client);

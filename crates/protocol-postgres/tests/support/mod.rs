@@ -190,7 +190,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn start(now: Instant) -> Start {
-    Start { now, is_local: true, is_tls: false, can_tls: false, target: None }
+    Start { now, is_local: true, is_tls: false, can_tls: false, target: None, shown: None }
 }
 
 impl World {

@@ -163,6 +163,7 @@ pub(crate) async fn open_session(told: &Arc<Told>, rule: Rule) -> SessionHandle 
         is_tls: false,
         listener_target: None,
         protocol: "ssh",
+        shown: None,
     };
     let opened = corral_session::open(&gateway, login, facts).await.expect("let in");
     opened.session

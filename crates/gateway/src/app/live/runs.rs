@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use corral_gate::budget::RunBudget;
-use corral_gate::policy::RunNode;
+use corral_gate::policy::{Attribution, RunNode};
 use corral_model::ids::{PrincipalName, TargetName};
 use corral_model::token::TokenDigest;
 use corral_model::{Principal, Run, RunId, RunState};
@@ -31,6 +31,18 @@ pub(crate) struct LiveRun {
     budget: Arc<RunBudget>,
     lease: Mutex<Lease>,
     is_ended: AtomicBool,
+    hold: Mutex<Hold>,
+}
+
+/// Whether a wrapper holds a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nobody ever did.
+    Never,
+    /// By so many connections.
+    By(u32),
+    /// Nobody does, since the gateway was started: the wrapper may come back until then.
+    Awaited { until: Instant },
 }
 
 impl LiveRun {
@@ -46,7 +58,46 @@ impl LiveRun {
             None => run.name.clone(),
         };
         let lease = Mutex::new(Lease { deadline, expires_at: run.expires_at });
-        Self { run, path, token, parent, budget, lease, is_ended: AtomicBool::new(false) }
+        let hold = Mutex::new(Hold::Never);
+        Self { run, path, token, parent, budget, lease, is_ended: AtomicBool::new(false), hold }
+    }
+
+    /// For a run that was taken up from the store, and that a wrapper held.
+    pub(crate) fn await_wrapper(&self, until: Instant) {
+        *self.hold() = Hold::Awaited { until };
+    }
+
+    /// Holds it for the first time; false when somebody did before.
+    pub(crate) fn hold_first(&self) -> bool {
+        let mut hold = self.hold();
+        let is_first = *hold == Hold::Never;
+        if is_first {
+            *hold = Hold::By(1);
+        }
+        is_first
+    }
+
+    /// Holds it again.
+    pub(crate) fn hold_again(&self) {
+        let mut hold = self.hold();
+        *hold = match *hold {
+            Hold::By(count) => Hold::By(count.saturating_add(1)),
+            Hold::Never | Hold::Awaited { .. } => Hold::By(1),
+        };
+    }
+
+    /// One connection holds it no longer; true when that was the last one.
+    pub(crate) fn let_go(&self) -> bool {
+        let mut hold = self.hold();
+        if let Hold::By(count) = &mut *hold {
+            *count = count.saturating_sub(1);
+            return *count == 0;
+        }
+        false
+    }
+
+    fn hold(&self) -> std::sync::MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn id(&self) -> &RunId {
@@ -83,7 +134,12 @@ impl LiveRun {
 
     /// The run as it is now, for others to see.
     pub(crate) fn snapshot(&self) -> Run {
-        Run { expires_at: self.lease().expires_at, state: RunState::Active, ..self.run.clone() }
+        Run {
+            expires_at: self.lease().expires_at,
+            state: RunState::Active,
+            attached: self.run.attached || *self.hold() != Hold::Never,
+            ..self.run.clone()
+        }
     }
 
     /// This run, its parent, and so on to the root.
@@ -95,7 +151,11 @@ impl LiveRun {
     pub(crate) fn nodes(&self) -> Vec<RunNode> {
         let mut nodes: Vec<RunNode> = self
             .chain()
-            .map(|run| RunNode { id: run.run.id.clone(), name: run.run.name.clone() })
+            .map(|run| RunNode {
+                id: run.run.id.clone(),
+                name: run.run.name.clone(),
+                attribution: attribution_of(&run.run),
+            })
             .collect();
         nodes.reverse();
         nodes
@@ -125,6 +185,14 @@ impl LiveRun {
     /// The administrators and others who started a run of the chain in somebody's name.
     pub(crate) fn started_by(&self) -> impl Iterator<Item = &PrincipalName> {
         self.chain().filter_map(|run| run.run.started_by.as_ref())
+    }
+}
+
+/// How sessions of a run are known to be its own.
+pub(crate) fn attribution_of(run: &Run) -> Attribution {
+    match run.process {
+        Some(_) => Attribution::Process,
+        None => Attribution::Token,
     }
 }
 
@@ -202,6 +270,17 @@ impl RunTree {
         over.into_iter().map(|run| run.id().clone()).collect()
     }
 
+    /// The runs whose wrapper did not come back in time.
+    pub(crate) fn abandoned(&self, now: Instant) -> Vec<RunId> {
+        let is_abandoned = |run: &&Arc<LiveRun>| match *run.hold() {
+            Hold::Awaited { until } => until <= now,
+            Hold::Never | Hold::By(_) => false,
+        };
+        let mut found: Vec<&Arc<LiveRun>> = self.runs.values().filter(is_abandoned).collect();
+        found.sort_by_key(|run| run.run.depth);
+        found.into_iter().map(|run| run.id().clone()).collect()
+    }
+
     /// When the next lease is over.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.runs.values().map(|run| run.lease().deadline).min()
@@ -237,6 +316,8 @@ mod tests {
             targets: Vec::new(),
             depth: 0,
             started_by: None,
+            process: None,
+            attached: false,
             started_at: wall,
             // By the wall it would go on for years.
             expires_at: wall + 100_000 * hour,
