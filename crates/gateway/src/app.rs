@@ -38,7 +38,7 @@ use corral_model::ids::{PolicyVersion, TargetName};
 use corral_record::Recorder;
 use corral_store::Store;
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use caller::Caller;
 pub use error::{AppError, Problem};
@@ -70,6 +70,8 @@ struct Configured {
     current: ArcSwap<Config>,
     /// The current one's number, so that a session sees with one load that nothing changed.
     version: AtomicU64,
+    /// For open sessions: a configuration was put into use.
+    changes: watch::Sender<()>,
     /// Held while a change is checked, stored and put into use: changes come one after another.
     changing: tokio::sync::Mutex<()>,
 }
@@ -100,6 +102,7 @@ impl App {
         let version = config.version.0;
         self.config.current.store(Arc::new(config));
         self.config.version.store(version, Ordering::Release);
+        self.config.changes.send_replace(());
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -204,6 +207,7 @@ impl App {
             config: Configured {
                 current: ArcSwap::from_pointee(config),
                 version: AtomicU64::new(version),
+                changes: watch::Sender::new(()),
                 changing: tokio::sync::Mutex::new(()),
             },
             live: Live::default(),

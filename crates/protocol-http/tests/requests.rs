@@ -5,44 +5,20 @@
 
 mod support;
 
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use corral_session::Resolution;
 use http::StatusCode;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use http_body_util::BodyExt;
+use support::fed::fed;
 use support::{Api, Client, Gateway, json, refusal, request, start, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::timeout;
 
 const PODS: &str = "GET /api/v1/namespaces/dev/pods";
-
-/// A body that is fed by hand.
-fn fed() -> (Sender<Bytes>, support::Body) {
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(4);
-    (sender, StreamBody::new(Fed(receiver)).boxed_unsync())
-}
-
-/// An empty piece breaks the body.
-struct Fed(Receiver<Bytes>);
-
-impl futures_util::Stream for Fed {
-    type Item = Result<Frame<Bytes>, std::io::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let frame = |piece: Bytes| match piece.is_empty() {
-            true => Err(std::io::Error::other("gone")),
-            false => Ok(Frame::data(piece)),
-        };
-        self.0.poll_recv(cx).map(|piece| piece.map(frame))
-    }
-}
 
 #[tokio::test]
 async fn a_request_is_decided_recorded_and_answered() {

@@ -169,7 +169,7 @@ impl<'a> Driver<'a> {
         let answer = self.server.authority.admit(login, self.facts.clone()).await;
         let now = Instant::now();
         match answer {
-            Ok(Admitted { admission, endpoint, scope, control, ttl, idle_timeout }) => {
+            Ok(Admitted { admission, endpoint, scope, control, ttl, idle_timeout, .. }) => {
                 self.live = Some(Live {
                     decider: Decider::new(scope),
                     control,

@@ -252,6 +252,19 @@ impl SessionHandle {
         self.shared.masked.borrow().clone()
     }
 
+    /// Waits until the fields to mask are such that `is_changed` holds, with the first
+    /// configuration that makes them so.
+    ///
+    /// # Cancel safety
+    /// Takes nothing.
+    pub async fn mask_becomes(&self, mut is_changed: impl FnMut(&[ColumnName]) -> bool) {
+        let mut masked = self.shared.masked.subscribe();
+        if masked.wait_for(|masked| is_changed(masked)).await.is_err() {
+            // The sender is in what this handle shares: it is not gone before the handle.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until the session ends: killed, expired, idle, out of budget, or by [`Self::end`].
     /// Whoever waits tells its client, and drops its handles within
     /// [`crate::FAREWELL`]; after that its tasks are cut off.

@@ -46,6 +46,7 @@ pub(crate) struct Keeper {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Order>,
     control: mpsc::Receiver<Control>,
+    config_changes: watch::Receiver<()>,
     /// Who waits for a held statement.
     waiting: BTreeMap<StatementSeq, Waiter>,
     running: RunningStatements,
@@ -75,6 +76,7 @@ impl Keeper {
             shared,
             inbox,
             control: admitted.control,
+            config_changes: admitted.config_changes,
             waiting: BTreeMap::new(),
             running: RunningStatements::default(),
             totals: Totals::default(),
@@ -99,6 +101,8 @@ impl Keeper {
                     None => break CloseReason::Client,
                 },
                 () = self.shared.signal.notified() => self.look(),
+                // Streams that are open hear of it too, not only what is asked next.
+                Ok(()) = self.config_changes.changed() => self.refresh_mask(),
                 () = until(deadline) => self.timer_due(),
                 reason = ended(&mut end) => break reason,
             }

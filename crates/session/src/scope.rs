@@ -12,7 +12,7 @@ use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, StatementSeq, TargetName};
 use corral_model::resource::ColumnName;
 use corral_transport::Endpoint;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A boxed future, so that the traits below can be `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -88,6 +88,8 @@ pub struct Admitted {
     pub scope: Box<dyn Scope>,
     /// Bounded; the gateway's words to this session.
     pub control: mpsc::Receiver<Control>,
+    /// Changes with every configuration that is put into use.
+    pub config_changes: watch::Receiver<()>,
     /// The earliest of run TTL, token TTL and session TTL.
     pub ttl: Option<Duration>,
     /// Between two messages of the client.

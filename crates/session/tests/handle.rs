@@ -328,3 +328,24 @@ async fn a_silent_stream_is_idle_and_a_running_statement_is_not() {
     running.finish(done("0")).await;
     assert_eq!(world.session.ended().await.reason, CloseReason::Idle);
 }
+
+#[tokio::test]
+async fn a_mask_that_changes_reaches_whoever_waits_for_it() {
+    let world = World::new().await;
+    let column = corral_model::resource::ColumnName {
+        schema: "core".into(),
+        table: "configmaps".into(),
+        column: "data".into(),
+    };
+    let session = world.session.clone();
+    let waits =
+        tokio::spawn(async move { session.mask_becomes(|masked| !masked.is_empty()).await });
+    // A configuration that changes nothing of the mask wakes nobody.
+    world.told.changes.send_replace(());
+    assert!(world.session.masked().await.is_empty());
+    assert!(!waits.is_finished());
+    *world.told.masked.lock().unwrap() = Some([column.clone()].into());
+    world.told.changes.send_replace(());
+    tokio::time::timeout(Duration::from_secs(10), waits).await.unwrap().unwrap();
+    assert_eq!(*world.session.masked().await, [column]);
+}

@@ -323,6 +323,8 @@ impl App {
             &entry.config.target_facts,
         );
         let ticket = self.take_place(&entry, &bounds).map_err(&refuse)?;
+        // Before the mask is read: no change between the two is missed.
+        let config_changes = self.config.changes.subscribe();
         let masked = entry.config.masked(&entry.subject, &entry.target, &entry.context);
         let (credential, sees_raw) =
             self.credential(&entry.target, &masked).await.map_err(&refuse)?;
@@ -378,6 +380,7 @@ impl App {
             idle_timeout: bounds.idle_timeout.map(|bound| bound.max),
             scope: Box::new(scope),
             control: words,
+            config_changes,
         })
     }
 

@@ -128,6 +128,8 @@ impl ResourcePath {
         let connects = ["attach", "exec", "portforward"];
         self.is_proxied()
             || (self.group.is_empty()
+                && self.resource == "pods"
+                && self.rest.is_empty()
                 && self.subresource.as_deref().is_some_and(|name| connects.contains(&name)))
     }
 
@@ -247,6 +249,8 @@ mod tests {
         check("GET /api/v1/namespaces/a/pods/b/log", false, false);
         check("POST /api/v1/namespaces/a/pods", false, true);
         check("POST /api/v1/namespaces/a/pods/b/exec?command=ls", true, false);
+        check("POST /api/v1/namespaces/a/pods/b/exec/more?command=ls", false, true);
+        check("POST /api/v1/namespaces/a/secrets/b/exec?command=ls", false, true);
         check("POST /api/v1/namespaces/a/pods/b/proxy/x", true, false);
         check("POST /api/v1/namespaces/a/pods/b/eviction", false, true);
         check("DELETE /api/v1/namespaces/a/pods/b", false, true);

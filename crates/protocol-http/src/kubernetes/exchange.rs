@@ -348,6 +348,10 @@ impl<'a> Exchange<'a> {
             let account = (cluster.session.clone(), running.seq());
             body = masking::apply(mask, call.verb, &mut parts, body, account);
         }
+        if call.verb == ApiVerb::Watch && parts.status.is_success() {
+            let account = (cluster.session.clone(), running.seq());
+            body = masking::until_changed(mask, call, &parts, body, account);
+        }
         let code = parts.status.as_u16().to_string();
         let completion = Completion { code, ..Completion::default() };
         let body = ToClient::new(body, running, completion, cluster.session.clone(), lease).await;

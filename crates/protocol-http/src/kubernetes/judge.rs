@@ -8,7 +8,7 @@ use corral_model::{Effect, ObjectRole, Verb};
 use super::call::{ApiVerb, Call};
 use super::path::{Place, Prefix, ResourcePath};
 use super::resources::{self, Class};
-use super::verbs;
+use super::{verbs, versions};
 
 /// What is said to whoever asks for what the gateway does not know.
 const OBSTACLE_RULE: &str = "request";
@@ -150,11 +150,15 @@ fn judge_path(verb: ApiVerb, path: &str) -> Judged {
 }
 
 fn judge_resource(call: &Call, path: &ResourcePath, known_groups: &[String]) -> Judged {
-    if !resources::is_version(&path.version) {
+    if !versions::is_judged(&path.group, &path.version) {
         return Judged::UNKNOWN;
     }
     if path.is_proxied() {
         return judge_proxied(path);
+    }
+    // The API server knows no path that goes on behind a subresource, nor a watch of one.
+    if !path.rest.is_empty() || (path.prefix.is_some() && path.subresource.is_some()) {
+        return Judged::UNKNOWN;
     }
     let class = resources::class_of(&path.group, &path.resource);
     let class = class.or_else(|| {
@@ -384,6 +388,19 @@ mod tests {
         check_unknown("GET /apis/subresources.kubevirt.io/v1/namespaces/a/vms/v/console");
         check_unknown("GET /api/v1/widgets");
         check_unknown("GET /api/internal/pods");
+        check_unknown("GET /api/v2/pods");
+        check_unknown("GET /api/v2/secrets");
+        check_unknown("POST /apis/apps/v2/namespaces/a/deployments");
+        check_unknown("GET /apis/metrics.k8s.io/v1/nodes");
+        check_unknown("GET /apis/known.example/latest/widgets");
+        for more in ["exec/more", "attach/more", "portforward/80", "log/x", "eviction/x"] {
+            check_unknown(&format!("POST /api/v1/namespaces/a/pods/p/{more}"));
+            check_unknown(&format!("GET /api/v1/namespaces/a/pods/p/{more}"));
+        }
+        check_unknown("GET /api/v1/namespaces/a/secrets/s/status/x");
+        check_unknown("PATCH /apis/apps/v1/namespaces/a/deployments/d/scale/x");
+        check_unknown("PATCH /apis/known.example/v1/namespaces/a/widgets/w/status/x");
+        check_unknown("GET /api/v1/watch/namespaces/a/pods/p/resize");
         check_unknown("GET /api/v1/namespaces/a/pods/p/shell");
         check_unknown("PUT /api/v1/namespaces/a/pods/p/exec");
         check_unknown("DELETE /api/v1/namespaces/a/pods/p/log");

@@ -16,6 +16,7 @@ use hyper::body::Body;
 use super::call::{ApiVerb, Call};
 use super::secrets::{MaskError, MaskPlan, Masker, QUOTING_HEADERS, Shape, masked_failure};
 use super::status::status_json;
+use super::watch::WatchBody;
 use crate::http_parts::bodies::full;
 use crate::http_parts::masked::{Rewrite, Rewritten, RewrittenBody};
 
@@ -98,6 +99,27 @@ pub(crate) fn apply(
     parts.headers.remove(CONTENT_ENCODING);
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     full(replaced)
+}
+
+/// Ends a watch as soon as other fields than those of `plan` are to be masked in it.
+pub(crate) fn until_changed(
+    plan: Option<Arc<MaskPlan>>,
+    call: Call,
+    parts: &Parts,
+    body: HttpBody,
+    account: (SessionHandle, StatementSeq),
+) -> HttpBody {
+    let (session, seq_in_session) = account;
+    let noted = session.clone();
+    let ended = Box::pin(async move {
+        session.mask_becomes(|masked| self::plan(&call, masked) != plan).await;
+    });
+    let account = Box::pin(async move {
+        let detail = "other fields are masked since this watch began".to_owned();
+        noted.note(EventBody::StreamCut { seq_in_session, detail }).await;
+    });
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    WatchBody::new(body, content_type.unwrap_or_default(), ended, account).boxed_unsync()
 }
 
 struct Masking {

@@ -22,6 +22,8 @@ mod secrets;
 mod status;
 mod streams;
 mod verbs;
+mod versions;
+mod watch;
 mod wire;
 
 use std::sync::Arc;

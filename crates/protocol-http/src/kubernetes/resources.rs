@@ -180,33 +180,9 @@ fn core(resource: &str) -> Option<Class> {
     })
 }
 
-/// A version as Kubernetes writes them: `v1`, `v2beta1`.
-pub(crate) fn is_version(version: &str) -> bool {
-    let Some(rest) = version.strip_prefix('v') else { return false };
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, stage) = rest.split_at(digits);
-    if number.is_empty() || number.starts_with('0') {
-        return false;
-    }
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    stage.is_empty()
-        || stage.strip_prefix("alpha").is_some_and(is_number)
-        || stage.strip_prefix("beta").is_some_and(is_number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_told_from_other_words() {
-        for version in ["v1", "v2beta1", "v10alpha12"] {
-            assert!(is_version(version), "{version}");
-        }
-        for other in ["", "v", "v0", "1", "v1gamma1", "v1beta", "v1 ", "V1", "v1beta1x"] {
-            assert!(!is_version(other), "{other}");
-        }
-    }
 
     #[test]
     fn what_is_not_listed_is_not_known() {

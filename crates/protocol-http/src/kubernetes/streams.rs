@@ -45,6 +45,7 @@ pub(crate) fn read(call: &Call) -> Option<StreamCall> {
     let path = call.resource()?;
     let ResourcePath { group, resource, subresource, .. } = path;
     let is_pod = group.is_empty() && resource == "pods" && path.prefix.is_none();
+    let is_pod = is_pod && path.rest.is_empty();
     let word = subresource.as_deref().filter(|_| is_pod)?;
     let kind = match word {
         "exec" | "attach" => StreamKind::Terminal,

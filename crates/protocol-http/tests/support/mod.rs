@@ -1,5 +1,7 @@
 //! A gateway's double, a stand-in for an API server, and a client, all on real sockets.
 
+pub(crate) mod fed;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,7 +36,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -48,6 +50,9 @@ pub(crate) struct Told {
     pub(crate) withdrawn: AtomicUsize,
     pub(crate) bytes: AtomicUsize,
     controls: Mutex<Vec<mpsc::Sender<Control>>>,
+    changes: watch::Sender<()>,
+    /// The fields to mask from the next configuration on.
+    masked: Mutex<Option<Arc<[ColumnName]>>>,
 }
 
 impl Told {
@@ -79,6 +84,12 @@ impl Told {
 
     pub(crate) async fn resolve(&self, resolution: Resolution) {
         self.control(Control::Resolved { approval: approval(), resolution }).await;
+    }
+
+    /// Another configuration is put into use.
+    pub(crate) fn mask(&self, masked: &[ColumnName]) {
+        *self.masked.lock().unwrap() = Some(masked.into());
+        self.changes.send_replace(());
     }
 
     pub(crate) async fn kill(&self) {
@@ -168,6 +179,7 @@ impl Authority for Gateway {
                 endpoint: self.endpoint.clone(),
                 scope: Box::new(Double { told: self.told.clone(), seq: 0 }),
                 control,
+                config_changes: self.told.changes.subscribe(),
                 ttl: None,
                 idle_timeout: None,
             })
@@ -297,7 +309,7 @@ impl Scope for Double {
     }
 
     fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
-        None
+        self.told.masked.lock().unwrap().take()
     }
 
     fn opened(&mut self) {}

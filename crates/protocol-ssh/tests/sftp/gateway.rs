@@ -211,6 +211,7 @@ impl Authority for Gateway {
                 },
                 scope: Box::new(ScopeDouble { told: self.told.clone(), rule: self.rule, seq: 0 }),
                 control,
+                config_changes: tokio::sync::watch::channel(()).1,
                 ttl: None,
                 idle_timeout: None,
             })

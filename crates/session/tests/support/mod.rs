@@ -27,7 +27,7 @@ use corral_session::{OwnKey, Service, Totals, Usage};
 use corral_transport::{Address, Endpoint, Listener};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// First line is the token; every other line is a statement, whose echo is its result.
 pub(crate) struct Lines;
@@ -251,6 +251,9 @@ pub(crate) struct Told {
     pub(crate) controls: Mutex<Vec<mpsc::Sender<Control>>>,
     pub(crate) bytes: AtomicU64,
     pub(crate) bytes_max: AtomicU64,
+    pub(crate) changes: watch::Sender<()>,
+    /// The columns to mask from the next configuration on.
+    pub(crate) masked: Mutex<Option<Arc<[ColumnName]>>>,
 }
 
 impl Default for Told {
@@ -263,6 +266,8 @@ impl Default for Told {
             controls: Mutex::default(),
             bytes: AtomicU64::default(),
             bytes_max: AtomicU64::new(u64::MAX),
+            changes: watch::Sender::default(),
+            masked: Mutex::default(),
         }
     }
 }
@@ -340,6 +345,7 @@ impl Authority for Gateway {
                 },
                 scope: Box::new(ScopeDouble { told: self.told.clone(), seq: 0 }),
                 control,
+                config_changes: self.told.changes.subscribe(),
                 ttl: self.ttl,
                 idle_timeout: self.idle_timeout,
             })
@@ -446,7 +452,7 @@ impl Scope for ScopeDouble {
     }
 
     fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
-        None
+        self.told.masked.lock().expect("no panic holds it").take()
     }
 
     fn opened(&mut self) {}
