@@ -2,6 +2,9 @@
 //!
 //! Knows no protocol, no store and no policy: it makes and checks what others keep.
 
+pub mod dpop;
+pub mod jwks;
+pub mod jwt;
 pub mod password;
 pub mod token;
 

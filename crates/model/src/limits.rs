@@ -10,6 +10,45 @@ pub const NAME_BYTES_MAX: usize = 254;
 /// A token as a client presents it, in bytes (CONTRACT section 5).
 pub const TOKEN_BYTES_MAX: usize = 64;
 
+/// A signed JWT as somebody shows it, in bytes: a person in a thousand groups fits, headers of
+/// HTTP take less.
+pub const JWT_BYTES_MAX: usize = 64 * 1024;
+/// How far the clocks of an issuer and of the gateway may be apart.
+pub const JWT_LEEWAY: Duration = Duration::from_secs(30);
+/// An issuer's name, in bytes.
+pub const ISSUER_BYTES_MAX: usize = 1024;
+/// Rules of trust of one workload: each costs a comparison for every token of its issuer.
+pub const TRUST_RULES_MAX: usize = 32;
+/// Claims that one rule may match.
+pub const TRUST_CLAIMS_MAX: usize = 32;
+/// What names a job at its issuer, in bytes.
+pub const JOB_KEY_BYTES_MAX: usize = 512;
+/// Claims of a job that are kept.
+pub const JOB_CLAIMS_MAX: usize = 32;
+/// One such claim, in characters; longer ones are cut.
+pub const JOB_CLAIM_CHARS_MAX: usize = 256;
+/// An access token of the gateway's own that is a JWT, in bytes: a tree of the greatest depth
+/// with the longest names.
+pub const ACCESS_TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// A request to the token service, in bytes: a token and what it is to become.
+pub const TOKEN_REQUEST_BYTES_MAX: usize = 128 * 1024;
+/// How old a proof of a key's possession may be (RFC 9449 section 11.1).
+pub const PROOF_AGE_MAX: Duration = Duration::from_secs(60);
+/// Proofs that are remembered, so that none is taken twice; more at once are refused.
+pub const PROOFS_MAX: usize = 100_000;
+/// Keys that one issuer may publish: large ones publish about ten.
+pub const JWKS_KEYS_MAX: usize = 100;
+/// One document of an issuer (its configuration, its keys), in bytes.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Reading an issuer's configuration and keys, both together.
+pub const JWKS_DEADLINE: Duration = Duration::from_secs(5);
+/// An issuer is asked for its keys no more often than this, whatever is shown to the gateway.
+pub const JWKS_INTERVAL: Duration = Duration::from_secs(10);
+/// Keys older than this are asked for again; where that fails, they are used for a while.
+pub const JWKS_FRESH: Duration = Duration::from_secs(5 * 60);
+/// Keys older than this verify nothing: an issuer that took a key back is heard by then.
+pub const JWKS_AGE_MAX: Duration = Duration::from_secs(3600);
+
 /// One manifest file, in bytes, before it is parsed.
 pub const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
 /// Nodes of one manifest's YAML tree: far above any honest file, far below what costs a second.
