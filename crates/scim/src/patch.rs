@@ -1,0 +1,663 @@
+//! Patches (RFC 7644 section 3.5.2): all operations, or none.
+
+use std::collections::BTreeSet;
+
+use scim_v2::filter::{PatchPath, PatchValuePath};
+use serde_json::{Map, Value};
+
+use crate::bounds;
+use crate::document::Document;
+use crate::error::{ErrorType, ScimError};
+use crate::filter::Test;
+use crate::path::{Named, Place, same};
+use crate::schema::{Attribute, Mutability, Type};
+use crate::shape::{
+    Unknown, check_count, check_primary, is_primary, shape, shape_one, shape_parts,
+};
+
+const SCHEMA: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
+
+/// What is to be changed of a document.
+#[derive(Debug, Clone)]
+pub struct Patch {
+    operations: Vec<Operation>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Add,
+    Remove,
+    Replace,
+}
+
+#[derive(Debug, Clone)]
+struct Operation {
+    op: Op,
+    path: Option<PatchPath>,
+    value: Option<Value>,
+}
+
+impl Patch {
+    /// # Errors
+    /// `invalidSyntax`, `invalidPath`, `tooMany`: whoever sent it is to blame.
+    ///
+    /// # Limits
+    /// [`bounds::PATCH_OPERATIONS_MAX`].
+    pub fn read(body: Value) -> Result<Self, ScimError> {
+        let syntax = |detail: &str| ScimError::bad(ErrorType::InvalidSyntax, detail);
+        let Value::Object(mut keys) = body else {
+            return Err(syntax("the body must be an object"));
+        };
+        let schemas = take(&mut keys, "schemas");
+        let is_patch = schemas.as_ref().and_then(Value::as_array).is_some_and(|schemas| {
+            schemas.iter().filter_map(Value::as_str).any(|schema| same(schema, SCHEMA))
+        });
+        if !is_patch {
+            return Err(syntax(&format!("'schemas' must name {SCHEMA}")));
+        }
+        let Some(Value::Array(operations)) = take(&mut keys, "Operations") else {
+            return Err(syntax("'Operations' must be a list of operations"));
+        };
+        if operations.is_empty() {
+            return Err(syntax("'Operations' is empty; name what is to be changed"));
+        }
+        if operations.len() > bounds::PATCH_OPERATIONS_MAX {
+            let most = bounds::PATCH_OPERATIONS_MAX;
+            let detail = format!("{} operations; at most {most} at once", operations.len());
+            return Err(ScimError::bad(ErrorType::TooMany, detail));
+        }
+        let operations: Result<Vec<Operation>, ScimError> =
+            operations.into_iter().map(Operation::read).collect();
+        Ok(Self { operations: operations? })
+    }
+
+    /// Changes the document; when one operation cannot be done, none is.
+    ///
+    /// # Errors
+    /// `invalidPath`, `noTarget`, `mutability`, `invalidValue`, `tooMany`: whoever sent the patch
+    /// is to blame.
+    pub fn apply(&self, document: &mut Document) -> Result<(), ScimError> {
+        let mut next = document.clone();
+        for operation in &self.operations {
+            operation.apply(&mut next)?;
+        }
+        next.settle()?;
+        *document = next;
+        Ok(())
+    }
+}
+
+/// A key of a message, without regard to case.
+fn take(keys: &mut Map<String, Value>, name: &str) -> Option<Value> {
+    let key = keys.keys().find(|key| same(key, name)).cloned()?;
+    keys.remove(&key)
+}
+
+fn read_path(text: &str) -> Result<PatchPath, ScimError> {
+    let invalid = |detail: String| ScimError::bad(ErrorType::InvalidPath, detail);
+    if text.len() > bounds::FILTER_BYTES_MAX {
+        return Err(invalid(format!("the path is longer than {} bytes", bounds::FILTER_BYTES_MAX)));
+    }
+    text.parse().map_err(|error| invalid(format!("'{text}' is no path: {error}")))
+}
+
+impl Operation {
+    fn read(value: Value) -> Result<Self, ScimError> {
+        let syntax = |detail: &str| ScimError::bad(ErrorType::InvalidSyntax, detail);
+        let Value::Object(mut keys) = value else {
+            return Err(syntax("an operation must be an object"));
+        };
+        let op = take(&mut keys, "op");
+        let op = match op.as_ref().and_then(Value::as_str) {
+            Some(op) if same(op, "add") => Op::Add,
+            Some(op) if same(op, "remove") => Op::Remove,
+            Some(op) if same(op, "replace") => Op::Replace,
+            Some(_) | None => return Err(syntax("'op' must be add, remove or replace")),
+        };
+        let path = match take(&mut keys, "path") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.is_empty() => None,
+            Some(Value::String(text)) => Some(read_path(&text)?),
+            Some(_) => return Err(syntax("'path' must be a text")),
+        };
+        let value = take(&mut keys, "value");
+        match (op, &path, &value) {
+            (Op::Remove, None, _) => {
+                Err(ScimError::bad(ErrorType::NoTarget, "'remove' needs a 'path'"))
+            }
+            (Op::Add | Op::Replace, _, None) => {
+                Err(ScimError::bad(ErrorType::InvalidValue, "'add' and 'replace' need a 'value'"))
+            }
+            (_, _, _) => Ok(Self { op, path, value }),
+        }
+    }
+
+    fn apply(&self, document: &mut Document) -> Result<(), ScimError> {
+        match &self.path {
+            Some(path) => apply_at(document, self.op, path, self.value.clone()),
+            None => {
+                let Some(Value::Object(keys)) = &self.value else {
+                    let detail = "without a 'path', 'value' must be an object of attributes";
+                    return Err(ScimError::bad(ErrorType::InvalidValue, detail));
+                };
+                for (key, value) in keys {
+                    // Some providers send the whole of what they know back.
+                    if ["schemas", "id", "meta"].iter().any(|own| same(own, key)) {
+                        continue;
+                    }
+                    apply_at(document, self.op, &read_path(key)?, Some(value.clone()))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn apply_at(
+    document: &mut Document,
+    op: Op,
+    path: &PatchPath,
+    value: Option<Value>,
+) -> Result<(), ScimError> {
+    match path {
+        PatchPath::Attr(attribute) => {
+            match Place::of(document.kind, attribute, ErrorType::InvalidPath)? {
+                Place::Extension(schema) => at_extension(document, op, schema, value),
+                Place::Attribute(named) => at_attribute(document, op, named, value),
+            }
+        }
+        PatchPath::Value(selected) => at_values(document, op, selected, value),
+    }
+}
+
+fn at_extension(
+    document: &mut Document,
+    op: Op,
+    schema: &'static str,
+    value: Option<Value>,
+) -> Result<(), ScimError> {
+    if op == Op::Remove {
+        document.keys.remove(schema);
+        return Ok(());
+    }
+    let attributes = document.kind.extension().map(|(_, attributes)| attributes);
+    let (Some(attributes), Some(Value::Object(parts))) = (attributes, value) else {
+        let detail = format!("the value of {schema} must be an object");
+        return Err(ScimError::bad(ErrorType::InvalidValue, detail));
+    };
+    let parts = shape_parts(attributes, parts, schema, Unknown::Refused)?;
+    merge(&mut document.keys, schema, parts);
+    Ok(())
+}
+
+fn at_attribute(
+    document: &mut Document,
+    op: Op,
+    named: Named,
+    value: Option<Value>,
+) -> Result<(), ScimError> {
+    check_mutable(named)?;
+    let attribute = named.attribute;
+    if let Some(part) = named.part {
+        let shaped = match (op, value) {
+            (Op::Remove, _) | (_, None) => None,
+            (_, Some(value)) => shape(part, value, Unknown::Refused)?,
+        };
+        return at_part(holder(document, named)?, op, attribute, part, shaped);
+    }
+    let shaped = match value {
+        None => None,
+        Some(value) => shape(attribute, value, Unknown::Refused)?,
+    };
+    let holder = holder(document, named)?;
+    match (op, shaped) {
+        // Entra ID names the members to be removed in `value`.
+        (Op::Remove, Some(Value::Array(gone))) if attribute.has_many => {
+            let gone: BTreeSet<String> =
+                gone.iter().map(|value| key_of(attribute, value)).collect();
+            retain(holder, attribute, |value| !gone.contains(&key_of(attribute, value)));
+        }
+        (Op::Remove, _) | (Op::Replace, None) => drop(holder.remove(attribute.name)),
+        (Op::Add, None) => {}
+        (Op::Add, Some(Value::Array(added))) => append(holder, attribute, added)?,
+        (Op::Add | Op::Replace, Some(Value::Object(parts))) => {
+            merge(holder, attribute.name, parts);
+        }
+        (Op::Add | Op::Replace, Some(value)) => {
+            holder.insert(attribute.name.to_owned(), value);
+        }
+    }
+    tidy_extension(document, named);
+    Ok(())
+}
+
+/// Sets or removes one part: of the only value, or of all values.
+fn at_part(
+    holder: &mut Map<String, Value>,
+    op: Op,
+    attribute: &'static Attribute,
+    part: &'static Attribute,
+    shaped: Option<Value>,
+) -> Result<(), ScimError> {
+    let is_removal = op == Op::Remove || shaped.is_none();
+    match holder.get_mut(attribute.name) {
+        None if is_removal => Ok(()),
+        None if attribute.has_many => Err(no_target(attribute)),
+        None => {
+            let parts = Map::from_iter(shaped.map(|value| (part.name.to_owned(), value)));
+            holder.insert(attribute.name.to_owned(), Value::Object(parts));
+            Ok(())
+        }
+        Some(Value::Object(parts)) => {
+            set_part(parts, part, shaped);
+            if parts.is_empty() {
+                holder.remove(attribute.name);
+            }
+            Ok(())
+        }
+        Some(Value::Array(values)) => {
+            for value in values.iter_mut().filter_map(Value::as_object_mut) {
+                set_part(value, part, shaped.clone());
+            }
+            check_primary(attribute, values)
+        }
+        Some(_) => Err(no_target(attribute)),
+    }
+}
+
+fn at_values(
+    document: &mut Document,
+    op: Op,
+    selected: &PatchValuePath,
+    value: Option<Value>,
+) -> Result<(), ScimError> {
+    let invalid = |detail: String| ScimError::bad(ErrorType::InvalidPath, detail);
+    let named = match Place::of(document.kind, &selected.attr, ErrorType::InvalidPath)? {
+        Place::Attribute(named) if named.attribute.has_many && named.part.is_none() => named,
+        Place::Attribute(_) | Place::Extension(_) => {
+            return Err(invalid(format!("'{}' has no several values", selected.attr)));
+        }
+    };
+    let attribute = named.attribute;
+    let test = Test::of_values(attribute, &selected.filter)
+        .map_err(|error| ScimError { kind: Some(ErrorType::InvalidPath), ..error })?;
+    let part = match &selected.sub_attr {
+        None => None,
+        Some(name) => Some(
+            attribute
+                .part(name)
+                .ok_or_else(|| invalid(format!("'{}' has no part '{name}'", attribute.name)))?,
+        ),
+    };
+    check_mutable(Named { part, ..named })?;
+    let holder = holder(document, named)?;
+    let matches = |value: &Value| value.as_object().is_some_and(|value| test.matches(value));
+    match (op, part) {
+        (Op::Remove, None) => retain(holder, attribute, |value| !matches(value)),
+        (Op::Remove, Some(part)) => {
+            for value in values_mut(holder, attribute).filter(|value| matches(value)) {
+                if let Value::Object(parts) = value {
+                    parts.remove(part.name);
+                }
+            }
+        }
+        (Op::Add | Op::Replace, _) => {
+            let is_there = values_mut(holder, attribute).any(|value| matches(value));
+            if !is_there {
+                // Entra ID adds an e-mail address as `emails[type eq "work"].value`.
+                let described = test.described().filter(|_| op == Op::Add);
+                let described = described.ok_or_else(|| no_target(attribute))?;
+                append(holder, attribute, vec![Value::Object(described)])?;
+            }
+            set_selected(holder, op, attribute, part, value.unwrap_or_default(), matches)?;
+        }
+    }
+    tidy_extension(document, named);
+    Ok(())
+}
+
+fn set_selected(
+    holder: &mut Map<String, Value>,
+    op: Op,
+    attribute: &'static Attribute,
+    part: Option<&'static Attribute>,
+    value: Value,
+    matches: impl Fn(&Value) -> bool,
+) -> Result<(), ScimError> {
+    let becomes_primary;
+    match part {
+        Some(part) => {
+            let shaped = shape(part, value, Unknown::Refused)?;
+            becomes_primary = part.name == "primary" && shaped == Some(Value::Bool(true));
+            let selected = selected_places(holder, attribute, &matches);
+            for (place, target) in values_mut(holder, attribute).enumerate() {
+                match target {
+                    Value::Object(parts) if selected.contains(&place) => {
+                        set_part(parts, part, shaped.clone());
+                    }
+                    other if becomes_primary => unset_primary(other),
+                    _ => {}
+                }
+            }
+        }
+        None => {
+            let Some(Value::Object(parts)) = shape_one(attribute, value, Unknown::Refused)? else {
+                let detail = format!("the value of '{}' must be an object", attribute.name);
+                return Err(ScimError::bad(ErrorType::InvalidValue, detail));
+            };
+            becomes_primary = parts.get("primary") == Some(&Value::Bool(true));
+            let selected = selected_places(holder, attribute, &matches);
+            for (place, target) in values_mut(holder, attribute).enumerate() {
+                match target {
+                    Value::Object(target) if selected.contains(&place) => {
+                        if op == Op::Replace {
+                            target.clear();
+                        }
+                        target.extend(parts.clone());
+                    }
+                    other if becomes_primary => unset_primary(other),
+                    _ => {}
+                }
+            }
+        }
+    }
+    match holder.get(attribute.name) {
+        Some(Value::Array(values)) => check_primary(attribute, values),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn selected_places(
+    holder: &Map<String, Value>,
+    attribute: &Attribute,
+    matches: &impl Fn(&Value) -> bool,
+) -> BTreeSet<usize> {
+    let values = holder.get(attribute.name).and_then(Value::as_array);
+    let places = values.into_iter().flatten().enumerate();
+    places.filter(|(_, value)| matches(value)).map(|(place, _)| place).collect()
+}
+
+fn values_mut<'v>(
+    holder: &'v mut Map<String, Value>,
+    attribute: &Attribute,
+) -> impl Iterator<Item = &'v mut Value> + use<'v> {
+    holder.get_mut(attribute.name).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// Adds the values that are not there yet. A new primary one takes the place of the old.
+fn append(
+    holder: &mut Map<String, Value>,
+    attribute: &'static Attribute,
+    added: Vec<Value>,
+) -> Result<(), ScimError> {
+    let entry = holder.entry(attribute.name).or_insert_with(|| Value::Array(Vec::new()));
+    let Value::Array(values) = entry else { return Err(no_target(attribute)) };
+    if added.iter().any(is_primary) {
+        values.iter_mut().for_each(unset_primary);
+    }
+    let mut known: BTreeSet<String> = values.iter().map(|value| key_of(attribute, value)).collect();
+    for value in added {
+        if known.insert(key_of(attribute, &value)) {
+            values.push(value);
+        }
+    }
+    check_count(attribute.name, values.len())?;
+    check_primary(attribute, values)
+}
+
+/// By what two values of an attribute are the same: members by who they are, others as a whole.
+fn key_of(attribute: &Attribute, value: &Value) -> String {
+    let id = value.get("value").and_then(Value::as_str);
+    match (attribute.name, id) {
+        ("members", Some(id)) => id.to_owned(),
+        _ => value.to_string(),
+    }
+}
+
+fn retain(holder: &mut Map<String, Value>, attribute: &Attribute, keep: impl Fn(&Value) -> bool) {
+    let Some(Value::Array(values)) = holder.get_mut(attribute.name) else { return };
+    values.retain(|value| keep(value));
+    if values.is_empty() {
+        holder.remove(attribute.name);
+    }
+}
+
+fn unset_primary(value: &mut Value) {
+    if let Value::Object(parts) = value
+        && parts.contains_key("primary")
+    {
+        parts.insert("primary".to_owned(), Value::Bool(false));
+    }
+}
+
+fn set_part(parts: &mut Map<String, Value>, part: &Attribute, value: Option<Value>) {
+    match value {
+        Some(value) => drop(parts.insert(part.name.to_owned(), value)),
+        None => drop(parts.remove(part.name)),
+    }
+}
+
+/// RFC 7644 section 3.5.2.3: the named parts are replaced, the others stay.
+fn merge(holder: &mut Map<String, Value>, key: &str, parts: Map<String, Value>) {
+    match holder.get_mut(key) {
+        Some(Value::Object(known)) => known.extend(parts),
+        Some(_) | None if parts.is_empty() => {}
+        Some(_) | None => drop(holder.insert(key.to_owned(), Value::Object(parts))),
+    }
+}
+
+/// The map that holds an attribute.
+fn holder(document: &mut Document, named: Named) -> Result<&mut Map<String, Value>, ScimError> {
+    let Some(schema) = named.extension else { return Ok(&mut document.keys) };
+    let extension = document.keys.entry(schema).or_insert_with(|| Value::Object(Map::new()));
+    extension.as_object_mut().ok_or_else(|| no_target(named.attribute))
+}
+
+fn tidy_extension(document: &mut Document, named: Named) {
+    if let Some(schema) = named.extension
+        && document.keys.get(schema).and_then(Value::as_object).is_some_and(Map::is_empty)
+    {
+        document.keys.remove(schema);
+    }
+}
+
+fn check_mutable(named: Named) -> Result<(), ScimError> {
+    let is_fixed = named.attribute.mutability != Mutability::ReadWrite;
+    let fixed_part = named.part.filter(|part| part.mutability != Mutability::ReadWrite);
+    let name = match (is_fixed, fixed_part) {
+        (false, None) => return Ok(()),
+        (_, Some(part)) => format!("{}.{}", named.attribute.name, part.name),
+        (true, None) => named.attribute.name.to_owned(),
+    };
+    Err(ScimError::bad(ErrorType::Mutability, format!("'{name}' cannot be changed")))
+}
+
+fn no_target(attribute: &Attribute) -> ScimError {
+    let detail = match attribute.of {
+        Type::Complex => format!("no value of '{}' is the one that is named", attribute.name),
+        _ => format!("'{}' has no such part", attribute.name),
+    };
+    ScimError::bad(ErrorType::NoTarget, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::{ENTERPRISE_USER, GROUP, ResourceKind, USER};
+
+    fn ada() -> Document {
+        let body = json!({
+            "schemas": [USER], "userName": "ada", "active": true, "title": "Countess",
+            "name": {"familyName": "Lovelace", "givenName": "Ada"},
+            "emails": [
+                {"value": "ada@work.example", "type": "work", "primary": true},
+                {"value": "ada@home.example", "type": "home"},
+            ],
+            ENTERPRISE_USER: {"department": "Engines"},
+        });
+        Document::read(ResourceKind::User, body).expect("is a user")
+    }
+
+    fn patched(document: &Document, operations: &Value) -> Result<Document, ScimError> {
+        let mut next = document.clone();
+        Patch::read(json!({"schemas": [SCHEMA], "Operations": operations}))?.apply(&mut next)?;
+        Ok(next)
+    }
+
+    /// The key of the user after the operations.
+    fn check(operations: Value, key: &str, expect: Value) {
+        let after = patched(&ada(), &operations).expect("can be done");
+        let found = after.keys().get(key).cloned().unwrap_or_default();
+        assert_eq!(found, expect, "{operations}");
+    }
+
+    #[test]
+    fn plain_attributes_are_added_replaced_and_removed() {
+        check(json!([{"op": "Add", "path": "nickName", "value": "A"}]), "nickName", json!("A"));
+        check(json!([{"op": "replace", "path": "TITLE", "value": "Dr"}]), "title", json!("Dr"));
+        check(json!([{"op": "remove", "path": "title"}]), "title", Value::Null);
+        check(json!([{"op": "replace", "path": "title", "value": null}]), "title", Value::Null);
+        let path = format!("{USER}:title");
+        check(json!([{"op": "replace", "path": path, "value": "Dr"}]), "title", json!("Dr"));
+    }
+
+    #[test]
+    fn deactivation_is_understood_in_every_form_that_providers_send() {
+        for operation in [
+            json!({"op": "replace", "path": "active", "value": false}),
+            json!({"op": "Replace", "path": "active", "value": "False"}),
+            json!({"op": "replace", "value": {"active": false}}),
+            json!({"op": "replace", "value": {"active": "false", "id": "u-1"}}),
+            json!({"op": "add", "path": "active", "value": "FALSE"}),
+        ] {
+            let after = patched(&ada(), &json!([operation])).expect("can be done");
+            assert!(!after.is_active(), "{operation}");
+        }
+    }
+
+    #[test]
+    fn parts_and_extensions_are_reached_by_path_and_by_key() {
+        let name = |given: &str| json!({"familyName": "Lovelace", "givenName": given});
+        check(
+            json!([{"op": "replace", "path": "name.givenName", "value": "A."}]),
+            "name",
+            name("A."),
+        );
+        check(json!([{"op": "replace", "value": {"name.givenName": "A."}}]), "name", name("A."));
+        check(
+            json!([{"op": "add", "path": "name", "value": {"givenName": "A."}}]),
+            "name",
+            name("A."),
+        );
+        let department = |text: &str| json!({"department": text});
+        let path = format!("{ENTERPRISE_USER}:department");
+        let operation = json!([{"op": "add", "path": path, "value": "Mills"}]);
+        check(operation, ENTERPRISE_USER, department("Mills"));
+        let operation =
+            json!([{"op": "replace", "value": {ENTERPRISE_USER: {"department": "Mills"}}}]);
+        check(operation, ENTERPRISE_USER, department("Mills"));
+        check(json!([{"op": "remove", "path": path}]), ENTERPRISE_USER, Value::Null);
+        check(json!([{"op": "remove", "path": ENTERPRISE_USER}]), ENTERPRISE_USER, Value::Null);
+    }
+
+    #[test]
+    fn several_values_are_selected_by_filter() {
+        let work = |value: &str| json!({"value": value, "type": "work", "primary": true});
+        let home = json!({"value": "ada@home.example", "type": "home"});
+        let operation =
+            json!([{"op": "replace", "path": "emails[type eq \"work\"].value", "value": "a@b"}]);
+        check(operation, "emails", json!([work("a@b"), home]));
+        let operation = json!([{"op": "remove", "path": "emails[type eq \"work\"]"}]);
+        check(operation, "emails", json!([home]));
+        let operation =
+            json!([{"op": "add", "path": "emails[type eq \"other\"].value", "value": "o@b"}]);
+        let other = json!({"type": "other", "value": "o@b"});
+        check(operation, "emails", json!([work("ada@work.example"), home, other]));
+        let operation =
+            json!([{"op": "replace", "path": "emails[type eq \"home\"].primary", "value": true}]);
+        let no_more = json!({"value": "ada@work.example", "type": "work", "primary": false});
+        let primary = json!({"value": "ada@home.example", "type": "home", "primary": true});
+        check(operation, "emails", json!([no_more, primary]));
+        check(json!([{"op": "replace", "path": "emails", "value": []}]), "emails", Value::Null);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_and_changes_nothing() {
+        let check = |operation: Value, kind: ErrorType| {
+            let first = json!({"op": "replace", "path": "title", "value": "Dr"});
+            let mut document = ada();
+            let body = json!({"schemas": [SCHEMA], "Operations": [first, operation]});
+            let error = Patch::read(body).and_then(|patch| patch.apply(&mut document));
+            let error = error.expect_err("is refused");
+            assert_eq!((error.status, error.kind), (400, Some(kind)), "{operation}: {error}");
+            assert_eq!(document, ada(), "{operation}");
+        };
+        let replace = |path: &str| json!({"op": "replace", "path": path, "value": "x"});
+        check(replace("nonsense"), ErrorType::InvalidPath);
+        check(replace("name.nonsense"), ErrorType::InvalidPath);
+        check(replace("emails[nonsense eq \"x\"].value"), ErrorType::InvalidPath);
+        check(replace("title[value eq \"x\"]"), ErrorType::InvalidPath);
+        check(replace("urn:example:title"), ErrorType::InvalidPath);
+        check(replace("emails["), ErrorType::InvalidPath);
+        check(json!({"op": "replace", "value": {"nonsense": 1}}), ErrorType::InvalidPath);
+        check(json!({"op": "add", "path": "name", "value": {"x": 1}}), ErrorType::InvalidPath);
+        check(replace("emails[type eq \"other\"].value"), ErrorType::NoTarget);
+        check(json!({"op": "remove"}), ErrorType::NoTarget);
+        check(replace("id"), ErrorType::Mutability);
+        check(replace("groups"), ErrorType::Mutability);
+        check(replace("meta.version"), ErrorType::Mutability);
+        check(json!({"op": "remove", "path": "userName"}), ErrorType::InvalidValue);
+        check(
+            json!({"op": "replace", "path": "active", "value": "maybe"}),
+            ErrorType::InvalidValue,
+        );
+        check(json!({"op": "add", "path": "title"}), ErrorType::InvalidValue);
+        check(json!({"op": "move", "path": "title"}), ErrorType::InvalidSyntax);
+        check(json!("replace"), ErrorType::InvalidSyntax);
+        let many = vec![json!({"op": "remove", "path": "title"}); bounds::PATCH_OPERATIONS_MAX + 1];
+        let error = patched(&ada(), &json!(many)).expect_err("are too many");
+        assert_eq!(error.kind, Some(ErrorType::TooMany));
+    }
+
+    #[test]
+    fn members_come_and_go_by_who_they_are() {
+        let body = json!({"schemas": [GROUP], "displayName": "ops", "members": [{"value": "a"}]});
+        let group = Document::read(ResourceKind::Group, body).expect("is a group");
+        let check = |operation: Value, expect: &[&str]| {
+            let after = patched(&group, &json!([operation])).expect("can be done");
+            assert_eq!(after.members().collect::<Vec<_>>(), expect, "{operation}");
+        };
+        let added = json!([{"value": "a", "display": "A"}, {"value": "b"}]);
+        check(json!({"op": "add", "path": "members", "value": added}), &["a", "b"]);
+        check(json!({"op": "replace", "path": "members", "value": [{"value": "b"}]}), &["b"]);
+        check(json!({"op": "remove", "path": "members[value eq \"a\"]"}), &[]);
+        check(json!({"op": "remove", "path": "members[value eq \"A\"]"}), &["a"]);
+        let gone = json!([{"value": "x"}, {"value": "a"}]);
+        check(json!({"op": "Remove", "path": "members", "value": gone}), &[]);
+        let operation = json!([{"op": "replace", "path": "members.value", "value": "x"}]);
+        let error = patched(&group, &operation).expect_err("is fixed");
+        assert_eq!(error.kind, Some(ErrorType::Mutability));
+    }
+
+    #[test]
+    fn a_patch_does_not_make_a_group_too_large() {
+        let member = |n: usize| json!({"value": format!("u-{n}")});
+        let members: Vec<Value> = (0..bounds::MEMBERS_MAX).map(member).collect();
+        let body = json!({"schemas": [GROUP], "displayName": "ops", "members": members});
+        let group = Document::read(ResourceKind::Group, body).expect("is a group");
+        let one_more = json!([{"op": "add", "path": "members", "value": [{"value": "one more"}]}]);
+        let error = patched(&group, &one_more).expect_err("is full");
+        assert_eq!(error.kind, Some(ErrorType::TooMany));
+        let known = json!([{"op": "add", "path": "members", "value": [{"value": "u-7"}]}]);
+        assert_eq!(patched(&group, &known).expect("is in already"), group);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_makes_it_fall(path in ".{0,100}") {
+            let _ = patched(&ada(), &json!([{"op": "add", "path": path, "value": {"value": "x"}}]));
+        }
+    }
+}
