@@ -39,6 +39,11 @@ test-k8s: ## build a Kubernetes cluster (minutes, once) and test with it
 	@cargo build -p corral
 	@CORRAL_PYTHON=$(cache)/venv-k8s/bin/python python3 tests/run.py --cluster
 
+.PHONY: test-agents
+test-agents: build ## install three agent frameworks (once), and test with them and a scripted model
+	@.ci/setup agents
+	@CORRAL_PYTHON=$(cache)/venv-agents/bin/python python3 tests/run.py --agents
+
 .PHONY: test-ssh
 test-ssh: build ## OpenSSH's own regression scripts, directly and through the gateway
 	@.ci/setup database foreign

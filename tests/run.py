@@ -105,11 +105,16 @@ def main():
     arguments.add_argument("--long", action="store_true", help="the long tests too")
     arguments.add_argument("--cluster", action="store_true",
                            help="only the tests with a Kubernetes cluster")
+    arguments.add_argument("--agents", action="store_true",
+                           help="only the tests with agent frameworks")
     options = arguments.parse_args()
     python = os.environ["CORRAL_PYTHON"]
     total = Sum()
     if options.cluster:
         run_step(total, "cluster", [python, "-m", "pytest", "-q", "-rs", "tests/k8s"],
+                 count_pytest)
+    elif options.agents:
+        run_step(total, "agents", [python, "-m", "pytest", "-q", "-rs", "tests/agents"],
                  count_pytest)
     else:
         run_change(total, python, options)
