@@ -153,6 +153,39 @@ def test_a_run_tree_is_one_timeline_over_all_of_its_sessions(hosts, story):
     assert shown.endswith(text) and "planner" in shown.splitlines()[1]
 
 
+def test_a_run_shows_its_statements_as_one_list_in_json(hosts, story):
+    run = hosts.gateway.json("runs", "show", story)
+    assert run["id"] == story and run["state"]
+    timeline = run["timeline"]
+    kinds = {entry["kind"] for entry in timeline}
+    assert kinds == {"postgres", "ssh", "sftp", "kubernetes"}, kinds
+    order = ["first_of_the_story", "echo second of the story", "third_of_the_story",
+             "/api/v1/namespaces/shop/pods", "fifth_of_the_story"]
+    places = [next(place for place, entry in enumerate(timeline) if word in entry["statement"])
+              for word in order]
+    assert places == sorted(places)
+    times = [entry["time"] for entry in timeline]
+    assert times == sorted(times)
+    for entry in timeline:
+        assert entry["outcome"] == "allow" and entry["session"] and entry["seq"], entry
+        assert entry["run_path"].split("/")[-1] in ("planner", "executor"), entry
+    of_cluster = next(entry for entry in timeline if entry["kind"] == "kubernetes")
+    assert of_cluster["target"] == "prod" and of_cluster["result"]["code"] == "200"
+    assert of_cluster["run_path"].endswith("planner/executor")
+    shell = next(entry for entry in timeline if "shell" in entry["verbs"])
+    assert shell["result"]["code"] == "7"
+    # A run that asked for nothing has an empty one.
+    idle = hosts.run("idle")
+    assert hosts.gateway.json("runs", "show", idle["run_id"])["timeline"] == []
+
+
+def test_a_run_is_a_cast_of_its_terminals(hosts, story):
+    session, _ = session_of_shell(hosts)
+    of_run = hosts.gateway.run("replay", story, "--format", "cast").stdout.splitlines()
+    of_session = hosts.gateway.run("replay", session, "--format", "cast").stdout.splitlines()
+    assert of_run[1:] == of_session[1:], "the one terminal of the run"
+
+
 def test_what_a_target_prints_never_drives_the_terminal_of_who_looks(hosts, story):
     for words in (["replay", story], ["replay", story, "--full"],
                   ["runs", "show", story, "--full"], ["replay", story, "--format", "json"],

@@ -12,11 +12,13 @@ mod body;
 mod cast;
 mod plain;
 pub(crate) mod stream;
+mod timeline;
 mod transcript;
 mod words;
 
 pub use cast::{CastError, CastVersion, cast};
 pub use plain::{is_hidden, plain_json};
+pub use timeline::{TimelineApproval, TimelineEntry, TimelineResult, timeline};
 
 /// How much of streams a transcript shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

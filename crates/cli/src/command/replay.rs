@@ -32,7 +32,8 @@ pub struct ReplayArgs {
     #[arg(value_name = "SESSION_OR_RUN")]
     pub id: String,
     /// What to print: text for people, json (an event a line), cast or cast3 for asciinema
-    /// (asciicast version 2 or 3): of the session's first terminal, or else of the text
+    /// (asciicast version 2 or 3): of the session's first terminal, of all terminals of a run one
+    /// after the other, or else of the text
     #[arg(long, value_enum)]
     pub format: Option<ReplayFormat>,
     /// Of a session with several streams: the cast of this statement

@@ -7,7 +7,8 @@ use corral_api::{
 };
 use corral_model::ids::{PrincipalName, RunId, TargetName};
 use corral_model::resource::HumanDuration;
-use corral_record::render;
+use corral_record::render::{self, TimelineEntry};
+use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -65,6 +66,14 @@ pub struct ShowArgs {
     /// Show what was said in terminals and commands, not only how much
     #[arg(long)]
     pub full: bool,
+}
+
+/// `runs show -o json`.
+#[derive(Serialize)]
+struct ShownRun {
+    #[serde(flatten)]
+    run: RunView,
+    timeline: Vec<TimelineEntry>,
 }
 
 /// What a run may do, and for whom it is.
@@ -147,17 +156,19 @@ pub(crate) async fn runs(context: &Context<'_>, command: RunsCommand) -> Result<
         }
         RunsCommand::Show(args) => {
             let run: RunView = client.get(&["runs", &args.id]).await?;
+            // A run that did nothing yet has no events of its own.
+            let events = match events_of(&client, &args.id).await {
+                Err(failure) if failure.exit == Exit::NotFound => Vec::new(),
+                events => events?,
+            };
             if context.format() != Format::Table {
-                return output::show(context.format(), &run, run_text);
+                let shown = ShownRun { run, timeline: render::timeline(&events) };
+                return output::show(context.format(), &shown, |_| String::new());
             }
-            // A run that did nothing yet has no events of its own; the run itself is shown first.
             output::print(&run_text(&run))?;
-            match events_of(&client, &args.id).await {
-                Ok(events) => {
-                    output::print(&format!("\n{}", render::text(&events, detail(args.full))))
-                }
-                Err(failure) if failure.exit == Exit::NotFound => Ok(()),
-                Err(failure) => Err(failure),
+            match events.is_empty() {
+                true => Ok(()),
+                false => output::print(&format!("\n{}", render::text(&events, detail(args.full)))),
             }
         }
         RunsCommand::Renew { id, ttl } => {

@@ -157,6 +157,7 @@ impl Operation {
         let text = |path: &AbsolutePath| Attribute::Text(path.as_str().to_owned());
         let mut attributes = BTreeMap::new();
         attributes.insert(spec::LOGIN, Attribute::Text(login.to_owned()));
+        attributes.insert(spec::SUBSYSTEM, Attribute::Text(super::SUBSYSTEM.to_owned()));
         attributes.insert(OPERATION, Attribute::Text(self.name.to_owned()));
         let mut paths = self.paths.iter();
         if let Some((path, _)) = paths.next() {

@@ -6,6 +6,7 @@
 //! holds no control character: they are `\uXXXX` in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use corral_model::Event;
 use corral_model::event::{EventBody, Outcome, StreamEnd};
@@ -24,6 +25,11 @@ use super::{Detail, lines};
 const TRANSCRIPT_SIZE: Size = Size { columns: 120, rows: 40 };
 /// Size of a terminal whose client did not say (RFC 4254 section 6.2 has no default).
 const TERMINAL_SIZE: Size = Size { columns: 80, rows: 24 };
+
+/// Between two terminals of one cast.
+const SCENE_PAUSE: Duration = Duration::from_secs(1);
+/// Resets a terminal (ECMA-48 RIS), so that the next one begins with an empty screen.
+const RESET: &str = "\u{1b}c";
 
 /// Which asciicast is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +50,9 @@ pub enum CastError {
 }
 
 /// A cast of one statement's stream: of `statement`, or of the first with a terminal when `events`
-/// are of one session. Where there is none, a cast of the transcript.
+/// are of one session. Of several sessions, all terminals in the order in which they began, one
+/// after the other, each behind a marker that names it. Where there is none, a cast of the
+/// transcript.
 ///
 /// # Errors
 /// [`CastError`], when `statement` names nothing that can be played.
@@ -54,32 +62,60 @@ pub fn cast(
     version: CastVersion,
     statement: Option<StatementSeq>,
 ) -> Result<String, CastError> {
-    let scene = match chosen(events, statement)? {
-        Some(seq) => Scene::of_stream(events, seq),
-        None => Scene::of_transcript(events),
+    let sessions = by_session(events);
+    let terminals = |session: &[&Event]| -> Vec<StatementSeq> {
+        streams(session).into_iter().filter(|seq| is_terminal(session, *seq)).collect()
     };
+    let scene = match (sessions.as_slice(), statement) {
+        ([session], Some(wanted)) => {
+            check_stream(session, wanted)?;
+            Some(Scene::of_stream(session, wanted))
+        }
+        (_, Some(_)) => return Err(CastError::ManySessions),
+        ([session], None) => {
+            terminals(session).first().map(|first| Scene::of_stream(session, *first))
+        }
+        (sessions, None) => {
+            let scenes = sessions.iter().flat_map(|session| {
+                let of_terminal =
+                    move |seq| (name_of(session, seq), Scene::of_stream(session, seq));
+                terminals(session).into_iter().map(of_terminal)
+            });
+            Scene::joined(scenes.collect())
+        }
+    };
+    let scene = scene.unwrap_or_else(|| Scene::of_transcript(events));
     Ok(scene.write(title, version))
 }
 
-fn chosen(
-    events: &[Event],
-    statement: Option<StatementSeq>,
-) -> Result<Option<StatementSeq>, CastError> {
-    let sessions: BTreeSet<&SessionId> =
-        events.iter().filter_map(|event| event.origin.session.as_ref()).collect();
-    let is_one = sessions.len() == 1;
-    let Some(wanted) = statement else {
-        let has_terminal = |seq: &StatementSeq| is_terminal(events, *seq);
-        let first = streams(events).into_iter().find(has_terminal);
-        return Ok(first.filter(|_| is_one));
-    };
-    if !is_one {
-        return Err(CastError::ManySessions);
+/// The events of each session, which began in this order.
+fn by_session(events: &[Event]) -> Vec<Vec<&Event>> {
+    let mut places: BTreeMap<&SessionId, usize> = BTreeMap::new();
+    let mut sessions: Vec<Vec<&Event>> = Vec::new();
+    for event in events {
+        let Some(session) = &event.origin.session else { continue };
+        let place = *places.entry(session).or_insert(sessions.len());
+        match sessions.get_mut(place) {
+            Some(of_session) => of_session.push(event),
+            None => sessions.push(vec![event]),
+        }
     }
-    let with_streams = streams(events);
-    let is_known = events.iter().any(|event| event.body.statement_seq() == Some(wanted));
+    sessions
+}
+
+/// Where a terminal was, for the marker in front of it.
+fn name_of(session: &[&Event], seq: StatementSeq) -> String {
+    let origin = session.first().map(|event| &event.origin);
+    let target = origin.and_then(|origin| origin.target.as_ref()).map_or("?", |name| name.as_str());
+    let id = origin.and_then(|origin| origin.session.as_ref()).map_or("?", |id| id.as_str());
+    plain(&format!("{target}, session {id}, statement {}", seq.0))
+}
+
+fn check_stream(session: &[&Event], wanted: StatementSeq) -> Result<(), CastError> {
+    let with_streams = streams(session);
+    let is_known = session.iter().any(|event| event.body.statement_seq() == Some(wanted));
     match (is_known, with_streams.contains(&wanted)) {
-        (_, true) => Ok(Some(wanted)),
+        (_, true) => Ok(()),
         (false, false) => Err(CastError::NoStatement(wanted.0)),
         (true, false) => {
             let known: Vec<String> = with_streams.iter().map(|seq| seq.0.to_string()).collect();
@@ -90,22 +126,22 @@ fn chosen(
 }
 
 /// Statements whose streams were recorded.
-fn streams(events: &[Event]) -> BTreeSet<StatementSeq> {
-    let is_stream = |event: &&Event| matches!(event.body, EventBody::StreamPassed { .. });
-    events.iter().filter(is_stream).filter_map(|event| event.body.statement_seq()).collect()
+fn streams(session: &[&Event]) -> BTreeSet<StatementSeq> {
+    let is_stream = |event: &&&Event| matches!(event.body, EventBody::StreamPassed { .. });
+    session.iter().filter(is_stream).filter_map(|event| event.body.statement_seq()).collect()
 }
 
 /// Whether a statement has a terminal: its size is known, or its fields say so.
-fn is_terminal(events: &[Event], wanted: StatementSeq) -> bool {
-    let says_so = |event: &Event| {
+fn is_terminal(session: &[&Event], wanted: StatementSeq) -> bool {
+    let says_so = |event: &&Event| {
         if let EventBody::StatementDecided { attributes, .. } = &event.body {
             attributes.get("terminal") == Some(&Attribute::Flag(true))
         } else {
             matches!(event.body, EventBody::TerminalResized { .. })
         }
     };
-    let mut of_statement = events.iter().filter(|event| event.body.statement_seq() == Some(wanted));
-    of_statement.any(says_so)
+    let of_statement = |event: &&&Event| event.body.statement_seq() == Some(wanted);
+    session.iter().filter(of_statement).any(says_so)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +190,7 @@ impl Scene {
     fn of_transcript(events: &[Event]) -> Self {
         let start = events.first().map_or(OffsetDateTime::UNIX_EPOCH, |event| event.time);
         let frame = |line: super::Line| Frame {
-            at: start + std::time::Duration::from_millis(line.offset_ms),
+            at: start + Duration::from_millis(line.offset_ms),
             code: "o",
             data: format!("{}\r\n", line.text.trim_end()),
         };
@@ -162,7 +198,38 @@ impl Scene {
         Self { size: TRANSCRIPT_SIZE, start, command: None, frames }
     }
 
-    fn of_stream(events: &[Event], seq: StatementSeq) -> Self {
+    /// One after the other, each behind a marker; None of nothing.
+    fn joined(mut scenes: Vec<(String, Self)>) -> Option<Self> {
+        scenes.sort_by_key(|(_, scene)| scene.start);
+        if scenes.len() < 2 {
+            return scenes.pop().map(|(_, scene)| scene);
+        }
+        let last = scenes.len() - 1;
+        let first = scenes.first().map(|(_, scene)| (scene.size, scene.start))?;
+        let mut joined = Self { size: first.0, start: first.1, command: None, frames: Vec::new() };
+        let mut at = joined.start;
+        for (index, (name, scene)) in scenes.into_iter().enumerate() {
+            if index > 0 {
+                at += SCENE_PAUSE;
+                joined.frame(at, "o", RESET.to_owned());
+                let Size { columns, rows } = scene.size;
+                joined.frame(at, "r", format!("{columns}x{rows}"));
+            }
+            joined.frame(at, "m", name);
+            let begin = at;
+            for frame in scene.frames {
+                // A player ends with an exit code.
+                if frame.code == "x" && index < last {
+                    continue;
+                }
+                at = at.max(begin + (frame.at - scene.start));
+                joined.frames.push(Frame { at, ..frame });
+            }
+        }
+        Some(joined)
+    }
+
+    fn of_stream(events: &[&Event], seq: StatementSeq) -> Self {
         let start = events.first().map_or(OffsetDateTime::UNIX_EPOCH, |event| event.time);
         let mut scene = Self { size: TERMINAL_SIZE, start, command: None, frames: Vec::new() };
         let mut has_size = false;
