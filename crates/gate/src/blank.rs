@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use corral_gate::Credential;
+use corral_model::limits::SECRET_BYTES_MIN;
 use corral_model::resource::CredentialKind;
 
-use crate::bounds;
+use crate::Credential;
 
 /// What stands in a secret's place; its length says nothing about the secret's.
 const BLANK: &[u8] = b"********";
 
-/// The secrets that are looked for, shared by all channels of a session.
+/// The secrets that are looked for, shared by all streams of a session.
 #[derive(Clone)]
-pub(crate) struct Secrets {
+pub struct Secrets {
     texts: Arc<[Box<[u8]>]>,
     /// Which bytes a secret starts with: most bytes of a stream start none.
     firsts: [bool; 256],
@@ -29,8 +29,9 @@ impl Default for Secrets {
 
 impl Secrets {
     /// The texts by which a credential would be recognised on a screen: a password as it is, a
-    /// key's lines one by one.
-    pub(crate) fn of(credential: &Credential) -> Self {
+    /// key's lines one by one. Shorter ones than [`SECRET_BYTES_MIN`] are not looked for.
+    #[must_use]
+    pub fn of(credential: &Credential) -> Self {
         let Some(secret) = &credential.secret else { return Self::default() };
         let text = secret.reveal();
         let texts: Vec<&str> = match credential.kind {
@@ -43,7 +44,7 @@ impl Secrets {
     }
 
     fn new<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Self {
-        let long = texts.filter(|text| text.len() >= bounds::SECRET_BYTES_MIN);
+        let long = texts.filter(|text| text.len() >= SECRET_BYTES_MIN);
         let texts: Arc<[Box<[u8]>]> = long.map(Box::from).collect();
         let mut firsts = [false; 256];
         for first in texts.iter().filter_map(|text| text.first()) {
@@ -64,19 +65,21 @@ impl Secrets {
 }
 
 /// The blanking of one stream.
-pub(crate) struct Blanker {
+pub struct Blanker {
     secrets: Secrets,
     /// Bytes that may be the start of a secret.
     kept: Vec<u8>,
 }
 
 impl Blanker {
-    pub(crate) fn new(secrets: Secrets) -> Self {
+    #[must_use]
+    pub fn new(secrets: Secrets) -> Self {
         Self { secrets, kept: Vec::new() }
     }
 
-    /// What may be recorded of these bytes and of what was kept back before them.
-    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// What may be recorded of these bytes and of what was kept back before them. What may be the
+    /// start of a secret is kept back.
+    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         if self.secrets.texts.is_empty() {
             return bytes.to_vec();
         }
@@ -110,7 +113,7 @@ impl Blanker {
     }
 
     /// The stream is over: what was kept back is no secret.
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
+    pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.kept)
     }
 }

@@ -5,6 +5,7 @@
 //! recorder's receipt, and only a permit lets a statement's bytes into the
 //! [`buffers::TargetBuffer`]. This crate may not know any protocol, store or record format.
 
+pub mod blank;
 pub mod budget;
 pub mod buffers;
 pub mod decision;

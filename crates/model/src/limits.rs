@@ -333,6 +333,14 @@ pub const SESSION_TASKS_MAX: usize = 1_024;
 pub const STREAM_RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// One recorded piece of a stream, in bytes.
 pub const STREAM_PIECE_BYTES_MAX: usize = 64 * 1024;
+/// Known secrets shorter than this, in bytes, are not looked for in recordings: they would
+/// appear by chance.
+pub const SECRET_BYTES_MIN: usize = 4;
+/// Held requests whose clients did not stay to wait, over all sessions of one protocol; each
+/// keeps its session open.
+pub const PARKED_REQUESTS_MAX: usize = 256;
+/// How long a request that was decided waits for its client to come back for it.
+pub const PARKED_OUTCOME_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Sessions of one client's HTTP connection: each is another token or target.
 pub const SESSIONS_PER_CONNECTION_MAX: usize = 16;
 /// One object of an API that a client writes, in bytes, held whole to be judged; the Kubernetes

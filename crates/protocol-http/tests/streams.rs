@@ -442,6 +442,25 @@ async fn a_refusal_of_the_target_is_passed_on_also_over_spdy() {
 }
 
 #[tokio::test]
+async fn the_targets_credential_stays_out_of_the_recording() {
+    let path = format!("{EXEC}?command=cat&stdin=1&stdout=1");
+    let (mut client, mut target, told) = open(&path, V5).await;
+    // Split over two pieces, and as the client sends it back.
+    for piece in [b"\x01is target-to".as_slice(), b"\x01ken!"] {
+        target.send(2, piece).await;
+        assert_eq!(client.message().await, piece);
+    }
+    client.send(2, b"\0target-token\n").await;
+    assert_eq!(target.next().await, Some((2, b"\0target-token\n".to_vec())));
+    target.send(2, b"\x01ends with target").await;
+    assert_eq!(client.message().await, b"\x01ends with target");
+    drop(client);
+    told.until("statement.completed", 1).await;
+    assert_eq!(passed(&told, "target"), "is ********!ends with target");
+    assert_eq!(passed(&told, "client"), "********\n");
+}
+
+#[tokio::test]
 async fn a_tunnel_is_counted_and_not_kept() {
     let path = "/api/v1/namespaces/dev/pods/p/portforward";
     let (mut client, mut target, told) = open(path, TUNNEL).await;

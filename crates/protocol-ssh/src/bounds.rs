@@ -44,9 +44,6 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 pub(crate) const CHANNEL_FAREWELL: Duration = Duration::from_secs(1);
 /// How long the channels of a session that was ended may take to tell their client.
 pub(crate) const SESSION_FAREWELL: Duration = Duration::from_millis(2_000);
-/// Known secrets shorter than this, in bytes, are not looked for in recordings: they would
-/// appear by chance.
-pub(crate) const SECRET_BYTES_MIN: usize = 4;
 /// How long the end of a program's output waits for its exit status. A program that closes its
 /// output and goes on is told late by this.
 pub(crate) const EXIT_PATIENCE: Duration = Duration::from_secs(2);

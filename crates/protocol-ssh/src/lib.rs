@@ -5,7 +5,6 @@
 //! it is a statement of its own.
 
 mod algorithms;
-mod blank;
 mod bounds;
 mod certificate;
 mod channel;

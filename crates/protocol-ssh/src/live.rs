@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
+use corral_gate::blank::Secrets;
 use corral_gate::{Denial, DenialKind, Login, Proof};
 use corral_model::Secret;
 use corral_model::TokenDigest;
@@ -13,7 +14,6 @@ use russh::keys::ssh_key::Certificate;
 use russh::server::Handle;
 use tokio_util::task::TaskTracker;
 
-use crate::blank::Secrets;
 use crate::channel::Asker;
 use crate::forward::Listens;
 use crate::inbox::Inboxes;

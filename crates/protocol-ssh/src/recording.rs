@@ -4,12 +4,11 @@
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use corral_gate::blank::{Blanker, Secrets};
 use corral_model::event::{EventBody, StreamData, StreamEnd};
 use corral_model::ids::StatementSeq;
 use corral_model::limits;
 use corral_session::{SessionHandle, Usage};
-
-use crate::blank::{Blanker, Secrets};
 
 /// What is kept of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

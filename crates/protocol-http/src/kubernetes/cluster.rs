@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use corral_gate::blank::Secrets;
 use corral_gate::{Denial, DenialKind};
 use corral_model::resource::{ColumnName, TargetTlsMode};
 use corral_session::{Opened, OwnKey, SessionHandle};
@@ -22,6 +23,8 @@ pub(crate) struct Cluster {
     /// Fields that the record never shows.
     pub(crate) classified: Arc<[ColumnName]>,
     pub(crate) digest_key: DigestKey,
+    /// What the gateway shows the target: it stays out of recordings.
+    pub(crate) secrets: Secrets,
     has_answered: AtomicBool,
 }
 
@@ -54,7 +57,17 @@ impl Kept for Cluster {
         let has_answered = AtomicBool::new(false);
         let digest_key = DigestKey::new(*key.reveal());
         let classified = admission.classified.clone();
-        Ok(Self { session, options, target, outgoing, classified, digest_key, has_answered })
+        let secrets = Secrets::of(&admission.credential);
+        Ok(Self {
+            session,
+            options,
+            target,
+            outgoing,
+            classified,
+            digest_key,
+            secrets,
+            has_answered,
+        })
     }
 
     fn session(&self) -> &SessionHandle {

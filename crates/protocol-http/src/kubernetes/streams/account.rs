@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use corral_gate::Denial;
+use corral_gate::blank::{Blanker, Secrets};
 use corral_model::event::{EventBody, StreamData, StreamEnd};
 use corral_model::ids::StatementSeq;
 use corral_model::limits::{STREAM_PIECE_BYTES_MAX, STREAM_RECORD_BYTES_MAX};
@@ -16,11 +17,13 @@ struct Part {
     from: StreamEnd,
     bytes: u64,
     digest: Context,
+    blanker: Blanker,
 }
 
 impl Part {
-    fn new(from: StreamEnd) -> Self {
-        Self { from, bytes: 0, digest: Context::new(&SHA256) }
+    fn new(from: StreamEnd, secrets: &Secrets) -> Self {
+        let blanker = Blanker::new(secrets.clone());
+        Self { from, bytes: 0, digest: Context::new(&SHA256), blanker }
     }
 }
 
@@ -48,28 +51,49 @@ pub(crate) struct Total {
 }
 
 impl Account {
+    /// `secrets` stay out of the record; digests are of what passed.
     pub(crate) fn new(
         session: SessionHandle,
         seq: StatementSeq,
         keep: Keep,
         ends: &[StreamEnd],
+        secrets: &Secrets,
     ) -> Self {
-        Self { session, seq, keep, parts: ends.iter().map(|end| Part::new(*end)).collect() }
+        let parts = ends.iter().map(|end| Part::new(*end, secrets)).collect();
+        Self { session, seq, keep, parts }
     }
 
-    pub(crate) fn finish(self) -> Total {
-        let bytes = self.parts.iter().map(|part| part.bytes).sum();
+    /// Nothing more passes.
+    pub(crate) async fn finish(self) -> Total {
+        let Self { session, seq, parts, .. } = self;
+        let bytes = parts.iter().map(|part| part.bytes).sum();
         let mut digest = Vec::new();
-        for part in self.parts {
+        for mut part in parts {
+            for body in pieces(seq, part.from, &part.blanker.finish()) {
+                session.note(body).await;
+            }
             digest.extend_from_slice(part.digest.finish().as_ref());
         }
         Total { bytes, digest }
     }
 }
 
+/// The events of what is recorded.
+fn pieces(seq: StatementSeq, from: StreamEnd, shown: &[u8]) -> Vec<EventBody> {
+    let event = |piece: &[u8]| {
+        let data = match std::str::from_utf8(piece) {
+            Ok(text) => StreamData::Text(text.to_owned()),
+            Err(_) => StreamData::Base64(STANDARD.encode(piece)),
+        };
+        EventBody::StreamPassed { seq_in_session: seq, from, data }
+    };
+    shown.chunks(STREAM_PIECE_BYTES_MAX).map(event).collect()
+}
+
 impl Ledger for Account {
     /// Accounts bytes that are about to pass. Past [`STREAM_RECORD_BYTES_MAX`] of one end, only
-    /// size and digest are kept.
+    /// size and digest are kept. What may be the start of a secret is recorded with what comes
+    /// next.
     ///
     /// # Errors
     /// A [`Denial`] when what a client sends cannot be recorded: it must not pass.
@@ -90,12 +114,8 @@ impl Ledger for Account {
         if self.keep == Keep::Count || recorded >= STREAM_RECORD_BYTES_MAX {
             return Ok(());
         }
-        for piece in bytes.chunks(STREAM_PIECE_BYTES_MAX) {
-            let data = match std::str::from_utf8(piece) {
-                Ok(text) => StreamData::Text(text.to_owned()),
-                Err(_) => StreamData::Base64(STANDARD.encode(piece)),
-            };
-            let body = EventBody::StreamPassed { seq_in_session: self.seq, from, data };
+        let shown = part.blanker.pass(bytes);
+        for body in pieces(self.seq, from, &shown) {
             match from {
                 // What it makes the target do must be in the record first.
                 StreamEnd::Client => self.session.append(body).await?,

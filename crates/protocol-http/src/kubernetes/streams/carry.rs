@@ -136,12 +136,13 @@ async fn carry(
         Subprotocol::Tunnel | Subprotocol::Ports => (Keep::Count, &[StreamEnd::Target]),
     };
     let seq = running.seq();
-    let account = |ends: &[StreamEnd]| Account::new(session.clone(), seq, keep, ends);
+    let secrets = &cluster.secrets;
+    let account = |ends: &[StreamEnd]| Account::new(session.clone(), seq, keep, ends, secrets);
     let mut ledgers =
         Ledgers { client: account(&[StreamEnd::Client]), target: account(target_ends) };
     let ended = async { session.ended().await.denial };
     let relayed = relay(&mut client, &mut target.end, subprotocol, &mut ledgers, ended).await;
-    let totals = (ledgers.client.finish(), ledgers.target.finish());
+    let totals = (ledgers.client.finish().await, ledgers.target.finish().await);
     if let Outcome::Cut(_) = &relayed.outcome {
         let detail = match subprotocol {
             Subprotocol::V4 | Subprotocol::V5 => {

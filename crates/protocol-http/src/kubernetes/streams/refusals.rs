@@ -22,7 +22,7 @@ const KEPT_MAX: usize = 256;
 const AGE_MAX: Duration = Duration::from_secs(30);
 
 /// Who asked for what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
 impl Key {
