@@ -73,14 +73,19 @@ class Kube:
         self.gateway = None
         try:
             self.gateway = Gateway()
-            self.gateway.apply(MANIFEST.format(password=PASSWORD, port=self.api.port,
-                                               ca_file=self.api.ca_file, token=TOKEN))
+            self.apply()
         except BaseException:
             self.close()
             raise
         self.api.put("secrets", "dev", {
             "kind": "Secret", "apiVersion": "v1", "metadata": {"name": "db"},
             "data": {"password": SECRET_VALUE}})
+
+    def apply(self, more=""):
+        """The whole configuration, with more keys of the target."""
+        manifest = MANIFEST.format(password=PASSWORD, port=self.api.port,
+                                   ca_file=self.api.ca_file, token=TOKEN)
+        self.gateway.apply(manifest + more)
 
     def close(self):
         if self.gateway:
@@ -145,6 +150,16 @@ def kube():
 def own_kube():
     with Kube() as running:
         yield running
+
+
+def pending(kube):
+    found = kube.gateway.json("approvals", "list")
+    return [approval for approval in found if approval["state"] == "pending"]
+
+
+def approve(kube, approval):
+    grace = kube.gateway.login("grace@example.com", PASSWORD)
+    kube.gateway.run("approvals", "approve", approval, "--reason", "gone", token=grace)
 
 
 def test_kubectl_works_below_corral_run(kube):
@@ -244,16 +259,12 @@ def test_a_held_deletion_waits_in_kubectl(kube):
     kube.api.put("pods", "dev", {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "old"}})
     waiting = kube.start_kubectl("delete", "pod", "old", "-n", "dev", "--wait=false")
     try:
-        def pending():
-            found = kube.gateway.json("approvals", "list")
-            return [approval for approval in found if approval["state"] == "pending"]
-        wait_until(pending, "the deletion is held")
-        held = pending()[0]
+        wait_until(lambda: pending(kube), "the deletion is held")
+        [held] = pending(kube)
         assert "DELETE" in held["statement"] and "pods/old" in held["statement"]
         assert ("pods", "dev", "old") in kube.api.objects
         assert waiting.poll() is None
-        grace = kube.gateway.login("grace@example.com", PASSWORD)
-        kube.gateway.run("approvals", "approve", held["id"], "--reason", "gone", token=grace)
+        approve(kube, held["id"])
         out, err = waiting.communicate(timeout=20)
         assert (waiting.returncode, "deleted" in out) == (0, True), err
         assert ("pods", "dev", "old") not in kube.api.objects
@@ -273,6 +284,67 @@ def test_ctrl_c_withdraws_a_held_deletion(kube):
     waiting.communicate(timeout=20)
     wait_until(lambda: "pending" not in states() and "withdrawn" in states(), "it is withdrawn")
     assert ("pods", "dev", "worker") in kube.api.objects
+
+
+def test_a_client_that_does_not_wait_comes_back_for_what_was_approved(own_kube):
+    kube, run = own_kube, own_kube.run()
+    path = f"{PODS}/worker"
+    status, answer = kube.ask("DELETE", path, run["token"], Prefer="respond-async")
+    assert (status, answer["kind"], answer["reason"]) == (202, "Status", "AwaitingApproval")
+    approval = answer["details"]["name"]
+    [held] = pending(kube)
+    assert held["id"] == approval and "resourceVersion" in held["statement"]
+    assert f"/api/v1/approvals/{approval}" in answer["message"]
+    # Its connection is closed by now. Another one asks how it stands, then runs it.
+    asked = {"Prefer": "respond-async", "Corral_Approval": approval}
+    assert kube.ask("DELETE", path, run["token"], **asked)[0] == 202
+    approve(kube, approval)
+    assert ("pods", "dev", "worker") in kube.api.objects, "nothing runs for who is away"
+    status, answer = kube.ask("DELETE", f"{PODS}/web", run["token"], **asked)
+    assert status == 403 and "another request" in answer["message"]
+    assert kube.ask("DELETE", path, run["token"], **asked)[0] == 200
+    assert ("pods", "dev", "worker") not in kube.api.objects
+    status, answer = kube.ask("DELETE", path, run["token"], **asked)
+    assert status == 403 and "no request of this token waits" in answer["message"]
+    [deletion] = [entry for entry in kube.gateway.json("runs", "show", run["run_id"])["timeline"]
+                  if entry.get("approval")]
+    assert (deletion["outcome"], deletion["approval"]["by"]) == ("allow", ["grace@example.com"])
+    assert deletion["result"]["code"] == "200"
+
+
+def test_an_object_that_changed_while_people_were_asked_is_not_deleted(own_kube):
+    kube, run = own_kube, own_kube.run()
+    path = f"{PODS}/web"
+    _, answer = kube.ask("DELETE", path, run["token"], Prefer="respond-async")
+    approval = answer["details"]["name"]
+    # Only its resourceVersion becomes another.
+    kube.api.put("pods", "dev", kube.api.objects["pods", "dev", "web"])
+    approve(kube, approval)
+    status, answer = kube.ask("DELETE", path, run["token"], Corral_Approval=approval)
+    assert status == 403 and "its resourceVersion was" in answer["message"], answer
+    assert "only what the target keeps for itself changed" in answer["message"]
+    assert ("pods", "dev", "web") in kube.api.objects
+
+
+def test_a_mask_that_is_added_reaches_a_watch_that_is_open(own_kube):
+    kube, run = own_kube, own_kube.run()
+    path = "/api/v1/namespaces/dev/configmaps"
+    connection = kube.connection()
+    connection.request("GET", f"/k8s/prod{path}?watch=true",
+                       headers={"Authorization": f"Bearer {run['token']}"})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    wait_until(lambda: kube.api.watches == 1, "the target watches")
+    kube.apply("classify: [{columns: [core.configmaps.data], class: internal}]")
+    event = json.loads(answer.readline())
+    assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+    assert answer.read() == b"", "and the answer is whole"
+    wait_until(lambda: kube.api.watches == 0, "the target's side ends too")
+    kube.api.put("configmaps", "dev", {"kind": "ConfigMap", "apiVersion": "v1",
+                                       "metadata": {"name": "c"}, "data": {"k": "unseen"}})
+    _, listed = kube.ask("GET", path, run["token"])
+    assert listed["items"][0]["data"] != {"k": "unseen"}
+    assert "unseen" not in json.dumps(listed)
 
 
 def test_a_watch_that_never_sends_ends_with_its_run(own_kube):

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral_model::resource::ColumnName;
-use corral_session::Resolution;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -266,47 +265,6 @@ async fn a_patch_shows_its_fields_only_by_its_result() {
     assert_eq!(lines[0], format!("PATCH {PODS}/web?dryRun=All"));
     assert_eq!(lines[1], format!("GET {PODS}/web"));
     assert_eq!(lines[2], format!("PATCH {PODS}/web"));
-}
-
-#[tokio::test]
-async fn what_was_approved_is_what_is_done() {
-    let path = "/api/v1/namespaces/held/pods/web";
-    let world = World::new(|_| {}).await;
-    let ask = |address: SocketAddr| {
-        tokio::spawn(async move {
-            let mut client = Client::connect(address).await;
-            let mut asked = request(&format!("PATCH {path}"), r#"{"spec":{"x":1}}"#);
-            let kind = "application/merge-patch+json".parse().unwrap();
-            asked.headers_mut().insert("content-type", kind);
-            let response = client.send(asked).await;
-            (response.status().as_u16(), text(response).await)
-        })
-    };
-    let approved = || Resolution::Approved { by: vec!["bob".into()], reason: "ok".into() };
-    let dry = format!("PATCH {path}?dryRun=All");
-    // Only counters of the target changed meanwhile.
-    let mut later = pod("new", false);
-    later["metadata"]["resourceVersion"] = "6".into();
-    later["status"] = json!({"phase": "Running"});
-    world.api.on(&dry, |_| answer(StatusCode::OK, &pod("new", false)));
-    world.api.on(&dry, move |_| answer(StatusCode::OK, &later));
-    let waiting = ask(world.address);
-    world.told.until("approval.requested", 1).await;
-    world.told.resolve(approved()).await;
-    let (code, body) = waiting.await.unwrap();
-    assert_eq!(code, 200, "{body}");
-    assert_eq!(world.lines().iter().filter(|line| line.starts_with("PATCH")).count(), 3);
-
-    // Somebody else changed the object.
-    world.api.on(&dry, |_| answer(StatusCode::OK, &pod("new", false)));
-    world.api.on(&dry, |_| answer(StatusCode::OK, &pod("other", true)));
-    let waiting = ask(world.address);
-    world.told.until("approval.requested", 2).await;
-    world.told.resolve(approved()).await;
-    let (code, body) = waiting.await.unwrap();
-    assert_eq!(code, 403, "{body}");
-    assert!(body.contains("changed while"), "{body}");
-    assert_eq!(world.lines().iter().filter(|line| line.starts_with("PATCH")).count(), 5);
 }
 
 #[tokio::test]

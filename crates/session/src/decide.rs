@@ -8,6 +8,7 @@ use corral_model::ids::{ApprovalId, StatementSeq};
 use corral_model::limits;
 use time::OffsetDateTime;
 
+use crate::handle::Foreseen;
 use crate::scope::{Resolution, Scope};
 
 /// A statement that waits for people.
@@ -36,16 +37,20 @@ impl Decider {
     }
 
     /// Would this statement be denied? Only a denial is recorded: nothing runs yet.
-    pub(crate) fn check(&mut self, statement: &Statement) -> Option<Denial> {
+    ///
+    /// # Errors
+    /// The [`Denial`].
+    pub(crate) fn check(&mut self, statement: &Statement) -> Result<Foreseen, Denial> {
         let ruling = self.scope.check(statement);
         match &ruling.verdict {
-            Verdict::Allow | Verdict::Hold(_) => None,
+            Verdict::Allow => Ok(Foreseen::Allowed),
+            Verdict::Hold(_) => Ok(Foreseen::Held),
             Verdict::Deny(denial) => {
                 let denial =
                     Denial { decision_id: Some(ruling.decision_id.clone()), ..denial.clone() };
                 match self.append(decided(statement, &ruling, None)) {
-                    Ok(_) => Some(denial),
-                    Err(error) => Some(unrecorded(&error)),
+                    Ok(_) => Err(denial),
+                    Err(error) => Err(unrecorded(&error)),
                 }
             }
         }

@@ -376,7 +376,7 @@ impl<'a> Driver<'a> {
 
     fn check(&mut self, statement: &Statement) {
         let Some(live) = &mut self.live else { return };
-        let denial = live.decider.check(statement);
+        let denial = live.decider.check(statement).err();
         self.machine.handle(Input::Checked(denial), Instant::now());
     }
 

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use corral_gate::decision::{Decision, Denial, DenialKind, Permit};
+use corral_gate::decision::{Decision, Denial, DenialKind, Hold, Permit};
 use corral_gate::{Admission, Login};
 use corral_model::event::{CloseReason, EventBody};
-use corral_model::ids::{SessionId, StatementSeq};
+use corral_model::ids::{ApprovalId, SessionId, StatementSeq};
 use corral_model::resource::ColumnName;
 use corral_model::statement::{Facts, Parameter};
 use corral_model::{Statement, limits};
@@ -111,7 +111,7 @@ impl Counters {
 }
 
 /// A statement that an engine wants to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     /// The exact text that the target will run, or the operation in the words of its protocol.
     pub text: Arc<str>,
@@ -130,6 +130,14 @@ pub enum Answer {
     Allow(Running),
     Deny(Denial),
     Hold(Waiting),
+}
+
+/// What a statement would meet that is not denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreseen {
+    Allowed,
+    /// People would be asked.
+    Held,
 }
 
 /// One stream's or request's hold on a session.
@@ -179,7 +187,8 @@ impl SessionHandle {
                 Answer::Deny(Denial::new(DenialKind::Forbidden, hold.notice))
             }
             Ok(Reply::Held { hold, resolved }) => {
-                Answer::Hold(Waiting { notice: hold.notice, resolved, account })
+                let Hold { approval, notice, .. } = hold;
+                Answer::Hold(Waiting { approval, notice, resolved, account })
             }
             Err(_) => Answer::Deny(self.end_denial()),
         }
@@ -190,14 +199,14 @@ impl SessionHandle {
     ///
     /// # Errors
     /// The [`Denial`].
-    pub async fn check(&self, draft: Draft) -> Result<(), Denial> {
+    pub async fn check(&self, draft: Draft) -> Result<Foreseen, Denial> {
         let statement = self.statement(draft);
         let (reply, answer) = oneshot::channel();
         if self.orders.send(Order::Check { statement, reply }).await.is_err() {
             return Err(self.end_denial());
         }
         match answer.await {
-            Ok(denial) => denial.map_or(Ok(()), Err),
+            Ok(foreseen) => foreseen,
             Err(_) => Err(self.end_denial()),
         }
     }
@@ -350,6 +359,7 @@ impl Drop for Account {
 /// A held statement. Dropping it withdraws the request.
 #[derive(Debug)]
 pub struct Waiting {
+    pub approval: ApprovalId,
     /// What the waiting client is told, without `corral:` in front.
     pub notice: String,
     resolved: oneshot::Receiver<Decision>,

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::decide::Decider;
-use crate::handle::{Completion, End, RunningStatement, RunningStatements, Shared};
+use crate::handle::{Completion, End, Foreseen, RunningStatement, RunningStatements, Shared};
 use crate::io::nearest;
 use crate::scope::{Admitted, Control, Resolution, Totals};
 
@@ -27,7 +27,7 @@ const ABORTED: &str = "aborted";
 /// What a stream asks of its session.
 pub(crate) enum Order {
     Decide { statement: Statement, is_stream: bool, reply: oneshot::Sender<Reply> },
-    Check { statement: Statement, reply: oneshot::Sender<Option<Denial>> },
+    Check { statement: Statement, reply: oneshot::Sender<Result<Foreseen, Denial>> },
     Finish { seq: StatementSeq, decision: String, elapsed: Duration, completion: Completion },
     Note(EventBody),
     Append { body: EventBody, reply: oneshot::Sender<Result<(), Denial>> },
@@ -133,9 +133,12 @@ impl Keeper {
             Order::Check { statement, reply } => {
                 self.refresh_mask();
                 let ended = self.shared.end.borrow().clone().map(|end| end.denial);
-                let denial = ended.or_else(|| self.decider.check(&statement));
+                let foreseen = match ended {
+                    Some(denial) => Err(denial),
+                    None => self.decider.check(&statement),
+                };
                 // Whoever asked may have gone meanwhile.
-                let _ = reply.send(denial);
+                let _ = reply.send(foreseen);
             }
             Order::Finish { seq, decision, elapsed, completion } => {
                 self.running.0.remove(&seq);

@@ -19,7 +19,9 @@ mod server;
 pub mod service;
 
 pub use analysts::{Analysts, AnalystsError};
-pub use handle::{Answer, Completion, Draft, End, Opened, Running, SessionHandle, Waiting, open};
+pub use handle::{
+    Answer, Completion, Draft, End, Foreseen, Opened, Running, SessionHandle, Waiting, open,
+};
 pub use keeper::FAREWELL;
 pub use pending::LoginSlot;
 pub use scope::{

@@ -16,8 +16,8 @@ use corral_model::ids::{ApprovalId, StatementSeq};
 use corral_model::statement::Facts;
 use corral_model::{CloseReason, Secret, limits};
 use corral_session::{
-    Answer, Completion, ConnectionFacts, Control, Draft, Resolution, Running, SessionHandle, Usage,
-    Waiting, open,
+    Answer, Completion, ConnectionFacts, Control, Draft, Foreseen, Resolution, Running,
+    SessionHandle, Usage, Waiting, open,
 };
 use support::{Gateway, Told};
 
@@ -218,8 +218,8 @@ async fn a_client_that_leaves_while_it_waits_withdraws() {
 #[tokio::test]
 async fn a_check_records_denials_alone() {
     let world = World::new().await;
-    world.session.check(draft("one")).await.unwrap();
-    world.session.check(draft("alter it")).await.unwrap();
+    assert_eq!(world.session.check(draft("one")).await, Ok(Foreseen::Allowed));
+    assert_eq!(world.session.check(draft("alter it")).await, Ok(Foreseen::Held));
     assert!(!world.told.has("decided Allow") && !world.told.has("decided Hold"));
     assert!(world.session.check(draft("drop it")).await.is_err());
     assert!(world.told.has("decided Deny"));

@@ -1,5 +1,7 @@
 //! One request's way: who, what, may it, and only then to the cluster and back.
 
+mod held;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,25 +18,29 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
 
+use super::Kept;
 use super::body::{self, sorted};
 use super::call::{ApiVerb, Call};
 use super::change::Change;
 use super::cluster::Cluster;
 use super::diff::{canonical, digest};
 use super::judge::{self, ObjectFacts};
+use super::live::Live;
 use super::masking;
 use super::objects::{self, ObjectError, Written};
 use super::outgoing::asks_impersonation;
+use super::parked::{Place, approval_of};
 use super::path::ResourcePath;
 use super::preview::{self, Previewed};
 use super::secrets::MaskPlan;
-use super::status::{code_of, refusal};
-use super::streams::{self, Asked, Key, Refusals};
+use super::status::refusal;
+use super::streams::{self, Asked, Key};
 use crate::http_parts::bearer::bearer;
 use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collect, full, peek};
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
 use crate::http_parts::sessions::Sessions;
 use crate::http_parts::target::{Answered, Patience};
+use held::{Parking, Shown};
 
 /// A written object as approvers and the record see it, in bytes; of a longer one, its start.
 const SHOWN_BYTES_MAX: usize = 16 * 1024;
@@ -45,7 +51,7 @@ const SHOWN_BYTES_MAX: usize = 16 * 1024;
 /// Dropping it ends what the request does at the target, and withdraws what waits for people.
 pub(crate) async fn answer(
     sessions: &Sessions<Cluster>,
-    refusals: &Refusals,
+    kept: &Kept,
     target: &HttpTarget,
     request: Request<HttpBody>,
 ) -> Response<HttpBody> {
@@ -58,16 +64,38 @@ pub(crate) async fn answer(
         }
     };
     let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let asked = Asked { refusals, key: Key::new(token.reveal(), target.name(), path) };
+    let key = Key::new(token.reveal(), target.name(), path);
+    let asked = Asked { refusals: &kept.refusals, key };
+    let owner = Key::new(token.reveal(), target.name(), "");
+    let named = approval_of(request.headers());
+    let again = named.as_ref().ok().and_then(Option::as_ref).and_then(|approval| {
+        let place = Place { owner: owner.clone(), approval: approval.clone() };
+        kept.parked.find(&place).map(|filed| (place, filed))
+    });
     let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
-    let cluster = match sessions.of(token, target.name(), user_agent).await {
-        Ok(cluster) => cluster,
-        Err(denial) => return refusal(&denial),
+    let cluster = match &again {
+        // What was held goes on in the session in which it was held.
+        Some((_, filed)) => filed.cluster.clone(),
+        None => match sessions.of(token, target.name(), user_agent).await {
+            Ok(cluster) => cluster,
+            Err(denial) => return refusal(&denial),
+        },
     };
     let answered = async {
-        match Exchange::read(&cluster, request).await {
-            Ok((exchange, body)) => exchange.run(body, asked).await,
-            Err(denial) => Err(denial),
+        let (exchange, body) = Exchange::read(&cluster, request).await?;
+        match (named, again) {
+            (_, Some((place, filed))) => exchange.resume(body, &kept.parked, &place, &filed).await,
+            (Ok(None), None) => {
+                exchange.run(body, asked, Parking { parked: &kept.parked, owner }).await
+            }
+            (Ok(Some(approval)), None) => {
+                let text = format!(
+                    "no request of this token waits under the approval {approval}: it was sent \
+                     again already, its time is over, or its session ended; send it anew"
+                );
+                Err(obstructed(&cluster, exchange.line, text, false).await)
+            }
+            (Err(text), None) => Err(obstructed(&cluster, exchange.line, text, false).await),
         }
     };
     tokio::select! {
@@ -143,7 +171,12 @@ impl<'a> Exchange<'a> {
         Ok((Self { cluster, line, call, parts, written, mask, classified }, body))
     }
 
-    async fn run(self, body: HttpBody, asked: Asked<'_>) -> Result<Response<HttpBody>, Denial> {
+    async fn run(
+        self,
+        body: HttpBody,
+        asked: Asked<'_>,
+        parking: Parking<'_>,
+    ) -> Result<Response<HttpBody>, Denial> {
         if let Some(stream) = streams::read(&self.call) {
             let Self { cluster, call, parts, .. } = self;
             return streams::answer(cluster, stream, &call, parts, asked).await;
@@ -158,17 +191,16 @@ impl<'a> Exchange<'a> {
             Some(Previewed::Result(result)) => Some(result),
             Some(Previewed::Refused(response, seq)) => return Ok(self.masked(response, seq)),
         };
-        let result = previewed.as_ref();
-        let draft = self.draft(self.facts(result), result);
-        let running = match self.cluster.session.decide(draft).await {
-            Answer::Allow(running) => running,
-            Answer::Deny(denial) => return Err(denial),
+        let live = self.live(previewed.as_ref()).await?;
+        let draft = self.draft(self.facts(previewed.as_ref()), previewed.as_ref(), live.as_ref());
+        match self.cluster.session.decide(draft.clone()).await {
+            Answer::Allow(running) => self.forward(body, running).await,
+            Answer::Deny(denial) => Err(denial),
             Answer::Hold(waiting) => {
-                let running = waiting.wait().await?;
-                self.check_unchanged(result, running).await?
+                let shown = Shown { draft, result: previewed, live };
+                self.wait(body, waiting, shown, parking).await
             }
-        };
-        self.forward(body, running).await
+        }
     }
 
     /// What policies see. `result` is the object as the target would keep it, where it was asked.
@@ -189,16 +221,17 @@ impl<'a> Exchange<'a> {
         facts
     }
 
-    fn draft(&self, facts: Facts, result: Option<&Value>) -> Draft {
-        let text = match self.shown() {
-            Some(object) => format!("{}\n{object}", self.line),
-            None => self.line.clone(),
-        };
+    fn draft(&self, facts: Facts, result: Option<&Value>, live: Option<&Live>) -> Draft {
+        let mut text = self.line.clone();
+        for line in live.map(Live::line).into_iter().chain(self.shown()) {
+            text.push('\n');
+            text.push_str(&line);
+        }
         Draft {
             text: text.into(),
             facts: Arc::new(facts),
             parameters: Vec::new(),
-            state_digest: self.state_digest(result),
+            state_digest: self.state_digest(result, live),
             is_stream: self.call.is_stream(),
         }
     }
@@ -222,9 +255,9 @@ impl<'a> Exchange<'a> {
         canonical(object, self.classified.as_deref(), &self.cluster.digest_key)
     }
 
-    /// What an approval binds beside the text: the object as it was sent, and as it would become
-    /// of which state.
-    fn state_digest(&self, result: Option<&Value>) -> String {
+    /// What an approval binds beside the text: the object as it was sent, as it would become, and
+    /// which one it is in which state.
+    fn state_digest(&self, result: Option<&Value>, live: Option<&Live>) -> String {
         let digest = |object: &Value| digest(&self.canonical(object));
         let mut parts: Vec<String> = Vec::new();
         if let Some(sent) = self.written.as_ref().and_then(|written| written.object.as_ref()) {
@@ -232,10 +265,8 @@ impl<'a> Exchange<'a> {
         }
         if let Some(result) = result {
             parts.push(format!("result={}", digest(result)));
-            if let Some(version) = result.pointer("/metadata/resourceVersion") {
-                parts.push(format!("resource_version={}", sorted(version)));
-            }
         }
+        parts.extend(live.map(Live::binding));
         parts.join(" ")
     }
 
@@ -248,7 +279,7 @@ impl<'a> Exchange<'a> {
         // Whoever may not write at all has nothing tried for them.
         let known_groups = &self.cluster.options.known_groups;
         let facts = judge::facts(&self.call, known_groups, &ObjectFacts::default());
-        self.cluster.session.check(self.draft(facts, None)).await?;
+        self.cluster.session.check(self.draft(facts, None, None)).await?;
         self.ask_preview(written).await.map(Some)
     }
 
@@ -267,36 +298,6 @@ impl<'a> Exchange<'a> {
             Answer::Hold(waiting) => waiting.wait().await?,
         };
         preview::ask(self.cluster, &self.parts, written, running).await
-    }
-
-    /// After a wait: what was approved is still what would be done.
-    async fn check_unchanged(
-        &self,
-        approved: Option<&Value>,
-        running: Running,
-    ) -> Result<Running, Denial> {
-        let (Some(approved), Some(written)) = (approved, self.written.as_ref()) else {
-            return Ok(running);
-        };
-        let is_same = match self.ask_preview(written).await? {
-            Previewed::Result(result) => {
-                let is_new = self.call.verb == ApiVerb::Create;
-                let uid = |object: &Value| object.pointer("/metadata/uid").cloned();
-                self.canonical(&result) == self.canonical(approved)
-                    && (is_new || uid(&result) == uid(approved))
-            }
-            Previewed::Refused(..) => false,
-        };
-        if is_same {
-            return Ok(running);
-        }
-        let text = "the object changed while this waited for approval, so that something else \
-                    would be done than was approved; ask again";
-        let denial = Denial::new(DenialKind::ApprovalExpired, text);
-        let (code, _) = code_of(denial.kind);
-        let completion = Completion { code: code.as_u16().to_string(), ..Completion::default() };
-        running.finish(completion).await;
-        Err(denial)
     }
 
     /// The target's refusal of a dry run, as the client may see it.

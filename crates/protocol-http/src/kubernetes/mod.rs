@@ -9,11 +9,13 @@ mod diff;
 mod exchange;
 mod fields;
 mod judge;
+mod live;
 mod masking;
 mod native;
 mod objects;
 mod options;
 mod outgoing;
+mod parked;
 mod path;
 mod preview;
 mod query;
@@ -36,6 +38,7 @@ use corral_session::{HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarge
 
 use crate::http_parts::sessions::Sessions;
 use cluster::Cluster;
+use parked::Parked;
 use streams::Refusals;
 
 const SPEC: ProtocolSpec = ProtocolSpec {
@@ -53,8 +56,15 @@ const SPEC: ProtocolSpec = ProtocolSpec {
 /// The protocol.
 #[derive(Debug, Default)]
 pub struct Kubernetes {
-    /// Of streams, over all connections.
+    kept: Kept,
+}
+
+/// What is kept over all connections.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    /// Of streams.
     refusals: Arc<Refusals>,
+    parked: Arc<Parked>,
 }
 
 impl Kubernetes {
@@ -86,14 +96,14 @@ impl Protocol for Kubernetes {
 impl HttpEngine for Kubernetes {
     fn connect(&self, client: HttpClient) -> Arc<dyn HttpConnection> {
         let sessions = Sessions::new(client.authority, client.facts);
-        Arc::new(Connection { sessions, refusals: self.refusals.clone() })
+        Arc::new(Connection { sessions, kept: self.kept.clone() })
     }
 }
 
 /// One client's connection.
 struct Connection {
     sessions: Sessions<Cluster>,
-    refusals: Arc<Refusals>,
+    kept: Kept,
 }
 
 impl HttpConnection for Connection {
@@ -103,7 +113,7 @@ impl HttpConnection for Connection {
         request: http::Request<HttpBody>,
     ) -> BoxFuture<'static, http::Response<HttpBody>> {
         Box::pin(
-            async move { exchange::answer(&self.sessions, &self.refusals, &target, request).await },
+            async move { exchange::answer(&self.sessions, &self.kept, &target, request).await },
         )
     }
 }

@@ -8,6 +8,7 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
 use super::options::Impersonate;
+use super::parked::APPROVAL;
 use crate::http_parts::headers::{sensitive, strip_hop_by_hop};
 use crate::http_parts::target::Identity;
 
@@ -98,7 +99,7 @@ fn strip_claims(headers: &mut HeaderMap) {
     for name in claimed {
         headers.remove(name);
     }
-    for name in [AUTHORIZATION, COOKIE, HOST, AUDIT_ID] {
+    for name in [AUTHORIZATION, COOKIE, HOST, AUDIT_ID, APPROVAL] {
         headers.remove(name);
     }
 }

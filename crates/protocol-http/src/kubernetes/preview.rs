@@ -9,7 +9,7 @@ use corral_model::statement::Facts;
 use corral_session::{Completion, HttpBody, Running};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Uri, response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, response};
 use serde_json::Value;
 
 use super::body;
@@ -92,12 +92,51 @@ pub(crate) async fn read_object(
     path: &str,
     running: &Running,
 ) -> Option<Value> {
+    let (parts, body) = exchange(cluster, get(path)?, running).await.ok()?;
+    let is_found = parts.status.is_success();
+    if is_found { body::read_json(&body).ok() } else { None }
+}
+
+/// Reads an object as it is, so that an approval can be bound to it. None when it is not there.
+///
+/// # Errors
+/// A [`Denial`]: the target is away, or does not show it.
+pub(crate) async fn read_live(
+    cluster: &Arc<Cluster>,
+    path: &str,
+    running: Running,
+) -> Result<Option<Value>, Denial> {
+    let unbound = |why: &str| {
+        let text = format!(
+            "this write waits for approval, and an approval could not be bound to the object \
+             that it changes: {why}"
+        );
+        Denial::new(DenialKind::Forbidden, text)
+    };
+    let request = get(path).ok_or_else(|| unbound("its path cannot be asked for"))?;
+    let (parts, body) = exchange(cluster, request, &running).await?;
+    let code = parts.status.as_u16().to_string();
+    let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    running.finish(Completion { code, bytes, ..Completion::default() }).await;
+    match parts.status {
+        StatusCode::NOT_FOUND => Ok(None),
+        code if code.is_success() => {
+            let object = body::read_json(&body);
+            object.map(Some).map_err(|_| unbound("the target's answer cannot be read"))
+        }
+        code => {
+            let why =
+                format!("the target does not show it to the gateway (HTTP {})", code.as_u16());
+            Err(unbound(&why))
+        }
+    }
+}
+
+fn get(path: &str) -> Option<Request<HttpBody>> {
     let mut request = Request::new(full(bytes::Bytes::new()));
     *request.method_mut() = Method::GET;
     *request.uri_mut() = path.parse().ok()?;
-    let (parts, body) = exchange(cluster, request, running).await.ok()?;
-    let is_found = parts.status.is_success();
-    if is_found { body::read_json(&body).ok() } else { None }
+    Some(request)
 }
 
 /// Sends a request of the gateway's own and takes its answer whole, as JSON.

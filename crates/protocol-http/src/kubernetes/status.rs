@@ -1,11 +1,13 @@
 //! Refusals as kubectl reads them: `Status` objects (meta/v1).
 
 use corral_gate::{Denial, DenialKind};
+use corral_model::ids::ApprovalId;
 use corral_session::HttpBody;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use super::parked::APPROVAL;
 use crate::http_parts::bodies::full;
 
 /// `k8s.io/apimachinery/pkg/apis/meta/v1.Status`.
@@ -18,7 +20,15 @@ struct Status<'a> {
     status: &'static str,
     message: &'a str,
     reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details<'a>>,
     code: u16,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    name: &'a str,
+    kind: &'static str,
 }
 
 #[derive(Serialize)]
@@ -68,6 +78,15 @@ pub(crate) fn refusal(denial: &Denial) -> Response<HttpBody> {
 
 /// A failure with a sentence, as JSON.
 pub(crate) fn status_json(code: StatusCode, reason: &'static str, message: &str) -> Vec<u8> {
+    written(code, reason, message, None)
+}
+
+fn written(
+    code: StatusCode,
+    reason: &'static str,
+    message: &str,
+    details: Option<Details<'_>>,
+) -> Vec<u8> {
     let status = Status {
         kind: "Status",
         api_version: "v1",
@@ -75,15 +94,40 @@ pub(crate) fn status_json(code: StatusCode, reason: &'static str, message: &str)
         status: "Failure",
         message,
         reason,
+        details,
         code: code.as_u16(),
     };
     // A struct of texts and a number always is JSON.
     serde_json::to_vec(&status).unwrap_or_default()
 }
 
+/// The answer to a client that did not want to wait for people. Its status is a failure, so that
+/// no client takes for done what was not: a client that only looks for `Success` must not go on.
+pub(crate) fn accepted(approval: &ApprovalId, notice: &str) -> Response<HttpBody> {
+    let message = format!(
+        "corral: {notice} Nothing was done yet: send the same request again with the header \
+         Corral-Approval: {approval}"
+    );
+    let details = Details { name: approval.as_str(), kind: "approvals" };
+    let code = StatusCode::ACCEPTED;
+    let body = written(code, "AwaitingApproval", &message, Some(details));
+    let mut response = json(code, body);
+    let headers = response.headers_mut();
+    headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
+    // An id is of letters, digits and '-'.
+    if let Ok(id) = HeaderValue::from_str(approval.as_str()) {
+        headers.insert(APPROVAL, id);
+    }
+    response
+}
+
 /// The answer that is a failure with a sentence.
 pub(crate) fn answer(code: StatusCode, reason: &'static str, message: &str) -> Response<HttpBody> {
-    let mut response = Response::new(full(status_json(code, reason, message)));
+    json(code, status_json(code, reason, message))
+}
+
+fn json(code: StatusCode, body: Vec<u8>) -> Response<HttpBody> {
+    let mut response = Response::new(full(body));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

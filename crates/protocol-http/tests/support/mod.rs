@@ -2,7 +2,7 @@
 
 pub(crate) mod fed;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,6 +49,8 @@ pub(crate) struct Told {
     pub(crate) opened: AtomicUsize,
     pub(crate) withdrawn: AtomicUsize,
     pub(crate) bytes: AtomicUsize,
+    /// How often the mask was asked for.
+    pub(crate) looks: AtomicUsize,
     controls: Mutex<Vec<mpsc::Sender<Control>>>,
     changes: watch::Sender<()>,
     /// The fields to mask from the next configuration on.
@@ -309,6 +311,7 @@ impl Scope for Double {
     }
 
     fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
+        self.told.looks.fetch_add(1, Ordering::SeqCst);
         self.told.masked.lock().unwrap().take()
     }
 
@@ -334,6 +337,7 @@ pub(crate) struct Seen {
 pub(crate) struct Api {
     seen: Mutex<Vec<Seen>>,
     answers: Mutex<VecDeque<(String, Answer)>>,
+    objects: Mutex<BTreeMap<String, Value>>,
 }
 
 type Answer = Box<dyn FnOnce(&Seen) -> Response<Body> + Send>;
@@ -374,6 +378,15 @@ impl Api {
         self.answers.lock().unwrap().push_back((line.to_owned(), Box::new(answer)));
     }
 
+    /// From here on there is this object at the path.
+    pub(crate) fn keep(&self, path: &str, object: Value) {
+        self.objects.lock().unwrap().insert(format!("GET {path}"), object);
+    }
+
+    pub(crate) fn lose(&self, path: &str) {
+        self.objects.lock().unwrap().remove(&format!("GET {path}"));
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
@@ -389,9 +402,16 @@ impl Api {
             let index = answers.iter().position(|(line, _)| seen.line.starts_with(line.as_str()));
             index.and_then(|index| answers.remove(index))
         };
-        match answer {
-            Some((_, answer)) => answer(&seen),
-            None => json(StatusCode::OK, &serde_json::json!({"kind": "PodList", "items": []})),
+        let object = self.objects.lock().unwrap().get(&seen.line).cloned();
+        match (answer, object) {
+            (Some((_, answer)), _) => answer(&seen),
+            (None, Some(object)) => json(StatusCode::OK, &object),
+            (None, None) if seen.line.contains("/gone") => {
+                json(StatusCode::NOT_FOUND, &serde_json::json!({"kind": "Status", "code": 404}))
+            }
+            (None, None) => {
+                json(StatusCode::OK, &serde_json::json!({"kind": "PodList", "items": []}))
+            }
         }
     }
 }
