@@ -32,13 +32,14 @@ struct Metadata {
     packages: Vec<Package>,
 }
 
-const BELOW_GATEWAY: [&str; 12] = [
+const BELOW_GATEWAY: [&str; 13] = [
     "model",
     "gate",
     "transport",
     "store",
     "api",
     "identity",
+    "saml",
     "scim",
     "protocol-postgres",
     "protocol-mysql",
@@ -50,7 +51,7 @@ const BELOW_GATEWAY: [&str; 12] = [
 /// The table of the documentation: a crate, and the crates of ours that it may use.
 fn allowed(crate_name: &str) -> Option<Vec<&'static str>> {
     let edges: Vec<&str> = match crate_name {
-        "model" | "scim" | "xtask" => vec![],
+        "model" | "saml" | "scim" | "xtask" => vec![],
         "gate" | "transport" | "store" | "api" | "identity" | "ssh-agent" => vec!["model"],
         "protocol-postgres" | "protocol-mysql" | "record" => vec!["gate", "model"],
         "session" => vec!["gate", "transport", "model"],
