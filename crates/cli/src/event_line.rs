@@ -40,11 +40,16 @@ fn detail(body: &EventBody) -> String {
         EventBody::ConfigChanged { by, version, changes } => {
             format!("version {} by {by}: {}", version.0, changes.join(", "))
         }
-        EventBody::PrincipalDisabled { name, by, runs_ended, sessions_closed } => {
+        EventBody::PrincipalDisabled { name, by, runs_ended, sessions_closed, .. }
+        | EventBody::PrincipalSuspended { name, by, runs_ended, sessions_closed, .. } => {
             format!("{name} by {by}: {runs_ended} runs, {sessions_closed} sessions ended")
         }
         EventBody::PrincipalEnabled { name, by } => format!("{name} by {by}"),
-        EventBody::PrincipalSignedIn { name, method } => format!("{name} by {method}"),
+        EventBody::PrincipalSignedIn { name, method, provider, break_glass } => {
+            let provider = provider.as_ref().map(|name| format!(" at {name}"));
+            let local = if *break_glass { " (local account)" } else { "" };
+            format!("{name} by {method}{}{local}", provider.unwrap_or_default())
+        }
         EventBody::PrincipalRefused { name, reason } => format!("{name}: {reason}"),
         EventBody::RunStarted { name, targets, ttl_s, .. } => {
             let targets: Vec<&str> = targets.iter().map(|target| target.as_str()).collect();

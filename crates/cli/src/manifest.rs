@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use corral_model::limits;
 use corral_model::resource::manifest;
-use corral_model::resource::{CredentialSpec, Resource, SecretSource, TextSource};
+use corral_model::resource::{CredentialSpec, ProviderSecret, Resource, SecretSource, TextSource};
 
 use crate::discover::read_bounded;
 use crate::failure::Failure;
@@ -161,6 +161,23 @@ fn resolve(loaded: &mut Loaded, lookup: Lookup<'_>, problems: &mut Vec<String>) 
                 && let Some(text) = reader.file("cedar", file)
             {
                 policy.cedar = TextSource::Inline(text);
+            }
+        }
+        Resource::IdentityProvider(provider) => {
+            for which in ProviderSecret::ALL {
+                let secret = provider.secret_mut(which).and_then(Option::as_mut);
+                reader.secret(which.key(), secret);
+            }
+            if let Some(ca_file) = provider.oidc.as_mut().and_then(|oidc| oidc.ca_file.as_mut())
+                && let Some(pem) = reader.file("oidc.ca_file", ca_file)
+            {
+                *ca_file = pem;
+            }
+            if let Some(saml) = &mut provider.saml
+                && let TextSource::File { file } = &saml.metadata
+                && let Some(text) = reader.file("saml.metadata", file)
+            {
+                saml.metadata = TextSource::Inline(text);
             }
         }
         Resource::Limit(_) | Resource::Command(_) | Resource::Relay(_) => {}

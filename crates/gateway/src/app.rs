@@ -12,6 +12,7 @@ mod config;
 pub mod credentials;
 pub mod error;
 mod live;
+pub mod offboard;
 pub mod policies;
 pub mod principals;
 pub mod record_key;
@@ -34,7 +35,7 @@ use corral_gate::{Denial, DenialKind};
 use corral_identity::{PasswordChecks, TokenDigest};
 use corral_model::CloseReason;
 use corral_model::event::{EventBody, Origin};
-use corral_model::ids::{PolicyVersion, TargetName};
+use corral_model::ids::{PolicyVersion, PrincipalName, TargetName};
 use corral_record::Recorder;
 use corral_store::Store;
 use time::OffsetDateTime;
@@ -216,7 +217,12 @@ impl App {
             metrics: Metrics::default(),
             signals: Signals::default(),
         };
+        let mut runs_of: BTreeMap<PrincipalName, u64> = BTreeMap::new();
+        for run in app.store.active_runs().await? {
+            *runs_of.entry(run.sponsor).or_default() += 1;
+        }
         app.take_up().await?;
+        app.complete_offboardings(&runs_of).await?;
         Ok(Arc::new(app))
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::ids::{ApprovalId, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
+use crate::principal::OffboardCause;
 use crate::process::Process;
 use crate::run::RunEnd;
 use crate::statement::{Attribute, Effects, ObjectRef, Parameter};
@@ -151,11 +152,36 @@ pub enum EventBody {
         changes: Vec<String>,
     },
     #[serde(rename = "principal.disabled")]
-    PrincipalDisabled { name: String, by: String, runs_ended: u64, sessions_closed: u64 },
+    PrincipalDisabled {
+        name: String,
+        by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<OffboardCause>,
+        runs_ended: u64,
+        sessions_closed: u64,
+    },
+    /// Not active until the next good sign-in.
+    #[serde(rename = "principal.suspended")]
+    PrincipalSuspended {
+        name: String,
+        by: String,
+        cause: OffboardCause,
+        runs_ended: u64,
+        sessions_closed: u64,
+    },
     #[serde(rename = "principal.enabled")]
     PrincipalEnabled { name: String, by: String },
     #[serde(rename = "principal.signed_in")]
-    PrincipalSignedIn { name: String, method: String },
+    PrincipalSignedIn {
+        name: String,
+        method: String,
+        /// The identity provider that vouched for the person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider: Option<String>,
+        /// A local account was used although there are identity providers.
+        #[serde(default, skip_serializing_if = "is_false")]
+        break_glass: bool,
+    },
     #[serde(rename = "principal.refused")]
     PrincipalRefused { name: String, reason: String },
     #[serde(rename = "run.started")]
@@ -329,6 +355,11 @@ pub enum EventBody {
     RecordCheckpointed { entries: u64, sessions: u64 },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 impl EventBody {
     /// The event's name on the wire: `statement.decided`.
     #[must_use]
@@ -338,6 +369,7 @@ impl EventBody {
             Self::GatewayStopped { .. } => "gateway.stopped",
             Self::ConfigChanged { .. } => "config.changed",
             Self::PrincipalDisabled { .. } => "principal.disabled",
+            Self::PrincipalSuspended { .. } => "principal.suspended",
             Self::PrincipalEnabled { .. } => "principal.enabled",
             Self::PrincipalSignedIn { .. } => "principal.signed_in",
             Self::PrincipalRefused { .. } => "principal.refused",
@@ -384,6 +416,7 @@ impl EventBody {
             | Self::GatewayStopped {}
             | Self::ConfigChanged { .. }
             | Self::PrincipalDisabled { .. }
+            | Self::PrincipalSuspended { .. }
             | Self::PrincipalEnabled { .. }
             | Self::PrincipalSignedIn { .. }
             | Self::PrincipalRefused { .. }

@@ -17,7 +17,7 @@ pub mod token;
 
 pub use event::{CloseReason, Event, EventBody};
 pub use ids::{ApprovalId, GroupName, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
-pub use principal::{Principal, PrincipalKind};
+pub use principal::{OffboardCause, OffboardEffect, Offboarding, Principal, PrincipalKind};
 pub use process::Process;
 pub use run::{Run, RunEnd, RunState};
 pub use secret::Secret;

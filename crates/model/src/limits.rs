@@ -7,6 +7,11 @@ use std::time::Duration;
 pub const ID_BYTES_MAX: usize = 63;
 /// The name of a person, workload, group or policy, in bytes (an e-mail address has at most 254).
 pub const NAME_BYTES_MAX: usize = 254;
+/// Groups of one person, and entries of one provider's mapping of groups: each is a parent in every
+/// decision of policy.
+pub const GROUPS_MAX: usize = 1_000;
+/// An address of the web, in bytes: what browsers and servers take.
+pub const URL_BYTES_MAX: usize = 2_048;
 /// A token as a client presents it, in bytes (CONTRACT section 5).
 pub const TOKEN_BYTES_MAX: usize = 64;
 

@@ -36,3 +36,62 @@ impl std::fmt::Display for Principal {
         f.write_str(self.name.as_str())
     }
 }
+
+/// How long somebody's standing is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffboardEffect {
+    /// Until whoever may enables the person again.
+    Disabled,
+    /// Until the next good sign-in.
+    Suspended,
+}
+
+/// One person's standing is taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offboarding {
+    pub person: PrincipalName,
+    pub effect: OffboardEffect,
+    pub cause: OffboardCause,
+    /// Who or what did it, for people: `admin`, the name of a provider.
+    pub by: String,
+}
+
+/// What took somebody's standing away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffboardCause {
+    /// An administrator, by hand or by a manifest.
+    ByHand,
+    /// The provider, by SCIM.
+    Scim,
+    /// The provider ended the person's session there (OpenID Connect Back-Channel Logout).
+    Logout,
+    /// The provider took all tokens back (Global Token Revocation).
+    Revoked,
+    /// The provider sent a security event (CAEP, RISC).
+    Signal,
+    /// The provider refused to renew the person's grant, or could not be asked for too long.
+    RefreshFailed,
+}
+
+impl OffboardCause {
+    /// As in JSON and events.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ByHand => "by_hand",
+            Self::Scim => "scim",
+            Self::Logout => "logout",
+            Self::Revoked => "revoked",
+            Self::Signal => "signal",
+            Self::RefreshFailed => "refresh_failed",
+        }
+    }
+}
+
+impl std::fmt::Display for OffboardCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

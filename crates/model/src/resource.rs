@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupName, PrincipalName, ResourceName, TargetName};
+use crate::principal::OffboardCause;
 
 mod address;
 mod command;
 mod credential;
+mod identity_provider;
 pub mod manifest;
 pub mod relay;
 mod secret_source;
@@ -23,6 +25,10 @@ pub use command::{
     is_parameter_name,
 };
 pub use credential::{CredentialKind, CredentialSpec};
+pub use identity_provider::{
+    EMAIL_CLAIM, FirstSignIn, IdentityProviderSpec, OidcSpec, ProviderSecret, SamlSpec, ScimSpec,
+    SignalsSpec,
+};
 pub use relay::RelaySpec;
 
 /// Where a manifest says that a secret is. `Debug` does not show a value.
@@ -271,7 +277,7 @@ pub enum Durability {
     Synced,
 }
 
-/// A person with a local account.
+/// A person: with a local account, or from an identity provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserSpec {
@@ -286,6 +292,61 @@ pub struct UserSpec {
     /// that applying an old manifest again brings nobody back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_by: Option<String>,
+    /// Why it was disabled, unless by a manifest: whoever took the standing away gives it back.
+    /// Written by the gateway only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_cause: Option<OffboardCause>,
+    /// The identity provider through which this person signs in, and no longer by password. The
+    /// first sign-in with a verified name equal to this one's links the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ResourceName>,
+    /// Who this is at the provider. Written by the gateway only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<ExternalIdentity>,
+    /// Not active until the next good sign-in, and why. Written by the gateway only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<OffboardCause>,
+}
+
+/// A person as an identity provider knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalIdentity {
+    pub provider: ResourceName,
+    /// The provider's own, lasting name for it (`sub`). Absent until the first sign-in of a
+    /// person whom SCIM made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+impl UserSpec {
+    /// A person of whom nothing more is known than the name.
+    #[must_use]
+    pub fn new(name: PrincipalName) -> Self {
+        Self {
+            name,
+            groups: Vec::new(),
+            password: None,
+            disabled: false,
+            disabled_by: None,
+            disabled_cause: None,
+            provider: None,
+            identity: None,
+            suspended: None,
+        }
+    }
+
+    /// Whether this person may act, or anybody for whom they answer.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !self.disabled && self.suspended.is_none()
+    }
+
+    /// The provider that alone signs this person in; `None` for a local account.
+    #[must_use]
+    pub fn signs_in_by(&self) -> Option<&ResourceName> {
+        self.identity.as_ref().map(|identity| &identity.provider).or(self.provider.as_ref())
+    }
 }
 
 /// A CI job or a service.
@@ -560,6 +621,7 @@ pub enum Resource {
     Limit(LimitSpec),
     Command(CommandSpec),
     Relay(RelaySpec),
+    IdentityProvider(IdentityProviderSpec),
 }
 
 /// The kinds of resources.
@@ -572,10 +634,11 @@ pub enum ResourceKind {
     Limit,
     Command,
     Relay,
+    IdentityProvider,
 }
 
 impl ResourceKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Target,
         Self::User,
         Self::Workload,
@@ -583,6 +646,7 @@ impl ResourceKind {
         Self::Limit,
         Self::Command,
         Self::Relay,
+        Self::IdentityProvider,
     ];
 
     /// As it is written in manifests.
@@ -596,6 +660,7 @@ impl ResourceKind {
             Self::Limit => "Limit",
             Self::Command => "Command",
             Self::Relay => "Relay",
+            Self::IdentityProvider => "IdentityProvider",
         }
     }
 
@@ -634,6 +699,7 @@ impl Resource {
             Self::Limit(_) => ResourceKind::Limit,
             Self::Command(_) => ResourceKind::Command,
             Self::Relay(_) => ResourceKind::Relay,
+            Self::IdentityProvider(_) => ResourceKind::IdentityProvider,
         }
     }
 
@@ -652,6 +718,7 @@ impl Resource {
             Self::Limit(spec) => spec.name.as_str(),
             Self::Command(spec) => spec.name.as_str(),
             Self::Relay(spec) => spec.name.as_str(),
+            Self::IdentityProvider(spec) => spec.name.as_str(),
         }
     }
 
@@ -668,6 +735,7 @@ impl Resource {
             }
             Self::User(spec) => spec.password = None,
             Self::Workload(spec) => spec.secret = None,
+            Self::IdentityProvider(spec) => spec.strip(),
             Self::Policy(_) | Self::Limit(_) | Self::Command(_) | Self::Relay(_) => {}
         }
         self

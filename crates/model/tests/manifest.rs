@@ -103,6 +103,8 @@ fn faults_are_named_with_line_and_column() {
     let user = "kind: User\nname: ada\n";
     let limit = "kind: Limit\nname: l\nsubject: {any: true}\n";
     let target = "kind: Target\nname: db\nprotocol: postgres\n";
+    let provider = "kind: IdentityProvider\nname: corp\noidc:\n  issuer: https://corp.example\n  \
+                    client_id: corral\n";
     let cases: &[(String, u64, u64, &str)] = &[
         (
             format!("{user}---\nkind: User\nname: bob\ngruops: [a]\n"),
@@ -149,6 +151,16 @@ fn faults_are_named_with_line_and_column() {
             7,
             "'Orders' holds 'O'",
         ),
+        (format!("{user}provider: corp\npassword: {{value: x}}\n"), 4, 11, "has no password here"),
+        ("kind: IdentityProvider\nname: corp\n".into(), 2, 7, "speaks nothing"),
+        (format!("{provider}saml: {{metadata: x}}\n"), 6, 7, "both oidc and saml"),
+        ("kind: IdentityProvider\nname: a/b\nsaml: {metadata: x}\n".into(), 2, 7, "of addresses"),
+        (provider.replace("https://", "http://"), 4, 11, "not an https address"),
+        (provider.replace("corp.example", "u@corp.example"), 4, 11, "not an https address"),
+        (provider.replace("corp.example", "corp.example?x"), 4, 11, "not an https address"),
+        (format!("{provider}  scopes: [email]\n"), 6, 11, "without openid"),
+        (format!("{provider}  issuers: x\n"), 6, 3, "unknown field `issuers`"),
+        (format!("{provider}sign_in: all\n"), 6, 10, "unknown variant `all`"),
         ("kind: User\nname: [\n".into(), 2, 7, "unclosed"),
         ("- kind: User\n".into(), 1, 1, ""),
         ("hello\n".into(), 1, 1, ""),
@@ -166,6 +178,24 @@ fn faults_are_named_with_line_and_column() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_provider_on_loopback_needs_no_tls() {
+    for issuer in ["http://127.0.0.1:9000", "http://localhost/a", "http://[::1]:1/x"] {
+        let text = format!(
+            "kind: IdentityProvider\nname: corp\noidc: {{issuer: '{issuer}', client_id: c}}\n"
+        );
+        assert!(parse(&text, "f.yaml").is_ok(), "{issuer}");
+    }
+    for issuer in
+        ["http://127.0.0.1.example", "http://localhost@example", "http://[::1", "https:///x"]
+    {
+        let text = format!(
+            "kind: IdentityProvider\nname: corp\noidc: {{issuer: '{issuer}', client_id: c}}\n"
+        );
+        assert!(parse(&text, "f.yaml").is_err(), "{issuer}");
+    }
 }
 
 #[test]

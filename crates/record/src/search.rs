@@ -169,6 +169,7 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
             names.chain(diff.iter().map(String::as_str)).collect()
         }
         EventBody::PrincipalDisabled { name, .. }
+        | EventBody::PrincipalSuspended { name, .. }
         | EventBody::PrincipalEnabled { name, .. }
         | EventBody::PrincipalSignedIn { name, .. } => vec![name],
         EventBody::StatementCompleted { code, tag, .. } => {

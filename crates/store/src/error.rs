@@ -47,6 +47,13 @@ pub enum StoreError {
          again"
     )]
     PasswordNeeded { target: String, key: &'static str },
+    /// The caller is to blame: see
+    /// [`corral_model::resource::IdentityProviderSpec::goes_elsewhere`].
+    #[error(
+        "identity provider '{provider}' changes its issuer, client_id or ca_file, so {key} must be \
+         given again"
+    )]
+    SecretNeeded { provider: String, key: &'static str },
     /// Nothing outlives its parent.
     #[error("the parent run has ended")]
     ParentEnded,

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use corral_model::ids::{PolicyVersion, TargetName};
 use corral_model::limits;
-use corral_model::principal::PrincipalKind;
-use corral_model::resource::{Resource, ResourceKind};
+use corral_model::principal::{Offboarding, PrincipalKind};
+use corral_model::resource::{ProviderSecret, Resource, ResourceKind};
 use corral_model::secret::Secret;
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
@@ -16,6 +16,8 @@ use time::OffsetDateTime;
 
 use crate::credentials::{self, CredentialPurpose};
 use crate::error::{Doing, StoreError};
+use crate::offboardings;
+use crate::providers;
 use crate::rows::{Columns, from_count, from_json, to_count, to_json, to_ms};
 use crate::store::Store;
 
@@ -40,6 +42,9 @@ pub struct Put {
     pub masked_credential: SecretChange,
     /// The argon2id PHC string of a user's password or a workload's secret, never the password.
     pub login_hash: SecretChange,
+    /// Of an identity provider; those that are not named stay. Removed when the spec is without
+    /// the part that they belong to.
+    pub provider_secrets: Vec<(ProviderSecret, Secret)>,
 }
 
 impl Put {
@@ -51,6 +56,7 @@ impl Put {
             credential: SecretChange::Keep,
             masked_credential: SecretChange::Keep,
             login_hash: SecretChange::Keep,
+            provider_secrets: Vec::new(),
         }
     }
 }
@@ -74,6 +80,8 @@ pub struct Apply {
     pub expected: Option<PolicyVersion>,
     pub by: String,
     pub at: OffsetDateTime,
+    /// Whose standing these changes take away: kept until each is finished.
+    pub offboardings: Vec<Offboarding>,
 }
 
 /// What a change did.
@@ -242,7 +250,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::VersionMoved`], [`StoreError::NoSuchResource`] for a deletion,
-    /// [`StoreError::PasswordNeeded`], [`StoreError::ChangedTwice`],
+    /// [`StoreError::PasswordNeeded`], [`StoreError::SecretNeeded`], [`StoreError::ChangedTwice`],
     /// [`StoreError::TooManyChanges`]: the caller is to blame.
     /// [`StoreError::Seal`], [`StoreError::Database`].
     ///
@@ -285,6 +293,7 @@ impl Store {
         .execute(&mut *change)
         .await
         .doing("be written")?;
+        offboardings::begin(&mut change, &apply.offboardings).await?;
         change.commit().await.doing("keep a change")?;
         Ok(Applied { version: next, changes })
     }
@@ -357,6 +366,14 @@ impl Store {
             }
             Resource::User(_) | Resource::Workload(_) => {
                 credentials::change_login_hash(change, kind, &name, put.login_hash).await?
+            }
+            Resource::IdentityProvider(spec) => {
+                let goes_elsewhere = match &earlier {
+                    Some(Resource::IdentityProvider(before)) => spec.goes_elsewhere(before),
+                    Some(_) | None => false,
+                };
+                let given = put.provider_secrets;
+                providers::change_secrets(change, &self.seal, spec, given, goes_elsewhere).await?
             }
             Resource::Policy(_)
             | Resource::Limit(_)
@@ -439,6 +456,7 @@ async fn delete(
             credentials::delete_login(change, kind, PrincipalKind::Workload, &name).await?;
         }
         ResourceKind::Relay => crate::relays::forget(change, &name).await?,
+        ResourceKind::IdentityProvider => providers::forget(change, &name).await?,
         ResourceKind::Policy | ResourceKind::Limit | ResourceKind::Command => {}
     }
     Ok(Changed { effect: ChangeEffect::Deleted, kind: kind.name().to_owned(), name })

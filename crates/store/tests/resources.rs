@@ -2,9 +2,9 @@
 
 mod support;
 
-use corral_model::ids::{PolicyVersion, PrincipalName, TargetName};
+use corral_model::ids::{PolicyVersion, PrincipalName, ResourceName, TargetName};
 use corral_model::principal::Principal;
-use corral_model::resource::{Resource, ResourceKind};
+use corral_model::resource::{ProviderSecret, Resource, ResourceKind};
 use corral_model::secret::Secret;
 use corral_model::token::{TokenDigest, TokenPurpose};
 use corral_store::{
@@ -274,4 +274,64 @@ async fn a_deleted_user_leaves_no_login_behind() {
     store.apply(apply(vec![delete(ResourceKind::User, "ada")])).await.expect("applies");
     assert_eq!(store.login_hash(&ada).await.expect("reads"), None);
     assert_eq!(store.token(&token.digest).await.expect("reads"), None);
+}
+
+fn provider(issuer: &str, scim: &str) -> Resource {
+    resource(&format!(
+        "kind: IdentityProvider\nname: corp\noidc: {{issuer: '{issuer}', client_id: c}}\n{scim}"
+    ))
+}
+
+#[tokio::test]
+async fn a_provider_keeps_its_secrets_sealed_and_only_for_where_they_were_given() {
+    let place = Place::new();
+    let store = place.open().await;
+    let corp = ResourceName::new("corp").expect("a name");
+    let secret = |text: &str| Secret::new(text.to_owned());
+    let given = vec![
+        (ProviderSecret::OidcClient, secret("client-hunter2")),
+        (ProviderSecret::Scim, secret("scim-hunter2")),
+    ];
+    let with_scim = || provider("https://a.example", "scim: {}\n");
+    let first = Put { provider_secrets: given, ..Put::new(with_scim()) };
+    store.apply(apply(vec![Change::Put(Box::new(first))])).await.expect("applies");
+    store.apply(apply(vec![put(with_scim())])).await.expect("applies");
+    let found = store.provider_secret(&corp, ProviderSecret::OidcClient).await.expect("opens");
+    assert_eq!(found, Some(secret("client-hunter2")));
+    let found = store.provider_secret(&corp, ProviderSecret::Signals).await.expect("reads");
+    assert_eq!(found, None);
+
+    let elsewhere = put(provider("https://b.example", "scim: {}\n"));
+    let refused = store.apply(apply(vec![elsewhere])).await;
+    assert!(matches!(refused, Err(StoreError::SecretNeeded { .. })), "{refused:?}");
+    let without_scim = put(provider("https://a.example", ""));
+    store.apply(apply(vec![without_scim])).await.expect("applies");
+    store.apply(apply(vec![put(with_scim())])).await.expect("applies");
+    let found = store.provider_secret(&corp, ProviderSecret::Scim).await.expect("reads");
+    assert_eq!(found, None, "a part that comes back inherits nothing");
+    store
+        .apply(apply(vec![delete(ResourceKind::IdentityProvider, "corp"), put(user("ada"))]))
+        .await
+        .expect("applies");
+    let found = store.provider_secret(&corp, ProviderSecret::OidcClient).await.expect("reads");
+    assert_eq!(found, None);
+    store.close().await;
+    for file in ["corral.db", "corral.db-wal"] {
+        let bytes = std::fs::read(place.path(file)).unwrap_or_default();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn what_happens_once_does_not_happen_again_until_it_is_over() {
+    let place = Place::new();
+    let store = place.open().await;
+    let once = async |scope: &str, id: &str, until: i64, now: i64| {
+        store.once(scope, id, at(until), at(now)).await.expect("is written")
+    };
+    assert!(once("a", "1", 10, 0).await);
+    assert!(!once("a", "1", 20, 1).await);
+    assert!(once("b", "1", 10, 1).await);
+    assert!(!once("a", "1", 20, 10).await);
+    assert!(once("a", "1", 20, 11).await);
 }

@@ -320,8 +320,13 @@ fn summary(resource: &Value) -> String {
             format!("{} at {}{masked}", target.protocol, target.address)
         }
         Resource::User(user) => {
-            let disabled = if user.disabled { "disabled; " } else { "" };
-            format!("{disabled}groups: {}", join(&user.groups))
+            let state = match (user.disabled, user.suspended) {
+                (true, _) => "disabled; ".to_owned(),
+                (false, Some(cause)) => format!("suspended ({cause}); "),
+                (false, None) => String::new(),
+            };
+            let provider = user.signs_in_by().map(|name| format!("provider: {name}; "));
+            format!("{state}{}groups: {}", provider.unwrap_or_default(), join(&user.groups))
         }
         Resource::Workload(workload) => {
             format!("sponsor: {}; groups: {}", workload.sponsor, join(&workload.groups))
@@ -335,6 +340,11 @@ fn summary(resource: &Value) -> String {
         Resource::Limit(limit) => match limit.sessions_max {
             Some(max) => format!("sessions_max: {max}"),
             None => String::new(),
+        },
+        Resource::IdentityProvider(provider) => match (provider.oidc, provider.saml) {
+            (Some(oidc), _) => format!("oidc at {}", oidc.issuer),
+            (None, Some(_)) => "saml".to_owned(),
+            (None, None) => String::new(),
         },
         Resource::Relay(relay) => {
             let addresses = relay.addresses.iter().map(ToString::to_string);

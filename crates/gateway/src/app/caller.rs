@@ -65,7 +65,9 @@ impl App {
             (Bearer::Run(_), Err(_))
             | (
                 Bearer::Principal { .. },
-                Err(NoStanding::Unknown { .. } | NoStanding::Disabled(_)),
+                Err(
+                    NoStanding::Unknown { .. } | NoStanding::Disabled(_) | NoStanding::Suspended(_),
+                ),
             ) => Err(nobody()),
         }
     }
@@ -100,8 +102,11 @@ impl App {
             }
         };
         let standing = config.standing(principal).ok();
-        let is_disabled = matches!(config.standing(principal), Err(NoStanding::Disabled(_)));
-        if is_disabled {
+        let is_inactive = matches!(
+            config.standing(principal),
+            Err(NoStanding::Disabled(_) | NoStanding::Suspended(_))
+        );
+        if is_inactive {
             return Err(nobody());
         }
         let kind = match (&run, principal.kind) {

@@ -11,8 +11,8 @@ use corral_model::ids::{
     CommandName, GroupName, PolicyVersion, PrincipalName, ResourceName, TargetName,
 };
 use corral_model::resource::{
-    ColumnName, CommandSpec, LimitSpec, LimitSubject, ParsedAddress, PolicySpec, RelaySpec,
-    Resource, TargetSpec, TextSource, UserSpec, WorkloadSpec, manifest,
+    ColumnName, CommandSpec, IdentityProviderSpec, LimitSpec, LimitSubject, ParsedAddress,
+    PolicySpec, RelaySpec, Resource, TargetSpec, TextSource, UserSpec, WorkloadSpec, manifest,
 };
 use corral_model::{Principal, PrincipalKind};
 use corral_transport::tunnel::{Reachable, reachable};
@@ -52,7 +52,9 @@ pub(crate) enum NoStanding {
     Unknown { kind: &'static str, name: PrincipalName },
     #[error("user '{0}' is disabled")]
     Disabled(PrincipalName),
-    #[error("the sponsor of workload '{workload}', '{sponsor}', is disabled")]
+    #[error("user '{0}' is suspended until the next sign-in")]
+    Suspended(PrincipalName),
+    #[error("the sponsor of workload '{workload}', '{sponsor}', is disabled or suspended")]
     SponsorDisabled { workload: PrincipalName, sponsor: PrincipalName },
     #[error("the sponsor of workload '{workload}', '{sponsor}', does not exist")]
     SponsorMissing { workload: PrincipalName, sponsor: PrincipalName },
@@ -68,6 +70,7 @@ pub(crate) struct Config {
     pub(crate) targets: BTreeMap<TargetName, Arc<Target>>,
     pub(crate) limits: Vec<LimitSpec>,
     pub(crate) relays: BTreeMap<ResourceName, RelaySpec>,
+    pub(crate) providers: BTreeMap<ResourceName, IdentityProviderSpec>,
     /// The facts of all targets, for limits by label.
     pub(crate) target_facts: Vec<TargetFacts>,
     pub(crate) resources: Vec<Resource>,
@@ -121,6 +124,7 @@ impl Config {
             targets,
             limits: parts.limits,
             relays: parts.relays,
+            providers: parts.providers,
             warnings: warnings_of_groups(&resources).into_iter().chain(warnings).collect(),
             resources,
         })
@@ -137,6 +141,9 @@ impl Config {
                     .ok_or_else(|| NoStanding::Unknown { kind: "user", name: name.clone() })?;
                 if user.disabled {
                     return Err(NoStanding::Disabled(name.clone()));
+                }
+                if user.suspended.is_some() {
+                    return Err(NoStanding::Suspended(name.clone()));
                 }
                 Ok(Standing { sponsor: name.clone(), groups: user.groups.clone() })
             }
@@ -163,7 +170,7 @@ impl Config {
         let sponsor = workload.sponsor.clone();
         match self.users.get(&sponsor) {
             None => Err(NoStanding::SponsorMissing { workload: name.clone(), sponsor }),
-            Some(user) if user.disabled => {
+            Some(user) if !user.is_active() => {
                 Err(NoStanding::SponsorDisabled { workload: name.clone(), sponsor })
             }
             Some(_) => Ok(Standing { sponsor, groups: workload.groups.clone() }),
@@ -216,6 +223,7 @@ struct Parts {
     policies: BTreeMap<ResourceName, PolicySpec>,
     commands: BTreeMap<CommandName, CommandSpec>,
     relays: BTreeMap<ResourceName, RelaySpec>,
+    providers: BTreeMap<ResourceName, IdentityProviderSpec>,
 }
 
 impl Parts {
@@ -227,6 +235,9 @@ impl Parts {
             Resource::Limit(spec) => self.limits.push(spec),
             Resource::Command(spec) => drop(self.commands.insert(spec.name.clone(), spec)),
             Resource::Relay(spec) => drop(self.relays.insert(spec.name.clone(), spec)),
+            Resource::IdentityProvider(spec) => {
+                drop(self.providers.insert(spec.name.clone(), spec));
+            }
             Resource::Target(spec) => drop(self.targets.insert(spec.name.clone(), spec)),
         }
     }
@@ -236,6 +247,16 @@ impl Parts {
         let mut add = |kind: &str, name: &str, text: String| {
             problems.push(Problem::new(Some(format!("{kind}/{name}")), text));
         };
+        for provider in self.providers.values() {
+            for text in check_provider(provider) {
+                add("IdentityProvider", provider.name.as_str(), text);
+            }
+        }
+        for user in self.users.values() {
+            if let Some(text) = self.fault_of_person(user) {
+                add("User", user.name.as_str(), text);
+            }
+        }
         for workload in self.workloads.values() {
             let name = workload.name.as_str();
             if !self.users.contains_key(&workload.sponsor) {
@@ -274,6 +295,26 @@ impl Parts {
             }
         }
         problems
+    }
+
+    /// A person's provider is there, and nobody else says what it says.
+    fn fault_of_person(&self, user: &UserSpec) -> Option<String> {
+        if let (Some(identity), Some(provider)) = (&user.identity, &user.provider)
+            && identity.provider != *provider
+        {
+            let linked = &identity.provider;
+            return Some(format!(
+                "provider: this person signs in through '{linked}'; delete the user first to \
+                 change that"
+            ));
+        }
+        let name = user.signs_in_by()?;
+        let Some(provider) = self.providers.get(name) else {
+            return Some(format!("provider: there is no identity provider '{name}'"));
+        };
+        let is_foreign =
+            user.identity.is_none() && !user.groups.is_empty() && provider.decides_groups();
+        is_foreign.then(|| format!("groups: are for '{name}' to say; leave them out here"))
     }
 
     /// A target's relay is there, and may dial it.
@@ -390,6 +431,20 @@ impl Parts {
     }
 }
 
+fn check_provider(provider: &IdentityProviderSpec) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    let ca = provider.oidc.as_ref().and_then(|oidc| oidc.ca_file.as_ref());
+    if ca.is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
+        texts.push("oidc.ca_file: send the certificates themselves, in PEM".to_owned());
+    }
+    let metadata = provider.saml.as_ref().map(|saml| &saml.metadata);
+    if matches!(metadata, Some(TextSource::File { .. })) {
+        let text = "saml.metadata: the gateway reads no files; send the text itself";
+        texts.push(text.to_owned());
+    }
+    texts
+}
+
 fn runs_commands(target: &TargetSpec) -> bool {
     protocols::find(&target.protocol)
         .is_some_and(|protocol| protocol.spec().verbs.contains(&runbook::COMMAND))
@@ -461,7 +516,8 @@ fn warnings_of_groups(resources: &[Resource]) -> Vec<Problem> {
             | Resource::Policy(_)
             | Resource::Limit(_)
             | Resource::Command(_)
-            | Resource::Relay(_) => {}
+            | Resource::Relay(_)
+            | Resource::IdentityProvider(_) => {}
         }
     }
     let mut warnings = Vec::new();

@@ -67,6 +67,10 @@ impl From<corral_store::StoreError> for AppError {
     fn from(error: corral_store::StoreError) -> Self {
         match error {
             corral_store::StoreError::VersionMoved { .. } => Self::Conflict(error.to_string()),
+            corral_store::StoreError::PasswordNeeded { .. }
+            | corral_store::StoreError::SecretNeeded { .. } => {
+                Self::Invalid(vec![Problem::new(None, error.to_string())])
+            }
             other => {
                 tracing::error!(error = %describe(&other), "the store failed");
                 Self::Unavailable("the gateway's store does not answer; try again".to_owned())

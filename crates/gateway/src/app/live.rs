@@ -15,6 +15,8 @@ use corral_gate::budget::SessionLedger;
 use corral_model::{RunEnd, RunId};
 use tokio_util::task::TaskTracker;
 
+use super::offboard::Unfinished;
+
 /// Every registry.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
@@ -25,6 +27,8 @@ pub(crate) struct Live {
     logins: Mutex<logins::Logins>,
     /// Ends of runs that the store has refused so far.
     unstored: Mutex<Vec<(RunId, RunEnd)>>,
+    /// People whose tokens the store has not ended so far.
+    unfinished: Mutex<Vec<Unfinished>>,
     /// Sessions that are no listener's own task.
     tasks: TaskTracker,
 }
@@ -56,6 +60,10 @@ impl Live {
 
     pub(crate) fn unstored(&self) -> MutexGuard<'_, Vec<(RunId, RunEnd)>> {
         lock(&self.unstored)
+    }
+
+    pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<Unfinished>> {
+        lock(&self.unfinished)
     }
 }
 

@@ -1,17 +1,17 @@
-//! People and workloads: signing in and out, disabling and enabling.
+//! People and workloads with secrets of their own: signing in and out.
 
 use corral_identity::{PasswordError, PasswordHash, Token, Verified};
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::PrincipalName;
-use corral_model::resource::UserSpec;
 use corral_model::token::TokenPurpose;
-use corral_model::{CloseReason, Principal, Secret, limits};
+use corral_model::{CloseReason, OffboardCause, Principal, PrincipalKind, Secret, limits};
 use corral_store::TokenRow;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::config::NoStanding;
 use super::live::logins::LiveLogin;
+use super::resources::Author;
 use super::{App, AppError, Caller};
 
 /// A login token, shown once.
@@ -20,13 +20,6 @@ pub struct SignedIn {
     pub principal: Principal,
     pub token: Secret,
     pub expires_at: OffsetDateTime,
-}
-
-/// What disabling a principal ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Disabled {
-    pub runs_ended: u64,
-    pub sessions_closed: u64,
 }
 
 const WRONG: &str = "name or password are wrong, or the account is disabled";
@@ -87,24 +80,69 @@ impl App {
                 return Err(refused());
             }
         }
-        self.append(origin, EventBody::PrincipalSignedIn { name, method: method.to_owned() })?;
+        self.lift_suspension(&principal).await?;
+        let is_person = principal.kind == PrincipalKind::User;
+        let break_glass = is_person && !self.config().providers.is_empty();
+        let method = method.to_owned();
+        let body = EventBody::PrincipalSignedIn { name, method, provider: None, break_glass };
+        self.append(origin, body)?;
         let signed_in = self.issue_login(&principal).await?;
         // Whoever disables first changes the configuration and then removes tokens: either it
         // finds this token, or this finds the changed configuration.
-        if !self.may_sign_in(&principal) {
+        if !self.may_hold_a_login(&principal) {
             self.forget_logins(&principal).await?;
             return Err(refused());
         }
         Ok(signed_in)
     }
 
+    /// Whether this principal may show a password or secret at all. Suspended is not in the way of
+    /// a local account: signing in is what ends it.
     fn may_sign_in(&self, principal: &Principal) -> bool {
+        let config = self.config();
+        let is_local = || {
+            let user = config.users.get(&principal.name);
+            user.is_some_and(|user| user.signs_in_by().is_none())
+        };
+        match (principal.kind, config.standing(principal)) {
+            (PrincipalKind::User, Ok(_) | Err(NoStanding::Suspended(_))) => is_local(),
+            (
+                PrincipalKind::Workload,
+                Ok(_) | Err(NoStanding::SponsorDisabled { .. } | NoStanding::SponsorMissing { .. }),
+            ) => true,
+            (
+                _,
+                Err(
+                    NoStanding::Unknown { .. }
+                    | NoStanding::Disabled(_)
+                    | NoStanding::Suspended(_)
+                    | NoStanding::SponsorDisabled { .. }
+                    | NoStanding::SponsorMissing { .. },
+                ),
+            ) => false,
+        }
+    }
+
+    /// Whether a login token of this principal is good. A workload may hold one under a sponsor who
+    /// is not active: it is refused what it asks for, with the reason.
+    pub(super) fn may_hold_a_login(&self, principal: &Principal) -> bool {
         match self.config().standing(principal) {
             Ok(_) | Err(NoStanding::SponsorDisabled { .. } | NoStanding::SponsorMissing { .. }) => {
                 true
             }
-            Err(NoStanding::Unknown { .. } | NoStanding::Disabled(_)) => false,
+            Err(
+                NoStanding::Unknown { .. } | NoStanding::Disabled(_) | NoStanding::Suspended(_),
+            ) => false,
         }
+    }
+
+    /// A good sign-in ends a suspension.
+    pub(super) async fn lift_suspension(&self, principal: &Principal) -> Result<(), AppError> {
+        if !matches!(self.config().standing(principal), Err(NoStanding::Suspended(_))) {
+            return Ok(());
+        }
+        let author = Author { by: principal.to_string(), cause: OffboardCause::ByHand };
+        self.change_user(&author, &principal.name, |user| user.suspended = None).await.map(drop)
     }
 
     async fn issue_login(&self, principal: &Principal) -> Result<SignedIn, AppError> {
@@ -140,49 +178,6 @@ impl App {
         self.end_sessions(CloseReason::Expired, "this session's token was signed out", |session| {
             session.login.as_ref() == Some(token)
         });
-        Ok(())
-    }
-
-    /// Disables a user: its tokens, its runs, the runs that it sponsors, and their live sessions
-    /// end at once. Only the administrator may.
-    ///
-    /// # Errors
-    /// [`AppError::Denied`], [`AppError::NotFound`], [`AppError::Unavailable`].
-    pub async fn disable_user(&self, caller: &Caller, name: &str) -> Result<Disabled, AppError> {
-        caller.require_admin()?;
-        let label = caller.label();
-        let change = |user: &mut UserSpec| {
-            user.disabled = true;
-            user.disabled_by = Some(label.clone());
-        };
-        let swept = self.change_user(caller, name, change).await?;
-        let principal = PrincipalName::new(name).map(Principal::user);
-        if let Ok(principal) = principal {
-            self.forget_logins(&principal).await?;
-        }
-        let body = EventBody::PrincipalDisabled {
-            name: name.to_owned(),
-            by: caller.label(),
-            runs_ended: swept.runs_ended,
-            sessions_closed: swept.sessions_closed,
-        };
-        self.note(Origin::default(), body);
-        Ok(swept)
-    }
-
-    /// Enables a user again. Ended runs stay ended, and old login tokens stay invalid.
-    ///
-    /// # Errors
-    /// As [`App::disable_user`].
-    pub async fn enable_user(&self, caller: &Caller, name: &str) -> Result<(), AppError> {
-        caller.require_admin()?;
-        let change = |user: &mut UserSpec| {
-            user.disabled = false;
-            user.disabled_by = None;
-        };
-        self.change_user(caller, name, change).await?;
-        let body = EventBody::PrincipalEnabled { name: name.to_owned(), by: caller.label() };
-        self.note(Origin::default(), body);
         Ok(())
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PolicyVersion, PrincipalName};
 use corral_model::resource::{
-    CredentialKind, CredentialSpec, Resource, ResourceKind, SecretSource, UserSpec,
+    CredentialKind, CredentialSpec, ProviderSecret, Resource, ResourceKind, SecretSource, UserSpec,
 };
-use corral_model::{Principal, PrincipalKind, Secret};
+use corral_model::{OffboardCause, OffboardEffect, Offboarding, Principal, PrincipalKind, Secret};
 use corral_store::{Apply, Change as StoreChange, Put, SecretChange};
 use time::OffsetDateTime;
 
 use super::config::{Config, Target, key};
-use super::principals::Disabled;
+use super::offboard::Disabled;
 use super::{App, AppError, Caller, Problem};
 
 /// How to apply.
@@ -96,13 +96,14 @@ impl App {
         let _one_at_a_time = self.config.changing.lock().await;
         let config = self.config();
         let plan = Plan::of(&config, resources, options.prune)?;
-        self.carry_out(caller, &config, plan, options.dry_run).await.map(|(applied, _)| applied)
+        let author = Author::by_hand(caller);
+        self.carry_out(&author, &config, plan, options.dry_run).await.map(|(applied, _)| applied)
     }
 
     /// Checks, stores, records and puts into use. The caller holds the lock for changes.
     async fn carry_out(
         &self,
-        caller: &Caller,
+        author: &Author,
         config: &Config,
         plan: Plan,
         is_dry_run: bool,
@@ -118,6 +119,7 @@ impl App {
             return Ok((Applied { version, changes, warnings }, Disabled::default()));
         }
         let puts = self.puts(&plan).await?;
+        let offboardings = plan.offboardings(config, author);
         let listed: Vec<String> = changes
             .iter()
             .filter(|change| change.change != ChangeKind::Unchanged)
@@ -126,13 +128,15 @@ impl App {
             })
             .collect();
         tracing::info!(version = next.0, changes = listed.len(), "configuration changes");
-        let body = EventBody::ConfigChanged { by: caller.label(), version: next, changes: listed };
+        let by = author.by.clone();
+        let body = EventBody::ConfigChanged { by: by.clone(), version: next, changes: listed };
         self.append(Origin::default(), body)?;
         let apply = Apply {
             changes: puts,
             expected: Some(config.version),
-            by: caller.label(),
+            by,
             at: OffsetDateTime::now_utc(),
+            offboardings: offboardings.clone(),
         };
         let applied = self.store.apply(apply).await?;
         let warnings = compiled.warnings.clone();
@@ -140,9 +144,10 @@ impl App {
         for principal in plan.removed_principals(config) {
             self.live.logins().remove_of(&principal);
         }
-        let swept = self.sweep().await;
+        let ended = self.end_offboarded(offboardings).await;
+        self.sweep().await;
         self.signals.targets.notify_one();
-        Ok((Applied { version: applied.version, changes, warnings }, swept))
+        Ok((Applied { version: applied.version, changes, warnings }, ended))
     }
 
     /// The plan as the store takes it, with secrets apart and passwords hashed.
@@ -155,6 +160,7 @@ impl App {
             let mut put = Put::new(asked.resource.clone());
             put.credential = set(asked.secrets.credential.as_ref());
             put.masked_credential = set(asked.secrets.masked_credential.as_ref());
+            put.provider_secrets.clone_from(&asked.secrets.provider);
             if let Some(password) = &asked.secrets.login {
                 let hash = self.passwords.hash(password.clone()).await.map_err(|error| {
                     let place = Some(key(&asked.resource));
@@ -167,22 +173,20 @@ impl App {
         Ok(changes)
     }
 
-    /// Changes one user; the caller has the right to. Returns what ended by it.
+    /// Changes one user; the author has the right to. Returns what ended by it.
     pub(super) async fn change_user(
         &self,
-        caller: &Caller,
-        name: &str,
+        author: &Author,
+        name: &PrincipalName,
         change: impl FnOnce(&mut UserSpec),
     ) -> Result<Disabled, AppError> {
         let _one_at_a_time = self.config.changing.lock().await;
         let config = self.config();
-        let not_found = || AppError::NotFound { kind: "user", name: name.to_owned() };
-        let user = PrincipalName::new(name).ok().and_then(|name| config.users.get(&name));
-        let mut user = user.cloned().ok_or_else(not_found)?;
+        let mut user = config.users.get(name).cloned().ok_or_else(|| no_user(name.as_str()))?;
         change(&mut user);
         let asked = Asked { resource: Resource::User(user), secrets: Secrets::default() };
         let plan = Plan { asked: vec![asked], deletes: Vec::new() };
-        self.carry_out(caller, &config, plan, false).await.map(|(_, swept)| swept)
+        self.carry_out(author, &config, plan, false).await.map(|(_, ended)| ended)
     }
 
     /// All resources of a kind (`target`, `Target` or `targets`), by name. Only the administrator
@@ -218,7 +222,8 @@ impl App {
             | Resource::Workload(_)
             | Resource::Policy(_)
             | Resource::Limit(_)
-            | Resource::Relay(_) => resource.resource_kind() == kind,
+            | Resource::Relay(_)
+            | Resource::IdentityProvider(_) => resource.resource_kind() == kind,
         };
         let found = config.resources.iter().filter(is_wanted);
         Ok(found.map(|resource| view(&config, caller, resource)).collect())
@@ -259,8 +264,25 @@ impl App {
             return Err(not_found(kind.name(), name));
         }
         let plan = Plan { asked: Vec::new(), deletes: vec![(kind, name.to_owned())] };
-        self.carry_out(caller, &config, plan, false).await.map(|(applied, _)| applied)
+        let author = Author::by_hand(caller);
+        self.carry_out(&author, &config, plan, false).await.map(|(applied, _)| applied)
     }
+}
+
+/// Who changes the configuration, and what it means for those who lose their standing by it.
+pub(super) struct Author {
+    pub(super) by: String,
+    pub(super) cause: OffboardCause,
+}
+
+impl Author {
+    fn by_hand(caller: &Caller) -> Self {
+        Self { by: caller.label(), cause: OffboardCause::ByHand }
+    }
+}
+
+pub(super) fn no_user(name: &str) -> AppError {
+    AppError::NotFound { kind: "user", name: name.to_owned() }
 }
 
 /// Secrets of one resource, as they were sent.
@@ -270,11 +292,16 @@ struct Secrets {
     masked_credential: Option<Secret>,
     /// A user's password or a workload's secret.
     login: Option<Secret>,
+    /// Of an identity provider.
+    provider: Vec<(ProviderSecret, Secret)>,
 }
 
 impl Secrets {
     fn is_empty(&self) -> bool {
-        self.credential.is_none() && self.masked_credential.is_none() && self.login.is_none()
+        self.credential.is_none()
+            && self.masked_credential.is_none()
+            && self.login.is_none()
+            && self.provider.is_empty()
     }
 }
 
@@ -305,7 +332,7 @@ impl Plan {
                 Secrets::default()
             });
             if let Resource::User(user) = &mut resource {
-                keep_disabled(config, user, &mut problems);
+                keep_what_is_ours(config, user, &mut problems);
             }
             asked.push(Asked { resource: resource.without_secrets(), secrets });
         }
@@ -314,7 +341,19 @@ impl Plan {
         }
         let is_named =
             |stored: &Resource| asked.iter().any(|asked| key(&asked.resource) == key(stored));
-        let stale = config.resources.iter().filter(|stored| prune && !is_named(stored));
+        // Whom a provider made is not a manifest's to take away.
+        let is_foreign = |stored: &Resource| match stored {
+            Resource::User(user) => user.identity.is_some(),
+            Resource::Target(_)
+            | Resource::Workload(_)
+            | Resource::Policy(_)
+            | Resource::Limit(_)
+            | Resource::Command(_)
+            | Resource::Relay(_)
+            | Resource::IdentityProvider(_) => false,
+        };
+        let is_stale = |stored: &&Resource| prune && !is_named(stored) && !is_foreign(stored);
+        let stale = config.resources.iter().filter(is_stale);
         let deletes: Vec<(ResourceKind, String)> =
             stale.map(|stored| (stored.resource_kind(), stored.name().to_owned())).collect();
         Ok(Self { asked, deletes })
@@ -363,6 +402,26 @@ impl Plan {
         changes
     }
 
+    /// The people who are active, and will not be.
+    fn offboardings(&self, config: &Config, author: &Author) -> Vec<Offboarding> {
+        let mut offboardings: Vec<Offboarding> = Vec::new();
+        for asked in &self.asked {
+            let Resource::User(after) = &asked.resource else { continue };
+            let Some(before) = config.users.get(&after.name) else { continue };
+            let mut add = |effect: OffboardEffect| {
+                let (person, by) = (after.name.clone(), author.by.clone());
+                offboardings.push(Offboarding { person, effect, cause: author.cause, by });
+            };
+            if after.disabled && !before.disabled {
+                add(OffboardEffect::Disabled);
+            }
+            if after.suspended.is_some() && before.suspended.is_none() {
+                add(OffboardEffect::Suspended);
+            }
+        }
+        offboardings
+    }
+
     fn removed_principals(&self, config: &Config) -> Vec<Principal> {
         let names = self.deletes.iter().filter_map(|(_, name)| config.principal(name));
         let is_removed = |principal: &Principal| {
@@ -376,15 +435,43 @@ impl Plan {
     }
 }
 
-/// Disabled by hand stays disabled: an old manifest brings nobody back.
-fn keep_disabled(config: &Config, user: &mut UserSpec, problems: &mut Vec<Problem>) {
-    let stored = config.users.get(&user.name).and_then(|stored| stored.disabled_by.clone());
-    if user.disabled_by.is_some() && user.disabled_by != stored {
-        let text = "disabled_by: is written by the gateway; use `corral users disable`";
+/// What the gateway writes of a person stays as it is, whatever a manifest says: disabled by hand
+/// stays disabled, so that an old manifest brings nobody back, and what a provider says of its
+/// person is the provider's.
+fn keep_what_is_ours(config: &Config, user: &mut UserSpec, problems: &mut Vec<Problem>) {
+    let stored = config.users.get(&user.name);
+    let mut refuse = |text: &str| {
         problems.push(Problem::new(Some(format!("User/{}", user.name)), text));
+    };
+    let disabled_by = stored.and_then(|stored| stored.disabled_by.clone());
+    if user.disabled_by.is_some() && user.disabled_by != disabled_by {
+        refuse("disabled_by: is written by the gateway; use `corral users disable`");
     }
-    user.disabled = user.disabled || stored.is_some();
-    user.disabled_by = stored;
+    let cause = stored.and_then(|stored| stored.disabled_cause);
+    if user.disabled_cause.is_some() && user.disabled_cause != cause {
+        refuse("disabled_cause: is written by the gateway; use `corral users disable`");
+    }
+    let identity = stored.and_then(|stored| stored.identity.clone());
+    if user.identity.is_some() && user.identity != identity {
+        refuse("identity: is written by the gateway when somebody signs in; write provider");
+    }
+    let suspended = stored.and_then(|stored| stored.suspended);
+    if user.suspended.is_some() && user.suspended != suspended {
+        refuse("suspended: is written by the gateway; use `corral users disable`");
+    }
+    if let (Some(stored), Some(identity)) = (stored, &identity)
+        && config.providers.get(&identity.provider).is_some_and(|known| known.decides_groups())
+    {
+        if !user.groups.is_empty() && user.groups != stored.groups {
+            refuse("groups: are for the person's identity provider to say; leave them out");
+        }
+        user.groups.clone_from(&stored.groups);
+    }
+    user.disabled = user.disabled || disabled_by.is_some();
+    user.disabled_by = disabled_by;
+    user.disabled_cause = cause;
+    user.identity = identity;
+    user.suspended = suspended;
 }
 
 /// The secrets that were sent with a resource.
@@ -408,13 +495,20 @@ fn take_secrets(resource: &Resource) -> Result<Secrets, &'static str> {
         Resource::Target(spec) => Secrets {
             credential: password(spec.credential.as_ref())?,
             masked_credential: password(spec.masked_credential.as_ref())?,
-            login: None,
+            ..Secrets::default()
         },
         Resource::User(spec) => {
             Secrets { login: value(spec.password.as_ref())?, ..Secrets::default() }
         }
         Resource::Workload(spec) => {
             Secrets { login: value(spec.secret.as_ref())?, ..Secrets::default() }
+        }
+        Resource::IdentityProvider(spec) => {
+            let mut provider: Vec<(ProviderSecret, Secret)> = Vec::new();
+            for which in ProviderSecret::ALL {
+                provider.extend(value(spec.secret(which))?.map(|secret| (which, secret)));
+            }
+            Secrets { provider, ..Secrets::default() }
         }
         Resource::Policy(_) | Resource::Limit(_) | Resource::Command(_) | Resource::Relay(_) => {
             Secrets::default()
@@ -447,6 +541,7 @@ fn not_found(kind: &str, name: &str) -> AppError {
         ResourceKind::Limit => "limit",
         ResourceKind::Command => "command",
         ResourceKind::Relay => "relay",
+        ResourceKind::IdentityProvider => "identity provider",
     });
     AppError::NotFound { kind, name: name.to_owned() }
 }
@@ -485,8 +580,13 @@ fn shown_with_secrets(resource: &Resource, secrets: &Secrets) -> serde_json::Val
             | Resource::Policy(_)
             | Resource::Limit(_)
             | Resource::Command(_)
-            | Resource::Relay(_) => mark(&["password"]),
+            | Resource::Relay(_)
+            | Resource::IdentityProvider(_) => mark(&["password"]),
         }
+    }
+    for (which, _) in &secrets.provider {
+        let path: Vec<&str> = which.key().split('.').collect();
+        mark(&path);
     }
     value
 }

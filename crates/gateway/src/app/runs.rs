@@ -19,7 +19,8 @@ use super::admit::left_of;
 use super::caller::is_sponsor;
 use super::config::{Config, NoStanding};
 use super::live::runs::{Lease, LiveRun};
-use super::principals::{Disabled, new_token};
+use super::offboard::Disabled;
+use super::principals::new_token;
 use super::{App, AppError, Caller, Problem, new_id};
 
 /// What `corral runs start` asks for.
@@ -598,6 +599,7 @@ fn refused_run(why: NoStanding) -> AppError {
     match why {
         NoStanding::Unknown { kind, name } => AppError::NotFound { kind, name: name.to_string() },
         NoStanding::Disabled(_)
+        | NoStanding::Suspended(_)
         | NoStanding::SponsorDisabled { .. }
         | NoStanding::SponsorMissing { .. } => AppError::Denied(format!(
             "the run is refused: {why}; an active person must answer for it"

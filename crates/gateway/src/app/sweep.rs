@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::App;
 use super::config::Config;
 use super::live::sessions::LiveSession;
-use super::principals::Disabled;
+use super::offboard::Disabled;
 
 /// How long the store lists what has ended. The record keeps it; this is only what lists show.
 const HISTORY_KEPT: time::Duration = time::Duration::days(90);
@@ -27,32 +27,41 @@ impl App {
     /// Ends a run and everything below it: first in memory, where it counts, then its sessions,
     /// then in the record and the store.
     pub(super) async fn end_tree(&self, id: &RunId, reason: RunEnd, by: &str) -> Disabled {
-        let ended = self.live.runs().end(id);
-        let mut sessions_closed = 0_u64;
+        self.end_trees(std::slice::from_ref(id), reason, by).await
+    }
+
+    /// Ends runs and everything below them. Nothing waits for the store before all of them are
+    /// dead in memory and their sessions were told.
+    pub(super) async fn end_trees(&self, roots: &[RunId], reason: RunEnd, by: &str) -> Disabled {
+        let mut total = Disabled::default();
         let at = OffsetDateTime::now_utc();
         let mut rows: Vec<(RunId, RunEnd)> = Vec::new();
-        for (place, run) in ended.iter().enumerate() {
-            let own = if place == 0 { reason } else { RunEnd::ParentEnded };
-            let (close, text) = close_of(reason);
-            let closed = self.end_sessions(close, text, |session| {
-                session.run.as_ref().is_some_and(|of_session| of_session.id() == run.id())
-            });
-            sessions_closed += closed;
-            let body =
-                EventBody::RunEnded { reason: own, by: by.to_owned(), sessions_closed: closed };
-            self.note(self.origin_of_run(run), body);
-            rows.push((run.id().clone(), own));
+        for root in roots {
+            let ended = self.live.runs().end(root);
+            for (place, run) in ended.iter().enumerate() {
+                let own = if place == 0 { reason } else { RunEnd::ParentEnded };
+                let (close, text) = close_of(reason);
+                let closed = self.end_sessions(close, text, |session| {
+                    session.run.as_ref().is_some_and(|of_session| of_session.id() == run.id())
+                });
+                total.runs_ended += 1;
+                total.sessions_closed += closed;
+                let body =
+                    EventBody::RunEnded { reason: own, by: by.to_owned(), sessions_closed: closed };
+                self.note(self.origin_of_run(run), body);
+                rows.push((run.id().clone(), own));
+            }
         }
         if !rows.is_empty() {
             let runs = rows.len();
-            tracing::info!(runs, sessions = sessions_closed, ?reason, "runs ended");
+            tracing::info!(runs, sessions = total.sessions_closed, ?reason, "runs ended");
             if let Err(error) = self.store.end_runs(&rows, at).await {
                 // They are dead in memory; without this they would come back with a restart.
                 tracing::error!(%error, runs, "ended runs are not stored yet; trying again");
                 self.live.unstored().extend(rows);
             }
         }
-        Disabled { runs_ended: u64::try_from(ended.len()).unwrap_or(u64::MAX), sessions_closed }
+        total
     }
 
     /// Ends every run and session that the configuration in use no longer allows: its principal
@@ -63,12 +72,7 @@ impl App {
             .live
             .runs()
             .roots_where(|run| config.standing_under(run.principal(), run.sponsor()).is_err());
-        let mut total = Disabled::default();
-        for root in roots {
-            let ended = self.end_tree(&root, RunEnd::SponsorDisabled, "gateway").await;
-            total.runs_ended += ended.runs_ended;
-            total.sessions_closed += ended.sessions_closed;
-        }
+        let mut total = self.end_trees(&roots, RunEnd::SponsorDisabled, "gateway").await;
         total.sessions_closed += self.end_sessions(
             CloseReason::Disabled,
             "this session's principal or sponsor is no longer active",
@@ -132,6 +136,7 @@ impl App {
         self.expire_approvals();
         self.expire_logins(now).await;
         self.store_unstored().await;
+        self.finish_unfinished().await;
     }
 
     /// A token that is over is ended in the store before it is forgotten here, so that a clock

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod clients;
+mod offboard;
 mod resources;
 mod runs;
 mod sessions;

@@ -88,13 +88,17 @@ pub(super) fn one_line(body: &EventBody) -> String {
         EventBody::ConfigChanged { by, version, changes } => {
             format!("version {} by {by}: {}", version.0, changes.join(", "))
         }
-        EventBody::PrincipalDisabled { name, by, runs_ended, sessions_closed } => format!(
+        EventBody::PrincipalDisabled { name, by, runs_ended, sessions_closed, .. }
+        | EventBody::PrincipalSuspended { name, by, runs_ended, sessions_closed, .. } => format!(
             "{name} by {by}: {} ended, {} closed",
             counted(*runs_ended, "run"),
             counted(*sessions_closed, "session")
         ),
         EventBody::PrincipalEnabled { name, by } => format!("{name} by {by}"),
-        EventBody::PrincipalSignedIn { name, method } => format!("{name} by {method}"),
+        EventBody::PrincipalSignedIn { name, method, provider, .. } => {
+            let provider = provider.as_ref().map_or(String::new(), |name| format!(" at {name}"));
+            format!("{name} by {method}{provider}")
+        }
         EventBody::PrincipalRefused { name, reason } => format!("{name}: {reason}"),
         EventBody::RelayInvited { relay, by, .. } => format!("relay {relay} by {by}"),
         EventBody::RelayRevoked { relay, by } => format!("relay {relay} by {by}"),
@@ -140,6 +144,7 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::GatewayStopped {} => "stopped",
         EventBody::ConfigChanged { .. } => "changed",
         EventBody::PrincipalDisabled { .. } => "disabled",
+        EventBody::PrincipalSuspended { .. } => "suspended",
         EventBody::PrincipalEnabled { .. } => "enabled",
         EventBody::PrincipalSignedIn { .. } => "signed in",
         EventBody::PrincipalRefused { .. }

@@ -220,6 +220,9 @@ fn read_spec<'de, D: Deserializer<'de>>(kind: ResourceKind, spec: D) -> Result<R
         ResourceKind::Limit => Deserialize::deserialize(spec).map(Resource::Limit),
         ResourceKind::Command => Deserialize::deserialize(spec).map(Resource::Command),
         ResourceKind::Relay => Deserialize::deserialize(spec).map(Resource::Relay),
+        ResourceKind::IdentityProvider => {
+            Deserialize::deserialize(spec).map(Resource::IdentityProvider)
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use super::Invalid;
 use crate::limits;
 use crate::resource::command;
 use crate::resource::{
-    CommandSpec, CredentialKind, CredentialSpec, HumanDuration, LimitSpec, LimitSubject,
-    ParsedAddress, PolicySpec, RelaySpec, Resource, RunLimits, SecretSource, TargetSpec,
-    TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
+    CommandSpec, CredentialKind, CredentialSpec, HumanDuration, IdentityProviderSpec, LimitSpec,
+    LimitSubject, OidcSpec, ParsedAddress, PolicySpec, ProviderSecret, RelaySpec, Resource,
+    RunLimits, SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
 };
 
 /// Everything that is wrong with a resource by itself. Whether its protocol exists, its policy
@@ -24,6 +24,7 @@ pub fn validate(resource: &Resource) -> Vec<Invalid> {
         Resource::Limit(spec) => check_limit(spec, &mut faults),
         Resource::Command(spec) => check_command(spec, &mut faults),
         Resource::Relay(spec) => check_relay(spec, &mut faults),
+        Resource::IdentityProvider(spec) => check_provider(spec, &mut faults),
     }
     faults.0
 }
@@ -172,9 +173,122 @@ fn check_groups(groups: &[crate::ids::GroupName], faults: &mut Faults) {
 }
 
 fn check_user(spec: &UserSpec, faults: &mut Faults) {
-    check_groups(&spec.groups, faults);
+    if spec.groups.len() > limits::GROUPS_MAX {
+        let text = format!("{} groups; at most {}", spec.groups.len(), limits::GROUPS_MAX);
+        faults.add("groups", text, "");
+    } else {
+        check_groups(&spec.groups, faults);
+    }
     if let Some(password) = &spec.password {
         check_secret("password", CredentialKind::Password, password, faults);
+        if spec.provider.is_some() {
+            faults.add(
+                "password",
+                "a person with a provider has no password here",
+                "leave out password, or provider for a local account",
+            );
+        }
+    }
+}
+
+fn check_provider(spec: &IdentityProviderSpec, faults: &mut Faults) {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !spec.name.as_str().chars().all(is_plain) {
+        let text = "the name of an identity provider is part of addresses";
+        faults.add("name", text, "use letters, digits, '-', '_' and '.'");
+    }
+    match (&spec.oidc, &spec.saml) {
+        (None, None) => {
+            faults.add("name", "this identity provider speaks nothing", "add oidc or saml");
+        }
+        (Some(_), Some(_)) => {
+            faults.add("saml", "one provider has both oidc and saml", "make two of it");
+        }
+        (Some(oidc), None) => check_oidc(oidc, faults),
+        (None, Some(saml)) => {
+            let (TextSource::Inline(text) | TextSource::File { file: text }) = &saml.metadata;
+            faults.require_text("saml.metadata", text);
+            for (key, text) in [
+                ("saml.user_attribute", &saml.user_attribute),
+                ("saml.groups_attribute", &saml.groups_attribute),
+            ] {
+                if let Some(text) = text {
+                    faults.require_text(key, text);
+                }
+            }
+        }
+    }
+    for theirs in spec.groups.keys() {
+        faults.require_text("groups", theirs);
+    }
+    let max = limits::GROUPS_MAX;
+    if spec.groups.len() > max {
+        let text = format!("groups has {} entries; at most {max}", spec.groups.len());
+        faults.add("groups", text, "");
+    }
+    if let Some(signals) = &spec.signals {
+        check_web_address("signals.issuer", &signals.issuer, faults);
+        check_web_address("signals.jwks_uri", &signals.jwks_uri, faults);
+        faults.require_text("signals.audience", &signals.audience);
+    }
+    for which in ProviderSecret::ALL {
+        if let Some(secret) = spec.secret(which) {
+            check_secret(which.key(), CredentialKind::Token, secret, faults);
+        }
+    }
+}
+
+fn check_oidc(oidc: &OidcSpec, faults: &mut Faults) {
+    check_web_address("oidc.issuer", &oidc.issuer, faults);
+    for (key, text) in [("oidc.client_id", &oidc.client_id), ("oidc.user_claim", &oidc.user_claim)]
+    {
+        faults.require_text(key, text);
+    }
+    let optional = [
+        ("oidc.groups_claim", &oidc.groups_claim),
+        ("oidc.ca_file", &oidc.ca_file),
+        ("oidc.prompt", &oidc.prompt),
+    ];
+    for (key, text) in optional {
+        if let Some(text) = text {
+            faults.require_text(key, text);
+        }
+    }
+    if !oidc.scopes.iter().any(|scope| scope == "openid") {
+        let text = "oidc.scopes is without openid, so there would be no ID token";
+        faults.add("oidc.scopes", text, "write [openid, email, profile]");
+    }
+    for (index, scope) in oidc.scopes.iter().enumerate() {
+        // RFC 6749 section 3.3.
+        let is_scope = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+        if scope.is_empty() || !scope.chars().all(is_scope) {
+            faults.add(&format!("oidc.scopes.{index}"), format!("'{scope}' is not a scope"), "");
+        }
+    }
+}
+
+/// An address of somebody else's: encrypted, unless it is on this machine.
+fn check_web_address(key: &str, text: &str, faults: &mut Faults) {
+    let has_host = |rest: &str| rest.chars().next().is_some_and(|c| c != '/');
+    let is_sound = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => has_host(rest),
+        (None, Some(rest)) => {
+            let authority = rest.split('/').next().unwrap_or_default();
+            let host = match authority.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+                Some(_) | None => authority,
+            };
+            matches!(host, "127.0.0.1" | "localhost" | "[::1]")
+        }
+        (None, None) => false,
+    };
+    let is_plain = text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '#' | '?' | '@'));
+    if !is_sound || !is_plain || text.len() > limits::URL_BYTES_MAX {
+        faults.add(
+            key,
+            format!("{key} is not an https address without query and fragment"),
+            "write https://HOST/PATH; http is for addresses on loopback only",
+        );
     }
 }
 

@@ -1,0 +1,188 @@
+//! The end of somebody's standing: once, whole, and also when the gateway dies in between.
+
+use std::path::Path;
+
+use crate::support::{World, run_named, start_in};
+use corral_gateway::app::audit::EventFilter;
+use corral_gateway::app::resources::ApplyOptions;
+use corral_gateway::app::runs::RunFilter;
+use corral_gateway::app::{App, AppError, Caller};
+use corral_model::ids::PrincipalName;
+use corral_model::resource::{Resource, manifest};
+use corral_model::{EventBody, OffboardCause, OffboardEffect, Offboarding, Secret};
+use corral_store::{Apply, Change, Put, SealSource, Store};
+use time::OffsetDateTime;
+
+fn name(text: &str) -> PrincipalName {
+    PrincipalName::new(text).expect("a name")
+}
+
+fn offboarding(person: &str, effect: OffboardEffect, cause: OffboardCause) -> Offboarding {
+    Offboarding { person: name(person), effect, cause, by: "corp".to_owned() }
+}
+
+/// What was recorded of people who lost their standing.
+async fn ends(app: &App) -> Vec<EventBody> {
+    let filter = EventFilter { event: Some("principal.".to_owned()), ..EventFilter::default() };
+    let found = app.search_events(&Caller::Admin, filter).await.expect("reads");
+    let is_end = |body: &EventBody| {
+        matches!(body, EventBody::PrincipalDisabled { .. } | EventBody::PrincipalSuspended { .. })
+    };
+    found.into_iter().map(|event| event.body).filter(is_end).collect()
+}
+
+fn shown_user(app: &App, user: &str) -> serde_json::Value {
+    app.show_resource(&Caller::Admin, "user", user).expect("is there").spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offboarding_is_done_once_however_often_it_is_asked_for() {
+    let world = World::start().await;
+    let (run, _) = world.root_run().await;
+    let _session = world.connect(&run.token, "orders-db").await.expect("let in");
+    let ask = || offboarding("ada", OffboardEffect::Suspended, OffboardCause::Logout);
+    let ended = world.app().offboard(ask()).await.expect("done");
+    assert_eq!((ended.runs_ended, ended.sessions_closed), (1, 1));
+    let (one, two) = tokio::join!(world.app().offboard(ask()), world.app().offboard(ask()));
+    assert_eq!(one.expect("done").runs_ended + two.expect("done").runs_ended, 0);
+    let expect = EventBody::PrincipalSuspended {
+        name: "ada".to_owned(),
+        by: "corp".to_owned(),
+        cause: OffboardCause::Logout,
+        runs_ended: 1,
+        sessions_closed: 1,
+    };
+    assert_eq!(ends(world.app()).await, [expect]);
+    assert_eq!(shown_user(world.app(), "ada")["suspended"], "logout");
+    world.user("ada").await;
+    assert!(shown_user(world.app(), "ada").get("suspended").is_none(), "a good sign-in ends it");
+    let nobody = offboarding("nobody", OffboardEffect::Disabled, OffboardCause::Scim);
+    assert!(matches!(world.app().offboard(nobody).await, Err(AppError::NotFound { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_by_hand_is_given_back_by_hand_only() {
+    let world = World::start().await;
+    let app = world.app();
+    let by_scim = || offboarding("ada", OffboardEffect::Disabled, OffboardCause::Scim);
+    app.offboard(by_scim()).await.expect("done");
+    app.reinstate(&name("ada"), OffboardCause::Scim, "corp").await.expect("done");
+    world.user("ada").await;
+
+    app.offboard(by_scim()).await.expect("done");
+    app.disable_user(&Caller::Admin, "ada").await.expect("done");
+    app.offboard(by_scim()).await.expect("done");
+    app.reinstate(&name("ada"), OffboardCause::Scim, "corp").await.expect("changes nothing");
+    assert_eq!(shown_user(app, "ada")["disabled_cause"], "by_hand");
+    let password = || Secret::new("ada-password".into());
+    assert!(app.sign_in_user("ada", password()).await.is_err());
+    app.enable_user(&Caller::Admin, "ada").await.expect("done");
+    app.sign_in_user("ada", password()).await.expect("is somebody again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_disables_ends_the_tokens_too() {
+    let world = World::start().await;
+    let token = world.app().sign_in_user("eve", Secret::new("eve-password".into())).await;
+    let token = token.expect("signs in").token;
+    world.apply("kind: User\nname: eve\ngroups: [ops]\ndisabled: true\n").await.expect("applied");
+    world.apply("kind: User\nname: eve\ngroups: [ops]\n").await.expect("applied");
+    world.user("eve").await;
+    assert!(world.app().authenticate(&token).await.is_err(), "the old token stays dead");
+    assert_eq!(ends(world.app()).await.len(), 1);
+}
+
+/// Leaves what a gateway leaves that died right after the new state was stored.
+async fn die_after_the_state_was_stored(directory: &Path, offboarded: Offboarding) {
+    let data = directory.join("data");
+    let seal = SealSource::File(data.join("seal.key"));
+    let store = Store::open(&data.join("corral.db"), &seal).await.expect("opens");
+    let (_, resources) = store.snapshot().await.expect("reads");
+    let user = resources.into_iter().find_map(|resource| match resource {
+        Resource::User(user) if user.name == offboarded.person => Some(user),
+        _ => None,
+    });
+    let mut user = user.expect("is there");
+    user.disabled = true;
+    user.disabled_by = Some(offboarded.by.clone());
+    user.disabled_cause = Some(offboarded.cause);
+    let apply = Apply {
+        changes: vec![Change::Put(Box::new(Put::new(Resource::User(user))))],
+        expected: None,
+        by: offboarded.by.clone(),
+        at: OffsetDateTime::now_utc(),
+        offboardings: vec![offboarded],
+    };
+    store.apply(apply).await.expect("applies");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_died_in_between_completes_it_at_its_start() {
+    let World { directory, gateway } = World::start().await;
+    let app = gateway.app().clone();
+    let signed_in = app.sign_in_user("ada", Secret::new("ada-password".into())).await;
+    let token = signed_in.expect("signs in").token;
+    let caller = app.authenticate(&token).await.expect("valid");
+    app.start_run(&caller, run_named("mine")).await.expect("starts");
+    gateway.stop().await.expect("stops");
+    let offboarded = offboarding("ada", OffboardEffect::Disabled, OffboardCause::Scim);
+    die_after_the_state_was_stored(directory.path(), offboarded).await;
+
+    for _ in 0..2 {
+        let gateway = start_in(directory.path()).await;
+        let app = gateway.app().clone();
+        let expect = EventBody::PrincipalDisabled {
+            name: "ada".to_owned(),
+            by: "corp".to_owned(),
+            cause: Some(OffboardCause::Scim),
+            runs_ended: 1,
+            sessions_closed: 0,
+        };
+        assert_eq!(ends(&app).await, [expect], "once, also after the second start");
+        app.enable_user(&Caller::Admin, "ada").await.expect("enabled");
+        assert!(app.authenticate(&token).await.is_err(), "the old token stays dead");
+        let runs = app.list_runs(&Caller::Admin, RunFilter::default()).await.expect("lists");
+        assert!(runs.is_empty(), "{runs:?}");
+        gateway.stop().await.expect("stops");
+    }
+}
+
+const PROVIDER: &str = "kind: IdentityProvider\nname: corp\noidc:\n  issuer: https://corp.example\n  \
+                        client_id: corral\n  client_secret: {value: hunter2}\n  \
+                        groups_claim: groups\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gateway_writes_of_people_is_no_manifests_to_write() {
+    let world = World::start().await;
+    world.apply(PROVIDER).await.expect("applied");
+    let shown = world.app().show_resource(&Caller::Admin, "identityprovider", "corp");
+    assert!(!format!("{shown:?}").contains("hunter2"));
+    let check = async |text: &str, expect: &str| {
+        let error = world.apply(text).await.expect_err(text);
+        let AppError::Invalid(problems) = &error else { panic!("{error:?}") };
+        assert!(problems.iter().any(|p| p.to_string().contains(expect)), "{expect}: {error}");
+    };
+    let user = "kind: User\nname: zoe@example.com\n";
+    check(&format!("{user}provider: nowhere\n"), "no identity provider 'nowhere'").await;
+    check(&format!("{user}provider: corp\ngroups: [dba]\n"), "for 'corp' to say").await;
+    check(&format!("{user}identity: {{provider: corp, subject: x}}\n"), "by the gateway").await;
+    check(&format!("{user}suspended: logout\n"), "by the gateway").await;
+    check(&format!("{user}disabled_cause: scim\n"), "by the gateway").await;
+    check("kind: User\nname: ada\nprovider: corp\npassword: {value: x}\n", "has no password").await;
+    let foreign = "kind: IdentityProvider\nname: x\nsaml: {metadata: {file: x}}\n";
+    check(foreign, "the gateway reads no files").await;
+    let moved = PROVIDER.replace("corp.example", "evil.example");
+    let moved = moved.replace("  client_secret: {value: hunter2}\n", "");
+    check(&moved, "oidc.client_secret must be given again").await;
+
+    // A password that is still stored is of no use to whom a provider signs in.
+    world.apply("kind: User\nname: eve\nprovider: corp\n").await.expect("applied");
+    assert!(world.app().sign_in_user("eve", Secret::new("eve-password".into())).await.is_err());
+    let needed = world.app().delete_resource(&Caller::Admin, "identityprovider", "corp").await;
+    assert!(matches!(needed, Err(AppError::Invalid(_))), "{needed:?}");
+    let none = manifest::parse(PROVIDER, "f").expect("readable");
+    let options = ApplyOptions { dry_run: true, prune: true };
+    let pruned = world.app().apply(&Caller::Admin, none, options).await.expect("fits");
+    assert!(pruned.changes.iter().any(|change| change.name == "eve"), "she is not linked yet");
+}
