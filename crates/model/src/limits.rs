@@ -244,6 +244,8 @@ pub const RELAY_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const RELAY_SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// One frame of a relayed stream, in bytes: others wait behind it for that long.
 pub const RELAY_FRAME_BYTES: u32 = 64 * 1024;
+/// Bytes that a relay connection takes from its socket at once.
+pub const RELAY_READ_BYTES: usize = 64 * 1024;
 /// A relay connection that is silent is asked this often whether it is still there.
 pub const RELAY_PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A relay, or gateway, that has not answered for this long is cut off: its streams end on the

@@ -19,6 +19,7 @@ use anyhow::{Context, bail};
 use corral_transport::tunnel::AllowedAddress;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
@@ -85,7 +86,7 @@ pub async fn run_until(
     loop {
         let started = Instant::now();
         let link = Link { keeper: keeper.clone(), of_operator: of_operator.clone() };
-        match link.run(&mut stop, options.drain_timeout).await {
+        match in_a_task(link, stop.clone(), options.drain_timeout).await {
             Ended::Stopped => break,
             Ended::Lost(error) => tracing::warn!("{error:#}"),
         }
@@ -101,6 +102,19 @@ pub async fn run_until(
     }
     tracing::info!("relay stopped");
     Ok(())
+}
+
+/// Serves one connection in a task of the runtime's. The thread that waits for the whole program
+/// is no worker: driven there, each frame would wake a worker, and each answer that thread.
+async fn in_a_task(link: Link, mut stop: watch::Receiver<u32>, drain: Duration) -> Ended {
+    // Dropped, it aborts the task.
+    let mut connection = JoinSet::new();
+    connection.spawn(async move { link.run(&mut stop, drain).await });
+    match connection.join_next().await {
+        Some(Ok(ended)) => ended,
+        Some(Err(error)) => Ended::Lost(error.into()),
+        None => Ended::Stopped,
+    }
 }
 
 fn allowed(texts: &[String]) -> anyhow::Result<Option<Arc<[AllowedAddress]>>> {

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corral_model::limits;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_parser::extensions::GeneralName;
@@ -143,8 +145,10 @@ impl GatewayTls {
     pub async fn accept(
         &self,
         socket: Plain,
-    ) -> Result<(tokio_rustls::server::TlsStream<Plain>, RelayCertificate), TunnelTlsError> {
-        let stream = self.acceptor.accept(socket).await.map_err(TunnelTlsError::Handshake)?;
+    ) -> Result<(tokio_rustls::server::TlsStream<BufReader<Plain>>, RelayCertificate), TunnelTlsError>
+    {
+        let stream =
+            self.acceptor.accept(buffered(socket)).await.map_err(TunnelTlsError::Handshake)?;
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(ALPN) {
             return Err(TunnelTlsError::Alpn);
@@ -197,17 +201,26 @@ impl RelayTls {
     pub async fn connect(
         &self,
         address: &str,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, TunnelTlsError> {
+    ) -> Result<tokio_rustls::client::TlsStream<BufReader<TcpStream>>, TunnelTlsError> {
         let socket = TcpStream::connect(address).await.map_err(TunnelTlsError::Handshake)?;
         socket.set_nodelay(true).map_err(TunnelTlsError::Handshake)?;
         let name = ServerName::try_from(GATEWAY_NAME).map_err(|_| TunnelTlsError::GatewayName)?;
-        let stream =
-            self.connector.connect(name, socket).await.map_err(TunnelTlsError::Handshake)?;
+        let stream = self
+            .connector
+            .connect(name, buffered(socket))
+            .await
+            .map_err(TunnelTlsError::Handshake)?;
         match stream.get_ref().1.alpn_protocol() {
             Some(ALPN) => Ok(stream),
             Some(_) | None => Err(TunnelTlsError::Alpn),
         }
     }
+}
+
+/// TLS takes 4 KiB of a socket at a time: a call to the system for each would cost more than
+/// the cipher.
+fn buffered<S: tokio::io::AsyncRead>(socket: S) -> BufReader<S> {
+    BufReader::with_capacity(limits::RELAY_READ_BYTES, socket)
 }
 
 fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, TunnelTlsError> {
