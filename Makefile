@@ -45,8 +45,9 @@ test-agents: build ## install three agent frameworks (once), and test with them 
 	@CORRAL_PYTHON=$(cache)/venv-agents/bin/python python3 tests/run.py --agents
 
 .PHONY: test-ssh
-test-ssh: build ## OpenSSH's own regression scripts, directly and through the gateway
+test-ssh: build ## OpenSSH's own regression scripts, directly and through the gateway; OpenSSH 10
 	@.ci/setup database foreign
+	@$(CORRAL_PYTHON) -m pytest -q -c tests/e2e/pytest.ini tests/foreign/test_openssh10.py
 	@$(CORRAL_PYTHON) tests/foreign/openssh.py
 
 .PHONY: bench-ssh

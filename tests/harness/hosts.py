@@ -63,8 +63,8 @@ options:
 class Hosts:
     """One gateway in front of one sshd. `with Hosts() as hosts:` stops both."""
 
-    def __init__(self, options="", more="", sshd_more=""):
-        self.sshd = RealSshd(sshd_more)
+    def __init__(self, options="", more="", sshd_more="", sshd=None):
+        self.sshd = sshd or RealSshd(sshd_more)
         self.user = self.sshd.user
         self.folder = self.sshd.folder / "work"
         self.folder.mkdir()

@@ -49,7 +49,8 @@ def keygen(path, *arguments):
 class RealSshd:
     """A running server. `with RealSshd() as sshd:` stops it and removes its files."""
 
-    def __init__(self, more=""):
+    def __init__(self, more="", program=("/usr/sbin/sshd",)):
+        self.program = program
         self.user = getpass.getuser()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-sshd-", dir="/tmp"))
         self.more = more
@@ -86,7 +87,7 @@ class RealSshd:
                                         more=self.more))
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                ["/usr/sbin/sshd", "-D", "-e", "-f", config], stdin=subprocess.DEVNULL,
+                [*self.program, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )
         def is_listening():
