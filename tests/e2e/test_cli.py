@@ -129,3 +129,10 @@ def test_metrics_and_health_are_served(shop):
     assert "corral_" in metrics and "orders-db" not in metrics
     with urllib.request.urlopen(api + "/api/openapi.json", context=context) as answer:
         assert json.load(answer)["openapi"].startswith("3.")
+
+
+def test_the_administrator_is_told_why_it_connects_nowhere(shop):
+    for command in (("connect", "orders-db", "--", "-c", "select 1"), ("env", "orders-db")):
+        told = shop.gateway.run(*command, expect=3)
+        assert told.stdout == "" and "the administrator's token is nobody's" in told.stderr
+        assert "corral run --for NAME" in told.stderr

@@ -11,10 +11,6 @@ from harness.waiting import wait_until
 
 README = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
 PASSWORDS = {"ORDERS_PASSWORD": "orders", "ADA_PASSWORD": "ada", "GRACE_PASSWORD": "grace"}
-SCHEMA = """set role svc_agents;
-    create table customers (id int, name text, ssn text);
-    insert into customers values (1, 'Ada', '123-45-6789');
-    create table orders (id int)"""
 
 
 def blocks(kind):
@@ -25,10 +21,10 @@ def blocks(kind):
 @pytest.fixture
 def tour(server):
     """A gateway in `./gate` and the README's manifest beside it."""
-    server.execute("create role svc_agents login password 'orders'")
-    server.execute("create database orders owner svc_agents")
-    with server.connect("orders") as connection:
-        connection.execute(SCHEMA)
+    # What `psql -h 127.0.0.1 -U postgres` is given there.
+    (script,) = re.findall(r"<<'SQL'\n(.*?)^SQL$", README, re.MULTILINE | re.DOTALL)
+    subprocess.run(["psql", "-X", "-v", "ON_ERROR_STOP=1", server.dsn()], input=script, text=True,
+                   check=True, stdout=subprocess.DEVNULL)
     gateway = Gateway(start=False)
     gateway.data = gateway.folder / "gate"
     (manifest,) = blocks("yaml")
@@ -47,7 +43,7 @@ def test_the_tour_works_as_written(tour):
                 if line.startswith("corral ")]
     assert len(commands) >= 9, commands
 
-    def shell(start, who="ada", stdin=None, **fill):
+    def shell(start, who="ada", **fill):
         """The README's command that starts so, in one person's account."""
         command = next(line for line in commands if line.startswith(start))
         commands.remove(command)
@@ -55,24 +51,21 @@ def test_the_tour_works_as_written(tour):
             command = command.replace(word, value)
         env = tour._clean_env() | PASSWORDS | {"XDG_CONFIG_HOME": str(tour.folder / who)}
         env["PATH"] = f"{binary().parent}:{env['PATH']}"
-        if stdin:
-            # A person is asked; a script says so.
-            command = f"{command} --password-stdin"
         return subprocess.Popen(
             ["bash", "-c", command], text=True, cwd=tour.folder, env=env, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL)
+            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
 
-    def finish(process, stdin=None):
-        out, error = process.communicate(stdin, timeout=COMMAND_DEADLINE_S)
+    def finish(process):
+        out, error = process.communicate(timeout=COMMAND_DEADLINE_S)
         assert process.returncode == 0, (process.args, out, error)
         return out
 
     finish(shell("corral --data ./gate apply"))
-    finish(shell("corral --data ./gate login --user ada", stdin=True), "ada\n")
+    finish(shell("corral --data ./gate login --user ada"))
     masked = finish(shell("corral run --name try --target orders-db -- psql -c 'select"))
     assert "Ada" in masked and "123-45-6789" not in masked
     waiting = shell("corral run --name try --target orders-db -- psql -c 'alter")
-    finish(shell("corral --data ./gate login --user grace", "grace", stdin=True), "grace\n")
+    finish(shell("corral --data ./gate login --user grace", "grace"))
     (approval,) = wait_until(lambda: tour.json("approvals", "list"), "the statement waits")
     assert approval["id"] in finish(shell("corral approvals list", "grace"))
     finish(shell("corral approvals approve", "grace", ID=approval["id"]))

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{Command, Globals};
 
-/// An access gateway: agents, jobs and people reach databases through it, each statement with a
-/// permit, each event on record.
+/// An access gateway: agents, jobs and people reach databases, hosts and clusters through it, each
+/// statement with a permit, each event on record.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "corral", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\

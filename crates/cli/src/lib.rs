@@ -51,7 +51,8 @@ pub struct Globals {
     /// The gateway's certificate authority, PEM [env: CORRAL_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// A gateway's data directory: be the administrator of that gateway
+    /// A gateway's data directory: be the administrator of that gateway. For `up` and `relay`, where
+    /// they keep everything
     #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// How to print

@@ -89,7 +89,9 @@ impl Gateway {
             lines,
         };
         gateway.write_ready()?;
-        tracing::info!(lost_sessions = recovery.sessions_lost, "gateway is ready");
+        let api = format!("https://{}", gateway.https.address());
+        let data = gateway.directory.path().display();
+        tracing::info!(%api, %data, lost_sessions = recovery.sessions_lost, "gateway is ready");
         Ok(gateway)
     }
 

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
 use clap::Args;
-use corral_api::Identity;
+use corral_api::{Identity, IdentityKind};
 use corral_model::ids::TargetName;
 use corral_model::native::{Bare, Lifetime, NativeClient};
 
@@ -47,6 +47,7 @@ pub struct EnvArgs {
 
 pub(crate) async fn connect(context: &Context<'_>, args: ConnectArgs) -> Result<(), Failure> {
     let client = context.client()?;
+    let claim = who_connects(&client).await?;
     let ca_file = CaFile::of(&client).await?;
     let (connection, led) =
         native::client_of(&client, args.target.as_str(), Lifetime::Process).await?;
@@ -55,7 +56,6 @@ pub(crate) async fn connect(context: &Context<'_>, args: ConnectArgs) -> Result<
         Failure::failed(format!("corral knows no client of the protocol {protocol}"))
             .with_hint("`corral env` prints what one needs")
     })?;
-    let claim = who(&client).await?;
     let mut clients = [led];
     let make = ClientDir::of_process;
     let prepared = native::prepare(&client, &mut clients, &ca_file, &claim, make).await?;
@@ -96,7 +96,7 @@ pub(crate) async fn env(context: &Context<'_>, args: EnvArgs) -> Result<(), Fail
         native::client_of(&client, args.target.as_str(), Lifetime::Kept).await?;
     let config = context.environment().config;
     let ca_file = lasting_ca_file(&client, config.as_ref(), &connection.ca_pem)?;
-    let claim = who(&client).await?;
+    let claim = who_connects(&client).await?;
     let mut clients: Vec<Led> = led.into_iter().collect();
     let name = directory_name(&args.target, &client.found().gateway);
     let make = || ClientDir::kept(&name, config.as_ref().map(ConfigDir::path));
@@ -137,9 +137,19 @@ fn directory_name(target: &TargetName, gateway: &str) -> String {
     format!("env-{target}-{:016x}", hasher.finish())
 }
 
-async fn who(client: &Client) -> Result<String, Failure> {
+/// Whose sessions these will be. The administrator's token is refused here, where it can be said
+/// why: at a listener it is one more token that opens nothing.
+async fn who_connects(client: &Client) -> Result<String, Failure> {
     let identity: Identity = client.get(&["whoami"]).await?;
-    Ok(identity.name)
+    match identity.kind {
+        IdentityKind::Admin => {
+            let text = "the administrator's token is nobody's, and opens no session";
+            Err(Failure::new(Exit::Denied, text).with_hint(
+                "sign in with `corral login`, or act for somebody: corral run --for NAME -- CMD",
+            ))
+        }
+        IdentityKind::User | IdentityKind::Workload | IdentityKind::Run => Ok(identity.name),
+    }
 }
 
 fn export_lines(variables: &BTreeMap<String, String>, programs: Option<&Path>) -> String {

@@ -125,6 +125,8 @@ impl WhatArgs {
             targets: self.target,
             ttl_s: self.ttl.map(|ttl| ttl.0.as_secs()),
             for_principal: self.for_principal,
+            process: None,
+            wrapper: None,
         }
     }
 }

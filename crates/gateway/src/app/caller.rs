@@ -198,7 +198,8 @@ impl Caller {
         match self {
             Self::Admin => Ok(()),
             Self::Principal { .. } | Self::Run { .. } => {
-                let text = "only the administrator may do this; use the gateway's admin.token";
+                let text = "only the administrator may do this; use the gateway's admin.token, \
+                            or --data DIR on its machine";
                 Err(AppError::Denied(text.to_owned()))
             }
         }
