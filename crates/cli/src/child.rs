@@ -22,16 +22,49 @@ pub(crate) async fn run(
     arguments: &[OsString],
     variables: &BTreeMap<String, String>,
 ) -> Result<u8, Failure> {
-    let mut signals = Signals::new()?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .envs(variables)
-        .spawn()
-        .map_err(|error| not_started(program, &error))?;
+    Started::new(program, arguments, variables)?.wait().await
+}
+
+/// A program that runs.
+pub(crate) struct Started {
+    child: Child,
+    signals: Signals,
+}
+
+impl Started {
+    /// # Errors
+    /// As [`run`].
+    pub(crate) fn new(
+        program: &OsString,
+        arguments: &[OsString],
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
+        let signals = Signals::new()?;
+        let child = Command::new(program).args(arguments).envs(variables).spawn();
+        let child = child.map_err(|error| not_started(program, &error))?;
+        Ok(Self { child, signals })
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Passes signals on until it ends; its exit code as in [`run`].
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub(crate) async fn wait(self) -> Result<u8, Failure> {
+        let Self { mut child, mut signals } = self;
+        wait(&mut child, &mut signals).await
+    }
+}
+
+async fn wait(child: &mut Child, signals: &mut Signals) -> Result<u8, Failure> {
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            signal = signals.next() => pass_on(&child, signal),
+            signal = signals.next() => pass_on(child, signal),
         }
     };
     status
@@ -39,7 +72,7 @@ pub(crate) async fn run(
         .map_err(|error| Failure::failed(format!("cannot wait for the command: {error}")))
 }
 
-fn not_started(program: &OsString, error: &std::io::Error) -> Failure {
+pub(crate) fn not_started(program: &OsString, error: &std::io::Error) -> Failure {
     let (code, what) = match error.kind() {
         std::io::ErrorKind::NotFound => (127, "there is no such program".to_owned()),
         _ => (126, error.to_string()),

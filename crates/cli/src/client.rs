@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use corral_api::{ApiError, ErrorBody};
 use corral_model::Secret;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::{CONNECTION, UPGRADE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,6 +34,8 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .https_only(true)
+            // Requests may be upgraded, which HTTP/2 does in another way.
+            .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("corral/", env!("CARGO_PKG_VERSION")));
         let (pem, place) = match &found.authority {
@@ -159,6 +162,38 @@ impl Client {
         Ok(Lines::new(response))
     }
 
+    /// A connection that was a request, by the name of what it becomes.
+    ///
+    /// # Errors
+    /// Whatever kept it from becoming that.
+    pub(crate) async fn upgrade<Q: Serialize>(
+        &self,
+        path: &[&str],
+        query: &Q,
+        name: &'static str,
+        header: Option<(&'static str, &Secret)>,
+    ) -> Result<Upgraded, Failure> {
+        let mut request = self
+            .request(Method::GET, &with_query(self.url(path), query)?)?
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, name);
+        if let Some((name, value)) = header {
+            request = request.header(name, value.reveal());
+        }
+        let upgraded = async {
+            let response = self.send(request).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(strange_answer(response.status()));
+            }
+            response.upgrade().await.map_err(|error| self.broken(&error))
+        };
+        let late = |_| {
+            let text = format!("the gateway at {} does not answer", self.found.gateway);
+            Failure::new(Exit::Unreachable, text)
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, upgraded).await.map_err(late)?
+    }
+
     fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, Failure> {
         Ok(self.http.request(method, url).bearer_auth(self.token()?.reveal()))
     }
@@ -189,7 +224,7 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| self.broken(&error))?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let bytes = response.bytes().await.unwrap_or_default();

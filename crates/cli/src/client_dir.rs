@@ -130,6 +130,20 @@ impl ClientDir {
         fs::rename(&draft, &path).map_err(fail)
     }
 
+    /// The path of a socket. Its name may begin with a dot, as some clients have it.
+    ///
+    /// # Errors
+    /// When its name leads elsewhere.
+    pub(crate) fn socket(&self, name: &str) -> Result<PathBuf, Failure> {
+        let bare = name.strip_prefix('.').unwrap_or(name);
+        self.file(bare)?;
+        if bare.contains('/') {
+            let text = format!("the gateway names a socket '{name}', which is no name for one");
+            return Err(Failure::failed(text));
+        }
+        Ok(self.path.join(name))
+    }
+
     fn file(&self, name: &str) -> Result<PathBuf, Failure> {
         let below = name.strip_prefix("bin/").unwrap_or(name);
         let is_own = is_plain(below) && !below.contains('/') && !below.starts_with('.');
@@ -253,6 +267,10 @@ mod tests {
         for name in ["../x", "/x", "a/b", "bin/../x", ".x", "", "bin/", "a b", "lock"] {
             assert!(dir.write(name, FileKind::Text, "").is_err(), "{name}");
         }
+        for name in ["../x", "..", ".", ".lock", "lock", "bin/x", ".bin/x", "..x", "a/b", ""] {
+            assert!(dir.socket(name).is_err(), "{name}");
+        }
+        assert_eq!(dir.socket(".s.1").expect("a socket"), dir.path().join(".s.1"));
     }
 
     #[test]

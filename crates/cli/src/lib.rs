@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use corral_gate::policy::ProtocolVerbs;
 
+mod attribution;
 mod child;
 mod client;
 mod client_dir;
@@ -32,7 +33,7 @@ pub use output::Format;
 
 use client::Client;
 use command::{
-    approvals, audit, connect, credential, login, policy, relays, replay, resources, run, runs,
+    approvals, audit, below, carry, connect, credential, login, policy, relays, replay, resources, run, runs,
     sessions, target, users,
 };
 use discover::{Environment, Flags};
@@ -82,6 +83,10 @@ pub enum Command {
     Published(target::PublishedArgs),
     #[command(hide = true)]
     Credential(credential::CredentialArgs),
+    #[command(hide = true)]
+    Carry(carry::CarryArgs),
+    #[command(hide = true)]
+    Below(below::BelowArgs),
     #[command(name = "k8s-credential")]
     K8sCredential(credential::K8sCredentialArgs),
     #[command(subcommand)]
@@ -164,7 +169,9 @@ async fn carry_out(context: &Context<'_>, command: Command) -> Result<(), Failur
         Command::Target(command) => target::target(context, command).await,
         Command::Published(args) => target::published(context, args).await,
         Command::Credential(args) => credential::credential(context, args).await,
-        Command::K8sCredential(args) => credential::k8s_credential(context, args),
+        Command::Carry(args) => carry::carry(args).await,
+        Command::Below(args) => below::below(args),
+        Command::K8sCredential(args) => credential::k8s_credential(context, args).await,
         Command::Approvals(command) => approvals::approvals(context, command).await,
         Command::Sessions(command) => sessions::sessions(context, command).await,
         Command::Replay(args) => replay::replay(context, args).await,

@@ -10,7 +10,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use corral_api::{
     ClientQuery, GatewayInfo, ListenerClient, PublishedQuery, PublishedView, TargetConnection,
 };
-use corral_model::native::{FileKind, Lifetime, NativeClient, Piece, VariableValue};
+use corral_model::native::{
+    FileKind, Lifetime, LocalClient, NativeClient, Piece, VariableValue,
+};
 
 use crate::client::{Client, host_of};
 use crate::client_dir::ClientDir;
@@ -45,12 +47,49 @@ pub(crate) struct Led {
     pub client: NativeClient,
     /// What the gateway publishes for this host and port, where the client's files hold it.
     published: String,
+    /// Where a wrapper of this machine stands in for the gateway.
+    local: Option<Local>,
+}
+
+/// A wrapper's sockets for one client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Local {
+    /// The Unix socket's name in the directory.
+    pub socket: String,
+    /// The port of the loopback address.
+    pub port: Option<u16>,
+    pub target: Option<String>,
 }
 
 impl Led {
     fn new(protocol: String, host: &str, port: u16, client: NativeClient, gateway: &str) -> Self {
         let host = reachable_host(host, gateway).to_owned();
-        Self { protocol, host, port, client, published: String::new() }
+        Self { protocol, host, port, client, published: String::new(), local: None }
+    }
+
+    /// Whether a wrapper can stand in for the gateway, and with which sockets.
+    #[must_use]
+    pub(crate) fn wants_local(&self) -> Option<&LocalClient> {
+        self.client.local.as_ref()
+    }
+
+    /// Leads it to a wrapper's sockets.
+    pub(crate) fn lead_locally(&mut self, port: Option<u16>) {
+        let Some(local) = self.client.local.take() else { return };
+        let LocalClient { socket, target, variables, files, has_loopback: _ } = local;
+        self.client
+            .variables
+            .retain(|known| variables.iter().all(|variable| variable.name != known.name));
+        self.client.variables.extend(variables);
+        self.client.files.retain(|known| files.iter().all(|file| file.name != known.name));
+        self.client.files.extend(files);
+        self.local = Some(Local { socket, port, target });
+    }
+
+    /// The wrapper's sockets that it is led to.
+    #[must_use]
+    pub(crate) fn local(&self) -> Option<&Local> {
+        self.local.as_ref()
     }
 
     /// The variables, filled.
@@ -78,6 +117,10 @@ impl Led {
             Piece::Gateway => filling.gateway.to_owned(),
             Piece::Directory => directory.to_owned(),
             Piece::AgentSocket => format!("{directory}/{}", self.socket_name()),
+            Piece::LocalPort => {
+                let port = self.local.as_ref().and_then(|local| local.port);
+                port.map(|port| port.to_string()).unwrap_or_default()
+            }
             Piece::CaBase64 => filling.ca_base64.to_owned(),
             Piece::Published => self.published.clone(),
         };
@@ -194,8 +237,8 @@ pub(crate) async fn prepare(
     claim: &str,
     make: impl FnOnce() -> Result<ClientDir, Failure>,
 ) -> Result<Prepared, Failure> {
-    let has_files = clients.iter().any(|led| !led.client.files.is_empty());
-    let directory = if has_files { Some(make()?) } else { None };
+    let needs_one = |led: &Led| !led.client.files.is_empty() || led.local.is_some();
+    let directory = if clients.iter().any(needs_one) { Some(make()?) } else { None };
     let own_ca = directory.as_ref().map(|directory| directory.path().join(CA_FILE));
     let text = directory.as_ref().map(ClientDir::text);
     let pem = ca_file.pem()?;

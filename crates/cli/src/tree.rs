@@ -44,7 +44,9 @@ fn line(run: &RunNode, now: OffsetDateTime) -> String {
             }
         }
     };
-    format!("{} ({}) {state}", visible(&run.name), run.run_id)
+    // The name of such a run is its program's, as a wrapper saw it.
+    let observed = if run.process.is_some() { ", observed" } else { "" };
+    format!("{} ({}) {state}{observed}", visible(&run.name), run.run_id)
 }
 
 /// Whose tree it is.
@@ -73,6 +75,7 @@ mod tests {
             state: RunStateView::Active,
             end_reason: None,
             sessions,
+            process: None,
             started_at: datetime!(2026-01-01 00:00 UTC),
             expires_at: datetime!(2026-01-01 00:15 UTC),
             ended_at: None,

@@ -18,6 +18,15 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// The target of a listener that has only that one.
+    #[must_use]
+    pub fn listener_target(&self) -> Option<&ReachedTarget> {
+        match self.listener {
+            Listener::Shared => None,
+            Listener::OfTarget => self.targets.first(),
+        }
+    }
+
     /// The target that a client of a shared listener has to name, when there is only one.
     #[must_use]
     pub fn named_target(&self) -> Option<&ReachedTarget> {
@@ -74,6 +83,27 @@ pub struct NativeClient {
     /// It signs in with a key and a short-lived certificate, from an agent of the caller's side.
     #[serde(default)]
     pub uses_agent: bool,
+    /// How it is led to a wrapper on its own machine instead, which tells processes apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalClient>,
+}
+
+/// How a client is led to sockets of a wrapper, which carries its bytes to the gateway unread.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalClient {
+    /// The name that the Unix socket has in [`Piece::Directory`], so that clients find it.
+    pub socket: String,
+    /// Whether a port of the loopback address stands beside it, for clients that know no Unix
+    /// sockets.
+    pub has_loopback: bool,
+    /// The target of every connection; None where the client names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Besides those of the client; one of the same name takes its place.
+    pub variables: Vec<ClientVariable>,
+    /// The same for files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ClientFile>,
 }
 
 impl NativeClient {
@@ -87,6 +117,7 @@ impl NativeClient {
             variables,
             files: Vec::new(),
             uses_agent: false,
+            local: None,
         }
     }
 }
@@ -170,6 +201,8 @@ pub enum Piece {
     Directory,
     /// The agent's socket, for a client that uses one.
     AgentSocket,
+    /// The port of [`LocalClient::has_loopback`].
+    LocalPort,
     /// The gateway's certificate authority, PEM, in base64.
     CaBase64,
     /// What the protocol publishes for whoever reaches its listener at [`Piece::Host`].

@@ -2,7 +2,8 @@
 
 mod support;
 
-use corral_gate::Input;
+use corral_gate::{Input, Proof};
+use corral_model::Secret;
 use corral_model::event::CloseReason;
 use corral_model::ids::TargetName;
 use corral_model::limits;
@@ -124,6 +125,27 @@ fn a_dedicated_listener_names_the_target() {
     world.send(&startup(0, &[("user", "ada"), ("database", "shop")]));
     world.send(&password("crl_token"));
     assert_eq!(world.logins, [("orders".to_owned(), Some("shop".to_owned()))]);
+}
+
+#[test]
+fn who_was_shown_before_is_asked_for_nothing_and_admitted_as_anybody() {
+    let check = |token: &str| {
+        let shown = Some(Proof::Token(Secret::new(token.to_owned())));
+        let start = corral_gate::machine::Start { shown, ..start(Instant::now()) };
+        let mut world = World::with_start(Setting::default(), start);
+        world.send(&startup(0, &[("user", "ada"), ("database", "orders")]));
+        world
+    };
+    let mut good = check("crl_token");
+    assert!(good.is_open && good.logins == [("orders".to_owned(), None)]);
+    assert_eq!(good.told()[0], "R 0");
+    let mut bad = check("crl_other");
+    assert_eq!(bad.told(), ["E FATAL 28P01 corral: no such token"]);
+    assert!(!bad.is_open && bad.target.startup.is_empty());
+    // What was shown is good for one login; a password afterwards is no message of the session.
+    let mut twice = check("crl_token");
+    twice.send(&password("crl_token"));
+    assert_eq!(twice.closed, Some(CloseReason::Protocol));
 }
 
 #[test]

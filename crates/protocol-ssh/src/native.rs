@@ -5,11 +5,14 @@
 //! stay reachable.
 
 use corral_model::native::{
-    Bare, ClientFile, ClientVariable, FileKind, Lifetime, NativeClient, Piece, Reach, VariableValue,
+    Bare, ClientFile, ClientVariable, FileKind, Lifetime, LocalClient, NativeClient, Piece, Reach,
+    VariableValue,
 };
 
 /// A connection that hears nothing asks this often whether the gateway is there.
 const ALIVE_S: u32 = 15;
+/// The wrapper's socket, in the directory of the client's files.
+const SOCKET: &str = "ssh.stream";
 /// Programs that take `-F`.
 const PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
 
@@ -21,7 +24,7 @@ pub(crate) fn client(reach: &Reach) -> Option<NativeClient> {
         [_, ..] => Vec::new(),
     };
     let mut files = vec![
-        file("ssh_config", FileKind::Text, config(reach)),
+        file("ssh_config", FileKind::Text, config(reach, Way::Direct)),
         file("known_hosts", FileKind::Text, vec![Piece::Published]),
     ];
     for program in PROGRAMS {
@@ -34,7 +37,27 @@ pub(crate) fn client(reach: &Reach) -> Option<NativeClient> {
         variables: variables(reach),
         files,
         uses_agent: reach.lifetime == Lifetime::Process,
+        local: (reach.lifetime == Lifetime::Process).then(|| local(reach)),
     })
+}
+
+/// By a program that joins OpenSSH with the wrapper's socket: it knows no Unix sockets itself.
+fn local(reach: &Reach) -> LocalClient {
+    LocalClient {
+        socket: SOCKET.to_owned(),
+        has_loopback: false,
+        target: reach.listener_target().map(|target| target.name.clone()),
+        variables: Vec::new(),
+        files: vec![file("ssh_config", FileKind::Text, config(reach, Way::Wrapper))],
+    }
+}
+
+/// How a connection comes to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    /// Through the wrapper's socket.
+    Wrapper,
 }
 
 /// For programs that call `ssh` by themselves, also where they look past the path, and for those
@@ -73,7 +96,7 @@ fn file(name: &str, kind: FileKind, pieces: Vec<Piece>) -> ClientFile {
     ClientFile { name: name.to_owned(), kind, pieces }
 }
 
-fn config(reach: &Reach) -> Vec<Piece> {
+fn config(reach: &Reach, way: Way) -> Vec<Piece> {
     let names: Vec<&str> = reach.targets.iter().map(|target| target.name.as_str()).collect();
     let mut pieces = Vec::new();
     if reach.lifetime == Lifetime::Kept {
@@ -93,6 +116,13 @@ fn config(reach: &Reach) -> Vec<Piece> {
     )));
     pieces.push(Piece::Directory);
     pieces.push(Piece::text("/known_hosts\n    PreferredAuthentications publickey\n"));
+    if way == Way::Wrapper {
+        pieces.push(Piece::text("    ProxyCommand "));
+        pieces.push(Piece::Directory);
+        pieces.push(Piece::text("/bin/corral carry "));
+        pieces.push(Piece::Directory);
+        pieces.push(Piece::text(format!("/{SOCKET}\n")));
+    }
     match reach.lifetime {
         Lifetime::Process => {
             pieces.push(Piece::text("    IdentityFile none\n    IdentityAgent "));
@@ -207,6 +237,17 @@ mod tests {
         assert!(!found.uses_agent);
         assert_eq!(found.arguments, ["web-1"]);
         assert!(text(&found, "bin/scp").ends_with("exec scp -F \"$own/ssh_config\" \"$@\"\n"));
+    }
+
+    #[test]
+    fn a_wrapper_is_reached_through_its_socket() {
+        let found = client(&reach(Lifetime::Process, &[("web-1", "root")])).expect("a client");
+        let local = found.local.clone().expect("a way through a wrapper");
+        let through = NativeClient { files: local.files, ..found };
+        let config = text(&through, "ssh_config");
+        assert!(config.contains("    ProxyCommand /run/d/bin/corral carry /run/d/ssh.stream\n"));
+        assert!(config.contains("    UserKnownHostsFile /run/d/known_hosts\n"));
+        assert_eq!(client(&reach(Lifetime::Kept, &[("web-1", "root")])).and_then(|c| c.local), None);
     }
 
     #[test]

@@ -139,6 +139,18 @@ async fn renewing_moves_the_run_and_its_token() {
 }
 
 #[tokio::test]
+async fn a_run_that_a_wrapper_holds_is_known_to_be_held() {
+    let place = Place::new();
+    let store = place.store().await;
+    let root = Run { attached: false, ..run("root", None, 0) };
+    store.insert_run(&root, &token("root", 1)).await.expect("is kept");
+    assert!(store.attach_run(&root.id).await.expect("is kept"));
+    assert!(store.run(&root.id).await.expect("reads").expect("is there").attached);
+    store.end_runs(&[(root.id.clone(), RunEnd::WrapperLost)], at(5)).await.expect("ends");
+    assert!(!store.attach_run(&root.id).await.expect("is asked"));
+}
+
+#[tokio::test]
 async fn runs_are_found_by_what_they_are() {
     let place = Place::new();
     let store = store_with_tree(&place).await;

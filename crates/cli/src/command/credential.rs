@@ -11,6 +11,7 @@ use corral_model::Secret;
 use corral_ssh_agent::{Certificate, Identity};
 use serde_json::{Value, json};
 
+use crate::attribution::control::{self, CONTROL_VARIABLE};
 use crate::discover::read_bounded;
 use crate::failure::Failure;
 use crate::saved::write_private;
@@ -106,9 +107,17 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(crate) fn k8s_credential(context: &Context<'_>, _: K8sCredentialArgs) -> Result<(), Failure> {
-    let client = context.client()?;
+pub(crate) async fn k8s_credential(
+    context: &Context<'_>,
+    _: K8sCredentialArgs,
+) -> Result<(), Failure> {
     let asked = std::env::var("KUBERNETES_EXEC_INFO").unwrap_or_default();
+    // Within a run, the wrapper has a token for the process that calls this.
+    if let Some(socket) = std::env::var_os(CONTROL_VARIABLE) {
+        let token = control::ask(Path::new(&socket)).await?;
+        return output::print(&exec_credential(&token, &asked).to_string());
+    }
+    let client = context.client()?;
     output::print(&exec_credential(client.token()?, &asked).to_string())
 }
 

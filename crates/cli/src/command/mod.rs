@@ -2,6 +2,8 @@
 
 pub(crate) mod approvals;
 pub(crate) mod audit;
+pub(crate) mod below;
+pub(crate) mod carry;
 pub(crate) mod connect;
 pub(crate) mod credential;
 pub(crate) mod login;

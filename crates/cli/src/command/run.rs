@@ -1,6 +1,6 @@
 //! `run`: a command as a run, which ends with it.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -10,14 +10,16 @@ use corral_model::ids::TargetName;
 use corral_model::native::Lifetime;
 use serde_json::Value;
 
+use crate::attribution::control::CONTROL_VARIABLE;
+use crate::attribution::{Attribution, CONTROL_SOCKET, Held, Ports, leftovers};
+use crate::child::Started;
 use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::command::runs::WhatArgs;
 use crate::failure::{Exit, Failure};
 use crate::key_agent::KeyAgents;
 use crate::native::{self, CaFile};
-use crate::stream::Lines;
-use crate::{Context, child, output};
+use crate::{Context, output};
 
 /// Start a run, run a command in it, end the run with the command
 #[derive(Debug, Clone, Args)]
@@ -29,8 +31,9 @@ Examples:
 
 CMD gets the variables that stock clients of the targets read (docs/cli.md lists them), and
 CORRAL_GATEWAY, CORRAL_TOKEN, CORRAL_CA_FILE and CORRAL_RUN_ID: a `corral run` within CMD starts a
-child run. The exit code is CMD's; 128 and the signal's number when a signal ended it. The run
-ends with CMD, and when `corral run` itself is killed.")]
+child run. Each process that connects to a target gets a child run of its own, named after what it
+runs. The exit code is CMD's; 128 and the signal's number when a signal ended it. The run ends
+with CMD, and when `corral run` itself is killed or stopped; what CMD leaves behind is ended.")]
 pub struct RunArgs {
     /// The run's name; the command's when absent
     #[arg(long)]
@@ -53,6 +56,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<(), Fail
     let as_run = client.with_token(started.token.secret().clone());
     let result = in_run(&as_run, &started, &program, &arguments).await;
     end(&as_run, &started).await;
+    leftovers::end_all().await;
     match result? {
         0 => Ok(()),
         code => Err(Failure::silent(Exit::Of(code))),
@@ -65,28 +69,62 @@ async fn in_run(
     program: &OsString,
     arguments: &[OsString],
 ) -> Result<u8, Failure> {
+    // First of all: who attaches first is the wrapper.
+    let held = Held::new(as_run, &started.run_id).await?;
+    let key = held.key().clone();
+    // From here to the end of this process, also while leftovers are ended.
+    tokio::spawn(held.answer());
     let ca_file = CaFile::of(as_run).await?;
     let targets: Vec<String> = started.targets.iter().map(TargetName::to_string).collect();
     let mut clients = native::clients_of(as_run, &targets, Lifetime::Process).await?;
+    let ports = Ports::open(&mut clients).await?;
     let make = ClientDir::of_process;
     let prepared = native::prepare(as_run, &mut clients, &ca_file, &started.name, make).await?;
     let agents = KeyAgents::start(as_run, &clients, prepared.directory.as_ref())?;
     let mut variables = prepared.with_path();
     variables.extend(own_variables(as_run, started, ca_file.path()));
-    let attached = as_run.lines(&["runs", started.run_id.as_str(), "attach"], &Value::Null).await?;
+    let attribution = match &prepared.directory {
+        Some(directory) => {
+            let control = directory.path().join(CONTROL_SOCKET).display().to_string();
+            variables.insert(CONTROL_VARIABLE.to_owned(), control);
+            Some(Attribution::start(as_run, &key, &clients, ports, directory)?)
+        }
+        None => None,
+    };
+    let attributed = async {
+        match attribution {
+            Some(attribution) => attribution.serve().await,
+            None => std::future::pending().await,
+        }
+    };
+    leftovers::adopt()?;
+    let command = started_below(program, arguments, &variables)?;
+    let pid = command.pid();
     tokio::select! {
-        code = child::run(program, arguments, &variables) => code,
-        never = hold(attached) => match never {},
+        code = command.wait() => code,
+        never = attributed => match never {},
         never = agents.serve() => match never {},
+        failure = leftovers::reap(pid) => Err(failure),
     }
 }
 
-/// Holds the connection that the run ends with: when this process is killed, the gateway sees it
-/// close. A connection that the gateway closes (it was stopped, the run was killed) is no reason
-/// to end the command, so this waits for ever.
-async fn hold(mut attached: Lines) -> Infallible {
-    while let Ok(Some(_)) = attached.next().await {}
-    std::future::pending().await
+/// Starts the command so that it is killed when this process is.
+fn started_below(
+    program: &OsString,
+    arguments: &[OsString],
+    variables: &BTreeMap<String, String>,
+) -> Result<Started, Failure> {
+    let own = std::env::current_exe()
+        .map_err(|error| Failure::failed(format!("cannot tell where corral is: {error}")))?;
+    let mut words: Vec<OsString> = vec![
+        "below".into(),
+        "--wrapper".into(),
+        std::process::id().to_string().into(),
+        "--".into(),
+        program.clone(),
+    ];
+    words.extend_from_slice(arguments);
+    Started::new(&own.into_os_string(), &words, variables)
 }
 
 /// The gateway, as this run: what a `corral` within the command finds.

@@ -5,6 +5,7 @@ use corral_api::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView, StartRunRequest,
     StartRunResponse,
 };
+use corral_model::Process;
 use corral_model::ids::{PrincipalName, RunId, TargetName};
 use corral_model::resource::HumanDuration;
 use corral_record::render::{self, TimelineEntry};
@@ -16,7 +17,7 @@ use crate::Context;
 use crate::command::replay::{detail, events_of};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format};
-use crate::text::{duration, timestamp};
+use crate::text::{duration, timestamp, visible};
 use crate::{tree, words};
 
 /// Start, list and end runs
@@ -240,6 +241,14 @@ fn list_text(runs: &[RunView]) -> String {
     output::table(&header, rows)
 }
 
+/// What the wrapper saw, said to be that.
+fn process_text(process: &Process) -> String {
+    let words: Vec<&str> =
+        [&process.program].into_iter().chain(&process.arguments).map(String::as_str).collect();
+    let (pid, parent) = (process.pid, process.parent_pid);
+    format!("{pid}, child of {parent}: {} (observed by the wrapper)", visible(&words.join(" ")))
+}
+
 fn run_text(run: &RunView) -> String {
     let targets: Vec<&str> = run.targets.iter().map(TargetName::as_str).collect();
     let targets = if targets.is_empty() {
@@ -255,6 +264,8 @@ fn run_text(run: &RunView) -> String {
         ("principal", Some(run.principal.to_string())),
         ("sponsor", Some(run.sponsor.to_string())),
         ("started by", run.started_by.as_ref().map(ToString::to_string)),
+        ("process", run.process.as_ref().map(process_text)),
+        ("ends with", run.attached.then(|| "its wrapper".to_owned())),
         ("parent", run.parent.as_ref().map(ToString::to_string)),
         ("targets", Some(targets)),
         ("started", Some(timestamp(run.started_at))),
