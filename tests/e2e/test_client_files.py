@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
@@ -186,7 +185,7 @@ def test_the_directory_of_a_killed_wrapper_is_swept_by_the_next_run(place):
         place.run("true", "cluster-1")
         assert not left.exists()
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
 
 # -- kubectl
@@ -219,20 +218,28 @@ def test_with_one_cluster_its_context_is_the_current_one(place):
     assert place.run("kubectl config current-context", "cluster-2", "web-1") == "cluster-2\n"
 
 
-def test_the_plugin_hands_over_the_runs_token(place):
-    lines = place.run("echo $CORRAL_TOKEN; corral k8s-credential", "cluster-1").splitlines()
-    credential = json.loads("\n".join(lines[1:]))
-    assert credential == {
-        "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
-        "status": {"token": lines[0]},
-    }
+def test_the_plugin_hands_over_the_token_of_the_process_that_calls_it(place):
+    script = "echo $CORRAL_TOKEN; corral k8s-credential; corral k8s-credential; sh -c 'corral k8s-credential; true'"
+    of_run, *answers = place.run(script, "cluster-1").splitlines()
+    one, again, other = map(json.loads, answers)
+    token = one["status"].pop("token")
+    assert one == {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+                   "status": {}}
+    assert again["status"]["token"] == token
+    assert len({of_run, token, other["status"]["token"]}) == 3
+
+
+def test_without_the_wrapper_the_plugin_hands_over_the_token_that_it_is_given(place):
+    script = "echo $CORRAL_TOKEN; CORRAL_CONTROL= corral k8s-credential"
+    of_run, answer = place.run(script, "cluster-1").splitlines()
+    assert json.loads(answer)["status"]["token"] == of_run
 
 
 def test_kubectl_gets_through_to_the_target(place):
     """The target is down, which only somebody with a good token for it is told."""
     script = "kubectl -v=8 get pods 2>&1 || true"
     assert "corral:" in place.run(script, "cluster-1")
-    bad = place.run("CORRAL_TOKEN=crl_" + "x" * 43 + f"; export CORRAL_TOKEN; {script}",
+    bad = place.run("unset CORRAL_CONTROL; CORRAL_TOKEN=crl_" + "x" * 43 + f"; export CORRAL_TOKEN; {script}",
                     "cluster-1")
     assert "Unauthorized" in bad or "must be logged in" in bad or "not valid" in bad
 

@@ -3,7 +3,6 @@
 import datetime
 import json
 import os
-import signal
 import socket
 import sys
 import threading
@@ -136,9 +135,9 @@ def test_a_run_ends_when_its_wrapper_is_killed(shop):
         assert node(shop, run)["state"] == "active"
         process.kill()
         wait_until(lambda: node(shop, run)["state"] == "ended", "the run ends with its wrapper")
+        assert node(shop, run)["end_reason"] == "wrapper_lost"
     finally:
-        # The command is left: only its run ended.
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
 
 

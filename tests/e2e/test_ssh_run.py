@@ -49,10 +49,27 @@ def test_ssh_and_its_exit_code(hosts):
 
 
 def test_a_token_is_typed_nowhere(hosts):
-    """No terminal, no password program: the certificate alone lets the run in."""
+    """No terminal, no password program: the wrapper has shown the process's own token already."""
     script = "ssh -v -o BatchMode=yes web-1 true 2>&1"
     told = run(hosts, script, env={"SSH_ASKPASS": "/bin/false"}).stdout
+    assert '(via proxy) using "none"' in told
+
+
+def test_without_the_wrappers_socket_the_certificate_lets_the_run_in(hosts):
+    script = "ssh -v -o BatchMode=yes -o ProxyCommand=none web-1 true 2>&1"
+    told = run(hosts, script, env={"SSH_ASKPASS": "/bin/false"}).stdout
     assert "ED25519-CERT" in told and 'using "publickey"' in told
+
+
+def test_each_ssh_is_a_run_of_its_own(hosts):
+    script = "ssh web-1 true; scp -q web-1:/etc/hostname /dev/null"
+    run(hosts, script, "--purpose", "told apart")
+    runs = hosts.gateway.json("runs", "list")
+    parent, = [one for one in runs if one.get("purpose") == "told apart"]
+    children = [one for one in runs if one.get("parent") == parent["id"]]
+    assert len(children) == 2 and all(one["name"].startswith("ssh-") for one in children)
+    assert all(one["state"] == "ended" for one in children)
+    assert all(one["process"]["program"].endswith("/ssh") for one in children)
 
 
 def test_scp_both_ways(hosts, work):
@@ -138,14 +155,17 @@ def test_a_child_run_has_files_of_its_own(hosts):
     assert run(hosts, script).stdout.split() == ["child", "parent"]
 
 
-def test_the_agent_of_an_ended_run_lets_nobody_in(hosts):
+def test_an_ended_run_lets_nobody_in(hosts):
+    """Neither the wrapper's socket nor the agent."""
     script = """
     ssh web-1 true
     corral runs end "$CORRAL_RUN_ID" >/dev/null
     ssh -o BatchMode=yes web-1 true 2>&1 && echo still in || echo out
+    ssh -o BatchMode=yes -o ProxyCommand=none web-1 true 2>&1 && echo still in || echo out
     """
     told = run(hosts, script, expect=None).stdout
-    assert told.endswith("out\n") and "Permission denied" in told
+    by_socket, by_agent, rest = told.split("out\n")
+    assert "Connection closed" in by_socket and "Permission denied" in by_agent and not rest
 
 
 def test_a_changed_gateway_key_is_refused(hosts):

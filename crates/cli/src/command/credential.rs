@@ -113,7 +113,8 @@ pub(crate) async fn k8s_credential(
 ) -> Result<(), Failure> {
     let asked = std::env::var("KUBERNETES_EXEC_INFO").unwrap_or_default();
     // Within a run, the wrapper has a token for the process that calls this.
-    if let Some(socket) = std::env::var_os(CONTROL_VARIABLE) {
+    let control = std::env::var_os(CONTROL_VARIABLE).filter(|socket| !socket.is_empty());
+    if let Some(socket) = control {
         let token = control::ask(Path::new(&socket)).await?;
         return output::print(&exec_credential(&token, &asked).to_string());
     }
