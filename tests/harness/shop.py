@@ -100,7 +100,7 @@ CLASSIFY = """classify:
 class Shop:
     """One gateway in front of one server, with databases of its own."""
 
-    def __init__(self, server, more="", rows="full"):
+    def __init__(self, server, more="", rows="full", config=None):
         self.server = server
         suffix = secrets.token_hex(4)
         self.orders = f"orders_{suffix}"
@@ -111,7 +111,7 @@ class Shop:
                     "NIGHTLY_SECRET": "the nightly job's secret",
                     "TARGET_PASSWORD": "the password of a service account"}
         self._create_databases()
-        self.gateway = Gateway()
+        self.gateway = Gateway(config=config)
         try:
             self.gateway.apply(self.manifest(rows) + more, env=self.env)
         except BaseException:

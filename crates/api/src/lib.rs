@@ -17,6 +17,7 @@ pub mod resource;
 pub mod run;
 pub mod secret;
 pub mod session;
+pub mod sign_in;
 pub mod user;
 
 pub use approval::{ApprovalAnswer, ApprovalDecision, ApprovalQuery, ApprovalTerm, ApprovalView};
@@ -40,6 +41,7 @@ pub use run::{StartRunRequest, StartRunResponse};
 pub use secret::WireSecret;
 pub use session::{ATTACH_UPGRADE, STREAM_UPGRADE, WRAPPER_KEY_HEADER};
 pub use session::{SessionQuery, SessionState, SessionStreamQuery, SessionView};
+pub use sign_in::ProviderView;
 pub use user::{UserDisabled, UserEnabled};
 
 /// What every path of the versioned API starts with.

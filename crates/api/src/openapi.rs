@@ -28,6 +28,7 @@ use crate::run::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
 };
 use crate::session::{SessionQuery, SessionStreamQuery, SessionView};
+use crate::sign_in::ProviderView;
 use crate::user::{UserDisabled, UserEnabled};
 
 const JSON: &str = "application/json";
@@ -55,6 +56,9 @@ fn sign_in(api: &mut Document) {
         .open()
         .takes::<LoginRequest>()
         .gives::<LoginResponse>();
+    api.get("/providers", "The identity providers that people may sign in through")
+        .open()
+        .gives_list::<ProviderView>();
     api.post("/logout", "Revoke the login token of this request").gives_nothing();
     api.get("/whoami", "Who the token of this request stands for").gives::<Identity>();
     connecting(api);

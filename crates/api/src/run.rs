@@ -1,7 +1,7 @@
 //! Runs: starting, listing, drawing as a tree, ending.
 
-use corral_model::{Process, RunEnd};
 use corral_model::ids::{PrincipalName, RunId, TargetName};
+use corral_model::{Process, RunEnd};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};

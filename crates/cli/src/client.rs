@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use corral_api::sign_in::OAuthError;
 use corral_api::{ApiError, ErrorBody};
 use corral_model::Secret;
 use reqwest::header::{CONNECTION, UPGRADE};
@@ -146,6 +147,46 @@ impl Client {
     {
         let request = self.http.post(self.url(path)).json(body);
         self.answer(request.timeout(ANSWER_TIMEOUT)).await
+    }
+
+    /// A `get` that needs no token.
+    ///
+    /// # Errors
+    /// Whatever kept the answer away.
+    pub(crate) async fn get_open<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
+        self.answer(self.http.get(self.url(path)).timeout(ANSWER_TIMEOUT)).await
+    }
+
+    /// A form for an OAuth endpoint, which needs no token; the inner error is the endpoint's own
+    /// word (RFC 6749 section 5.2).
+    ///
+    /// # Errors
+    /// Whatever kept the answer away.
+    pub(crate) async fn post_form<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        form: &str,
+    ) -> Result<Result<T, String>, Failure> {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.found.gateway))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.to_owned())
+            .timeout(ANSWER_TIMEOUT);
+        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
+        if status.is_success() {
+            let read = serde_json::from_slice(&bytes);
+            return read.map(Ok).map_err(|_| strange_answer(status));
+        }
+        if let Ok(refusal) = serde_json::from_slice::<OAuthError>(&bytes) {
+            return Ok(Err(refusal.error));
+        }
+        match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(body) => Err(body.error.into()),
+            Err(_) => Err(strange_answer(status)),
+        }
     }
 
     /// An answer of lines that may go on for ever.
@@ -297,7 +338,8 @@ fn with_query<Q: Serialize>(url: String, query: &Q) -> Result<String, Failure> {
 }
 
 /// Percent-encodes all but the unreserved characters of RFC 3986.
-fn encoded(text: &str) -> String {
+#[must_use]
+pub(crate) fn encoded(text: &str) -> String {
     let mut url = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -23,6 +23,7 @@ mod manifest;
 mod native;
 mod output;
 mod saved;
+mod sign_in;
 mod stream;
 mod text;
 mod tree;

@@ -24,11 +24,13 @@ mod events;
 mod extract;
 mod failure;
 mod login;
+mod page;
 mod policies;
 mod relays;
 mod resources;
 mod runs;
 mod sessions;
+mod sign_in;
 mod streams;
 mod upgrade;
 mod users;
@@ -44,6 +46,7 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .merge(about::routes())
         .merge(credentials::routes())
         .merge(login::routes())
+        .merge(sign_in::v1_routes())
         .merge(resources::routes())
         .merge(relays::routes())
         .merge(policies::routes())
@@ -57,6 +60,7 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
     Router::new()
         .nest(corral_api::BASE, v1)
         .merge(about::unversioned_routes())
+        .merge(sign_in::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))

@@ -15,12 +15,14 @@ mod live;
 pub mod offboard;
 pub mod policies;
 pub mod principals;
+mod recheck;
 pub mod record_key;
 pub mod relays;
 pub mod resources;
 pub mod runs;
 mod scope;
 pub mod sessions;
+pub mod sign_in;
 mod sweep;
 pub mod wrapper;
 

@@ -38,6 +38,7 @@ pub struct Gateway {
     recorder: Recorder,
     store: Store,
     watcher: tokio::task::JoinHandle<()>,
+    people: tokio::task::JoinHandle<()>,
     lines: Option<EventLines>,
 }
 
@@ -76,6 +77,7 @@ impl Gateway {
             .context("the record cannot be written")?;
         let (listeners, https) = listen(&app, &settings, &certificates).await?;
         let watcher = tokio::spawn(app.clone().watch_deadlines());
+        let people = tokio::spawn(app.clone().watch_people(settings.identity_recheck_interval));
         let gateway = Self {
             options,
             settings,
@@ -86,6 +88,7 @@ impl Gateway {
             recorder,
             store,
             watcher,
+            people,
             lines,
         };
         gateway.write_ready()?;
@@ -145,6 +148,10 @@ impl Gateway {
             ("events", settings.events != self.settings.events),
             ("seal_key", settings.seal_key != self.settings.seal_key),
             (
+                "identity_recheck_interval",
+                settings.identity_recheck_interval != self.settings.identity_recheck_interval,
+            ),
+            (
                 "relay_certificate_lifetime",
                 settings.relay_certificate_lifetime != self.settings.relay_certificate_lifetime,
             ),
@@ -185,6 +192,7 @@ impl Gateway {
             recorder,
             store,
             watcher,
+            people,
             lines,
             ..
         } = self;
@@ -212,6 +220,7 @@ impl Gateway {
             tracing::warn!("some sessions did not say goodbye in time");
         }
         watcher.abort();
+        people.abort();
         let at = OffsetDateTime::now_utc();
         let stopped = EventBody::GatewayStopped {};
         recorder

@@ -34,6 +34,8 @@ struct File {
     drain_timeout: Option<HumanDuration>,
     /// How long a relay's certificate is good; it is renewed long before.
     relay_certificate_lifetime: Option<HumanDuration>,
+    /// How often people are asked after at their identity provider.
+    identity_recheck_interval: Option<HumanDuration>,
     events: Option<Events>,
     seal_key: Option<SealKey>,
 }
@@ -79,6 +81,7 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) drain_timeout: Duration,
     pub(crate) relay_certificate_lifetime: Duration,
+    pub(crate) identity_recheck_interval: Duration,
     pub(crate) events: Option<Events>,
     pub(crate) seal_key: Option<SealKey>,
 }
@@ -113,6 +116,7 @@ impl Settings {
             }),
             drain_timeout: file.drain_timeout.map_or(limits::DRAIN_TIMEOUT, |d| d.0),
             relay_certificate_lifetime: relay_lifetime(file.relay_certificate_lifetime)?,
+            identity_recheck_interval: recheck_interval(file.identity_recheck_interval)?,
             events: file.events.map(|events| match events {
                 Events::Stdout => Events::Stdout,
                 Events::File(path) => Events::File(place(path)),
@@ -179,6 +183,15 @@ fn relay_lifetime(written: Option<HumanDuration>) -> anyhow::Result<Duration> {
         None => Ok(limits::RELAY_CERTIFICATE_LIFETIME),
         Some(HumanDuration(lifetime)) if lifetime >= Duration::from_secs(10) => Ok(lifetime),
         Some(short) => bail!("relay_certificate_lifetime: {short} is too short; write 10s or more"),
+    }
+}
+
+/// A provider is not asked more often than it can stand.
+fn recheck_interval(written: Option<HumanDuration>) -> anyhow::Result<Duration> {
+    match written {
+        None => Ok(limits::IDENTITY_RECHECK_INTERVAL),
+        Some(HumanDuration(every)) if every >= Duration::from_secs(1) => Ok(every),
+        Some(short) => bail!("identity_recheck_interval: {short} is too short; write 1s or more"),
     }
 }
 

@@ -18,10 +18,7 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// `servers` that can be handed a connection; `sessions` are waited for when the gateway stops.
-    pub(crate) fn new(
-        servers: BTreeMap<&'static str, Arc<Server>>,
-        sessions: TaskTracker,
-    ) -> Self {
+    pub(crate) fn new(servers: BTreeMap<&'static str, Arc<Server>>, sessions: TaskTracker) -> Self {
         Self { servers: Arc::new(servers), sessions }
     }
 
@@ -31,12 +28,7 @@ impl Streams {
     }
 
     /// Serves the connection once it is one.
-    pub(crate) fn carry(
-        &self,
-        server: Arc<Server>,
-        on_upgrade: OnUpgrade,
-        facts: ConnectionFacts,
-    ) {
+    pub(crate) fn carry(&self, server: Arc<Server>, on_upgrade: OnUpgrade, facts: ConnectionFacts) {
         self.sessions.spawn(async move {
             let upgraded = tokio::time::timeout(limits::LOGIN_DEADLINE, on_upgrade).await;
             match upgraded.ok().and_then(Result::ok).and_then(into_stream) {

@@ -5,6 +5,7 @@
 pub mod dpop;
 pub mod jwks;
 pub mod jwt;
+pub mod oidc;
 pub mod password;
 pub mod token;
 

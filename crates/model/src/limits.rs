@@ -375,3 +375,29 @@ pub const EVENTS_PAGE_LEN_MAX: usize = 10_000;
 pub const EVENT_STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often a follower of the event stream must still be somebody.
 pub const EVENT_STREAM_RECHECK: Duration = Duration::from_secs(2);
+
+/// Sign-ins of people that are on their way at once: each is a browser somewhere.
+pub const SIGN_INS_PENDING_MAX: usize = 1_000;
+/// From the first page of a sign-in to its end.
+pub const SIGN_IN_DEADLINE: Duration = Duration::from_secs(10 * 60);
+/// How long the code that ends a sign-in may be shown, once (RFC 6749 section 4.1.2: 10 minutes at
+/// most; the command line shows it at once).
+pub const SIGN_IN_CODE_TTL: Duration = Duration::from_secs(60);
+/// Devices that wait for a person at once.
+pub const DEVICES_PENDING_MAX: usize = 1_000;
+/// How often a device may ask (RFC 8628 section 3.5).
+pub const DEVICE_INTERVAL: Duration = Duration::from_secs(2);
+/// Wrong user codes over all people in [`DEVICE_GUESSES_SPAN`]; more are not looked at. With eight
+/// letters of twenty and [`DEVICES_PENDING_MAX`] devices, guessing one takes a lifetime.
+pub const DEVICE_GUESSES_MAX: usize = 30;
+/// See [`DEVICE_GUESSES_MAX`].
+pub const DEVICE_GUESSES_SPAN: Duration = Duration::from_secs(60);
+/// Until people with live logins or runs are asked after at their provider, when the gateway's
+/// configuration says nothing else.
+pub const IDENTITY_RECHECK_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// A provider that could not answer for a person for this long counts as one that refused.
+pub const IDENTITY_UNREACHABLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// People who are asked after at once.
+pub const IDENTITY_RECHECKS_MAX: usize = 8;
+/// How long ago a logout token may have been issued.
+pub const LOGOUT_TOKEN_AGE_MAX: Duration = Duration::from_secs(5 * 60);

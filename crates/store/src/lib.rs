@@ -11,6 +11,7 @@ mod history;
 mod meta;
 mod offboardings;
 mod own_keys;
+mod people;
 mod providers;
 mod relays;
 mod resources;
@@ -26,6 +27,7 @@ pub use credentials::CredentialPurpose;
 pub use error::StoreError;
 pub use history::Forgotten;
 pub use meta::Gateway;
+pub use people::GrantRow;
 pub use relays::{JoinToken, JoinVerdict, RelayCertificateRow};
 pub use resources::{
     Applied, Apply, Change, ChangeEffect, Changed, ConfigChange, Put, SecretChange,

@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 use crate::credentials::{self, CredentialPurpose};
 use crate::error::{Doing, StoreError};
 use crate::offboardings;
+use crate::people;
 use crate::providers;
 use crate::rows::{Columns, from_count, from_json, to_count, to_json, to_ms};
 use crate::store::Store;
@@ -451,6 +452,7 @@ async fn delete(
         ResourceKind::Target => credentials::delete_credentials(change, &name).await?,
         ResourceKind::User => {
             credentials::delete_login(change, kind, PrincipalKind::User, &name).await?;
+            people::forget(change, &name).await?;
         }
         ResourceKind::Workload => {
             credentials::delete_login(change, kind, PrincipalKind::Workload, &name).await?;

@@ -2,9 +2,9 @@
 
 mod support;
 
+use corral_model::Process;
 use corral_model::event::CloseReason;
 use corral_model::ids::{PrincipalName, RunId, SessionId, TargetName};
-use corral_model::Process;
 use corral_model::principal::Principal;
 use corral_model::run::{Run, RunEnd, RunState};
 use corral_model::token::{TokenDigest, TokenPurpose};

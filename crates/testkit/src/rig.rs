@@ -63,7 +63,8 @@ impl Rig {
     #[must_use]
     pub fn new(protocol: &dyn Framed, address: &str, admission: Admission, judge: Judge) -> Self {
         let now = Instant::now();
-        let start = Start { now, is_local: true, is_tls: false, can_tls: false, target: None, shown: None };
+        let start =
+            Start { now, is_local: true, is_tls: false, can_tls: false, target: None, shown: None };
         Self {
             machine: protocol.accept(start),
             address: address.to_owned(),

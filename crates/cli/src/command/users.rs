@@ -1,7 +1,9 @@
-//! `users disable`, `users enable`.
+//! `users list`, `users disable`, `users enable`.
 
 use clap::Subcommand;
 use corral_api::{UserDisabled, UserEnabled};
+use corral_model::OffboardCause;
+use corral_model::resource::UserSpec;
 use serde_json::Value;
 
 use crate::Context;
@@ -13,8 +15,12 @@ use crate::output;
 #[command(after_help = "\
 Examples:
   corral users disable ada@example.com
-  corral users enable ada@example.com")]
+  corral users enable ada@example.com
+  corral users list")]
 pub enum UsersCommand {
+    /// List people, where they come from, and whether they may act
+    #[command(visible_alias = "ls")]
+    List,
     /// End a user's tokens, runs, sponsored runs and live sessions, at once
     Disable { name: String },
     /// Let a user sign in again; what ended stays ended
@@ -24,6 +30,10 @@ pub enum UsersCommand {
 pub(crate) async fn users(context: &Context<'_>, command: UsersCommand) -> Result<(), Failure> {
     let client = context.client()?;
     match command {
+        UsersCommand::List => {
+            let users: Vec<Value> = client.get(&["resources", "user"]).await?;
+            output::show(context.format(), &users, |users| table(users))
+        }
         UsersCommand::Disable { name } => {
             let path = ["users", &name, "disable"];
             let disabled: UserDisabled = client.post(&path, &Value::Null).await?;
@@ -39,5 +49,50 @@ pub(crate) async fn users(context: &Context<'_>, command: UsersCommand) -> Resul
             let enabled: UserEnabled = client.post(&path, &Value::Null).await?;
             output::show(context.format(), &enabled, |done| format!("enabled {}", done.name))
         }
+    }
+}
+
+fn table(users: &[Value]) -> String {
+    let rows = users.iter().filter_map(|user| {
+        let user: UserSpec = serde_json::from_value(user.clone()).ok()?;
+        let groups: Vec<&str> = user.groups.iter().map(|group| group.as_str()).collect();
+        Some(vec![
+            user.name.to_string(),
+            state(&user),
+            user.signs_in_by().map(ToString::to_string).unwrap_or_default(),
+            groups.join(", "),
+        ])
+    });
+    output::table(&["NAME", "STATE", "PROVIDER", "GROUPS"], rows)
+}
+
+/// Whether the person may act, and what took that away.
+fn state(user: &UserSpec) -> String {
+    if user.disabled {
+        let cause = user.disabled_cause.map_or("manifest", OffboardCause::name);
+        return format!("disabled ({cause})");
+    }
+    match user.suspended {
+        Some(cause) => format!("suspended ({cause})"),
+        None => "active".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corral_model::ids::PrincipalName;
+
+    use super::*;
+
+    #[test]
+    fn a_state_names_its_cause() {
+        let ada = UserSpec::new(PrincipalName::new("ada").expect("a name"));
+        assert_eq!(state(&ada), "active");
+        let suspended = UserSpec { suspended: Some(OffboardCause::Logout), ..ada.clone() };
+        assert_eq!(state(&suspended), "suspended (logout)");
+        let by_scim = Some(OffboardCause::Scim);
+        let disabled = UserSpec { disabled: true, disabled_cause: by_scim, ..suspended };
+        assert_eq!(state(&disabled), "disabled (scim)");
+        assert_eq!(state(&UserSpec { disabled: true, ..ada }), "disabled (manifest)");
     }
 }

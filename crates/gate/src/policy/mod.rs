@@ -35,4 +35,6 @@ pub use engine::{Engine, check_sources};
 pub use explain::{ExplainedRule, ExplainedStep, Explanation};
 pub use problem::{PolicyProblem, Severity};
 pub use schema::schema_text;
-pub use subject::{Attribution, Context, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts};
+pub use subject::{
+    Attribution, Context, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts,
+};

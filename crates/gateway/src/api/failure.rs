@@ -40,18 +40,29 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The status of an error of the app, for answers of another shape.
+    pub(super) fn status_of(error: &AppError) -> StatusCode {
+        StatusCode::from_u16(code_of(error).http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
-        let code = match &error {
-            AppError::Unauthenticated(_) => ErrorCode::Unauthenticated,
-            AppError::Denied(_) => ErrorCode::Denied,
-            AppError::NotFound { .. } => ErrorCode::NotFound,
-            AppError::Invalid(_) => ErrorCode::Invalid,
-            AppError::Conflict(_) => ErrorCode::Conflict,
-            AppError::LimitReached(_) => ErrorCode::LimitReached,
-            AppError::Unavailable(_) => ErrorCode::Unavailable,
-        };
-        Self::new(code, error.to_string())
+        Self::new(code_of(&error), error.to_string())
+    }
+}
+
+fn code_of(error: &AppError) -> ErrorCode {
+    match error {
+        AppError::Unauthenticated(_) => ErrorCode::Unauthenticated,
+        AppError::Denied(_) => ErrorCode::Denied,
+        AppError::NotFound { .. } => ErrorCode::NotFound,
+        AppError::Invalid(_) => ErrorCode::Invalid,
+        AppError::Conflict(_) => ErrorCode::Conflict,
+        AppError::LimitReached(_) => ErrorCode::LimitReached,
+        AppError::Unavailable(_) => ErrorCode::Unavailable,
     }
 }
 

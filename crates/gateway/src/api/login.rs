@@ -56,6 +56,7 @@ async fn whoami(
         name: whoami.name,
         sponsor: whoami.sponsor,
         groups: whoami.groups,
+        provider: whoami.provider,
         run_id: whoami.run,
         expires_at: whoami.expires_at,
     }))

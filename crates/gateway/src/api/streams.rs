@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::get;
-use axum::Router;
 use corral_api::{ErrorCode, STREAM_UPGRADE, SessionStreamQuery};
 use corral_gate::Proof;
 use corral_model::limits;
@@ -42,7 +42,9 @@ async fn stream(
     }
     let SessionStreamQuery { protocol, target, refusal } = query;
     let Some(server) = streams.server(&protocol) else {
-        return Err(Failure::invalid(format!("protocol: '{protocol}' has no connections to carry")));
+        return Err(Failure::invalid(format!(
+            "protocol: '{protocol}' has no connections to carry"
+        )));
     };
     let shown = match refusal {
         None => Proof::Certified(token),

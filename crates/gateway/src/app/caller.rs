@@ -32,6 +32,8 @@ pub struct Whoami {
     pub name: String,
     pub sponsor: Option<String>,
     pub groups: Vec<String>,
+    /// The identity provider of the person, or of whoever answers.
+    pub provider: Option<String>,
     pub run: Option<RunId>,
     pub expires_at: Option<OffsetDateTime>,
 }
@@ -86,6 +88,7 @@ impl App {
                     name: "admin".to_owned(),
                     sponsor: None,
                     groups: Vec::new(),
+                    provider: None,
                     run: None,
                     expires_at: None,
                 });
@@ -118,6 +121,11 @@ impl App {
             kind,
             name: run.as_ref().map_or(principal.to_string(), |run| run.path().to_owned()),
             sponsor: standing.as_ref().map(|standing| standing.sponsor.to_string()),
+            provider: standing
+                .as_ref()
+                .and_then(|standing| config.users.get(&standing.sponsor))
+                .and_then(|user| user.identity.as_ref())
+                .map(|identity| identity.provider.to_string()),
             groups: standing
                 .map(|standing| standing.groups.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),

@@ -8,14 +8,22 @@ pub(crate) mod logins;
 pub(crate) mod quorum;
 pub(crate) mod runs;
 pub(crate) mod sessions;
+pub(crate) mod sign_ins;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corral_gate::budget::SessionLedger;
+use corral_identity::oidc::OidcClient;
+use corral_model::ids::ResourceName;
+use corral_model::resource::OidcSpec;
 use corral_model::{RunEnd, RunId};
 use tokio_util::task::TaskTracker;
 
 use super::offboard::Unfinished;
+
+/// The gateway's client at each identity provider, and the settings that it was made of.
+pub(super) type Clients = BTreeMap<ResourceName, (OidcSpec, Arc<OidcClient>)>;
 
 /// Every registry.
 #[derive(Debug, Default)]
@@ -29,6 +37,8 @@ pub(crate) struct Live {
     unstored: Mutex<Vec<(RunId, RunEnd)>>,
     /// People whose tokens the store has not ended so far.
     unfinished: Mutex<Vec<Unfinished>>,
+    sign_ins: Mutex<sign_ins::SignIns>,
+    clients: Mutex<Clients>,
     /// Sessions that are no listener's own task.
     tasks: TaskTracker,
 }
@@ -60,6 +70,14 @@ impl Live {
 
     pub(crate) fn unstored(&self) -> MutexGuard<'_, Vec<(RunId, RunEnd)>> {
         lock(&self.unstored)
+    }
+
+    pub(crate) fn sign_ins(&self) -> MutexGuard<'_, sign_ins::SignIns> {
+        lock(&self.sign_ins)
+    }
+
+    pub(super) fn clients(&self) -> MutexGuard<'_, Clients> {
+        lock(&self.clients)
     }
 
     pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<Unfinished>> {

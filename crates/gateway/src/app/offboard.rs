@@ -131,6 +131,7 @@ impl App {
             let person = &offboarding.person;
             // Before anything that waits: sockets close at once.
             self.live.logins().remove_of(&Principal::user(person.clone()));
+            self.live.sign_ins().remove_of(person);
             let ended = self.end_everything_of(person).await;
             total.add(ended);
             self.finish_offboarding(Unfinished { offboarding, ended }).await;

@@ -145,7 +145,7 @@ impl App {
         self.change_user(&author, &principal.name, |user| user.suspended = None).await.map(drop)
     }
 
-    async fn issue_login(&self, principal: &Principal) -> Result<SignedIn, AppError> {
+    pub(super) async fn issue_login(&self, principal: &Principal) -> Result<SignedIn, AppError> {
         let token = new_token()?;
         let created_at = OffsetDateTime::now_utc();
         let expires_at = created_at + limits::LOGIN_TTL;

@@ -180,10 +180,25 @@ impl App {
         name: &PrincipalName,
         change: impl FnOnce(&mut UserSpec),
     ) -> Result<Disabled, AppError> {
+        let choose = |config: &Config| {
+            let user = config.users.get(name).cloned();
+            let mut user = user.ok_or_else(|| no_user(name.as_str()))?;
+            change(&mut user);
+            Ok(user)
+        };
+        self.change_person(author, choose).await
+    }
+
+    /// Makes or changes the user that `choose` finds in the configuration of that moment; nobody
+    /// else changes it meanwhile. Returns what ended by it.
+    pub(super) async fn change_person(
+        &self,
+        author: &Author,
+        choose: impl FnOnce(&Config) -> Result<UserSpec, AppError>,
+    ) -> Result<Disabled, AppError> {
         let _one_at_a_time = self.config.changing.lock().await;
         let config = self.config();
-        let mut user = config.users.get(name).cloned().ok_or_else(|| no_user(name.as_str()))?;
-        change(&mut user);
+        let user = choose(&config)?;
         let asked = Asked { resource: Resource::User(user), secrets: Secrets::default() };
         let plan = Plan { asked: vec![asked], deletes: Vec::new() };
         self.carry_out(author, &config, plan, false).await.map(|(_, ended)| ended)

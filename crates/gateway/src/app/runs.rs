@@ -10,7 +10,9 @@ use corral_identity::Token;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PrincipalName, TargetName};
 use corral_model::token::TokenPurpose;
-use corral_model::{Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, Secret, limits};
+use corral_model::{
+    Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, Secret, limits,
+};
 use corral_store::{RunFilter as StoredFilter, StoreError, TokenRow};
 use time::OffsetDateTime;
 use tokio::time::Instant;

@@ -1,0 +1,216 @@
+//! Whether people are still somebody at their provider: asked now and then with the grant of their
+//! last sign-in, and told by the provider itself when a person's session there ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral_identity::jwt::Unverified;
+use corral_identity::oidc::{Logout, OidcError};
+use corral_model::ids::{PrincipalName, ResourceName};
+use corral_model::resource::ProviderSecret;
+use corral_model::{OffboardCause, OffboardEffect, Offboarding, limits};
+use corral_store::GrantRow;
+use futures_util::StreamExt as _;
+use time::OffsetDateTime;
+
+use super::sign_in::vouched;
+use super::{App, AppError};
+
+/// Grants that are read from the store at once.
+const BATCH_LEN_MAX: u32 = 1_000;
+/// Shortest sleep between two looks, whatever the interval.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+impl App {
+    /// Asks after people until it is dropped: each with a live login or run once in `interval`.
+    pub(crate) async fn watch_people(self: Arc<Self>, interval: Duration) {
+        let pause = (interval / 10).clamp(LOOK_INTERVAL, Duration::from_secs(30));
+        loop {
+            tokio::time::sleep(pause).await;
+            let now = OffsetDateTime::now_utc();
+            match self.store.grants_due(now - interval, now, BATCH_LEN_MAX).await {
+                Ok(due) => {
+                    let asks = due.into_iter().map(|grant| self.ask_after(grant));
+                    let at_once = limits::IDENTITY_RECHECKS_MAX;
+                    futures_util::stream::iter(asks)
+                        .buffer_unordered(at_once)
+                        .for_each(|()| std::future::ready(()))
+                        .await;
+                }
+                Err(error) => tracing::error!(%error, "people cannot be asked after"),
+            }
+        }
+    }
+
+    /// Asks a provider after one person, and acts on the answer.
+    async fn ask_after(&self, grant: GrantRow) {
+        let now = OffsetDateTime::now_utc();
+        let answer = self.renew(&grant, now).await;
+        let done = match answer {
+            Ok(()) => Ok(()),
+            Err(Unanswered::Refused(why)) => {
+                tracing::info!(provider = %grant.provider, why, "a grant is over");
+                self.refresh_failed(&grant).await
+            }
+            Err(Unanswered::Unknown(why)) => {
+                tracing::warn!(provider = %grant.provider, why, "a person cannot be asked after");
+                self.unanswered(&grant, now).await
+            }
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "what a provider said of a person is acted on later");
+        }
+    }
+
+    async fn renew(&self, grant: &GrantRow, now: OffsetDateTime) -> Result<(), Unanswered> {
+        let unknown = |error: AppError| Unanswered::Unknown(error.to_string());
+        let of_store = |error: corral_store::StoreError| Unanswered::Unknown(error.to_string());
+        let (provider, client) = self.oidc_client(grant.provider.as_str()).map_err(unknown)?;
+        let secret = self.store.provider_secret(&provider.name, ProviderSecret::OidcClient);
+        let secret = secret.await.map_err(of_store)?;
+        let renewed = client.renew(&grant.refresh_token, secret.as_ref(), now).await;
+        let renewed = renewed.map_err(|error| match error {
+            OidcError::Refused => Unanswered::Refused("the provider refuses it".to_owned()),
+            other => Unanswered::Unknown(other.to_string()),
+        })?;
+        // First of all: the provider may take the token that was shown only once.
+        let given = renewed.refresh_token.as_ref();
+        self.store.renew_grant(grant, given, now).await.map_err(of_store)?;
+        let Some((claims, oidc)) = renewed.claims.as_ref().zip(provider.oidc.as_ref()) else {
+            return Ok(());
+        };
+        // A renewed ID token may leave claims out; the groups count where it names them.
+        let has_groups =
+            oidc.groups_claim.as_ref().is_some_and(|claim| claims.get(claim).is_some());
+        let user = self.config().users.get(&grant.person).cloned();
+        let identity = user.and_then(|user| user.identity);
+        let is_same =
+            identity.is_some_and(|identity| identity.subject.as_deref() == claims.subject());
+        if !is_same {
+            return Err(Unanswered::Refused("it is somebody else's".to_owned()));
+        }
+        if has_groups {
+            let vouched = vouched(&provider, oidc, claims).map_err(Unanswered::Refused)?;
+            self.take_groups_over(&grant.person, &provider.name, vouched.groups)
+                .await
+                .map_err(unknown)?;
+        }
+        Ok(())
+    }
+
+    async fn take_groups_over(
+        &self,
+        person: &PrincipalName,
+        provider: &ResourceName,
+        groups: Option<Vec<corral_model::GroupName>>,
+    ) -> Result<(), AppError> {
+        let Some(groups) = groups else { return Ok(()) };
+        let author = super::resources::Author {
+            by: provider.to_string(),
+            cause: OffboardCause::RefreshFailed,
+        };
+        self.change_user(&author, person, |user| user.groups = groups).await.map(drop)
+    }
+
+    async fn unanswered(&self, grant: &GrantRow, now: OffsetDateTime) -> Result<(), AppError> {
+        let since = self.store.grant_unanswered(&grant.person, now).await?;
+        if now - since < limits::IDENTITY_UNREACHABLE_MAX {
+            return Ok(());
+        }
+        self.refresh_failed(grant).await
+    }
+
+    async fn refresh_failed(&self, grant: &GrantRow) -> Result<(), AppError> {
+        let ended = self
+            .offboard(Offboarding {
+                person: grant.person.clone(),
+                effect: OffboardEffect::Suspended,
+                cause: OffboardCause::RefreshFailed,
+                by: grant.provider.to_string(),
+            })
+            .await;
+        match ended {
+            // Deleted meanwhile: then the grant is gone as well.
+            Ok(_) | Err(AppError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.store.forget_grant(&grant.person).await?;
+        Ok(())
+    }
+
+    /// A provider says that a person's session there has ended (OpenID Connect Back-Channel Logout
+    /// 1.0). Everybody whom it means is suspended.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] when this is no logout token for this gateway, or was shown before;
+    /// [`AppError::Unavailable`] when that cannot be told, or not everything was done.
+    pub async fn backchannel_logout(&self, token: &str) -> Result<(), AppError> {
+        let refuse = |text: String| AppError::Invalid(vec![super::Problem::new(None, text)]);
+        let now = OffsetDateTime::now_utc();
+        let issuer = {
+            let claimed = Unverified::parse(token).map_err(|error| refuse(error.to_string()))?;
+            claimed.claimed().issuer().map(str::to_owned)
+        };
+        let config = self.config();
+        let providers: Vec<&ResourceName> = config
+            .providers
+            .values()
+            .filter(|provider| {
+                provider.oidc.as_ref().is_some_and(|oidc| Some(&oidc.issuer) == issuer.as_ref())
+            })
+            .map(|provider| &provider.name)
+            .collect();
+        let mut refused = refuse("no identity provider here has this issuer".to_owned());
+        for provider in providers {
+            let (_, client) = self.oidc_client(provider.as_str())?;
+            match client.logout(token, now).await {
+                Ok(logout) => return self.log_out(provider, logout, now).await,
+                Err(OidcError::Provider(error)) => {
+                    tracing::warn!(%error, %provider, "a logout cannot be checked");
+                    let text = "the provider's keys are not known at the moment; try again";
+                    refused = AppError::Unavailable(text.to_owned());
+                }
+                // It may be for another client of the same provider.
+                Err(error) => refused = refuse(error.to_string()),
+            }
+        }
+        Err(refused)
+    }
+
+    async fn log_out(
+        &self,
+        provider: &ResourceName,
+        logout: Logout,
+        now: OffsetDateTime,
+    ) -> Result<(), AppError> {
+        let until = now + 2 * limits::LOGOUT_TOKEN_AGE_MAX;
+        let scope = format!("logout {provider}");
+        if !self.store.once(&scope, &logout.id, until, now).await? {
+            let text = "this logout token was shown before";
+            return Err(AppError::Invalid(vec![super::Problem::new(None, text)]));
+        }
+        let config = self.config();
+        let by_subject = config.users.values().find(|user| {
+            let identity = user.identity.as_ref().filter(|one| one.provider == *provider);
+            identity.is_some_and(|one| one.subject.is_some() && one.subject == logout.subject)
+        });
+        let mut person = by_subject.map(|user| user.name.clone());
+        if let (None, Some(sid)) = (&person, &logout.sid) {
+            person = self.store.person_of_provider_session(provider, sid).await?;
+        }
+        // Somebody who never signed in here has nothing to end.
+        let Some(person) = person else { return Ok(()) };
+        let (effect, cause) = (OffboardEffect::Suspended, OffboardCause::Logout);
+        self.offboard(Offboarding { person, effect, cause, by: provider.to_string() })
+            .await
+            .map(drop)
+    }
+}
+
+/// Why a provider did not confirm a person.
+enum Unanswered {
+    /// It said no.
+    Refused(String),
+    /// It said nothing that could be understood.
+    Unknown(String),
+}

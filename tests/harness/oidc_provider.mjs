@@ -1,0 +1,40 @@
+// npm's oidc-provider with one client: the gateway. Everybody may sign in, under any name.
+import { pathToFileURL } from 'node:url';
+import { generateKeyPairSync } from 'node:crypto';
+
+const settings = JSON.parse(process.argv[2]);
+const { default: Provider } = await import(pathToFileURL(settings.module).href);
+
+const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const jwk = { ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256' };
+
+const provider = new Provider(settings.issuer, {
+  jwks: { keys: [jwk] },
+  clients: [{
+    client_id: settings.client_id,
+    client_secret: settings.client_secret,
+    redirect_uris: [settings.redirect_uri],
+    grant_types: ['authorization_code', 'refresh_token'],
+    response_types: ['code'],
+    backchannel_logout_uri: settings.logout_uri,
+    backchannel_logout_session_required: true,
+  }],
+  claims: { openid: ['sub', 'sid', 'groups'], email: ['email', 'email_verified'], profile: ['name'] },
+  conformIdTokenClaims: false,
+  issueRefreshToken: async () => true,
+  rotateRefreshToken: true,
+  cookies: { keys: ['tests only'] },
+  features: {
+    backchannelLogout: { enabled: true },
+    devInteractions: { enabled: true },
+    rpInitiatedLogout: { enabled: true },
+  },
+  findAccount: async (_, id) => ({
+    accountId: id,
+    claims: async () => ({
+      sub: id, email: `${id}@example.com`, email_verified: true, groups: settings.groups, name: id,
+    }),
+  }),
+});
+
+provider.listen(settings.port, '127.0.0.1');
