@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import ssl
 import stat
 import urllib.request
@@ -136,3 +137,15 @@ def test_the_administrator_is_told_why_it_connects_nowhere(shop):
         told = shop.gateway.run(*command, expect=3)
         assert told.stdout == "" and "the administrator's token is nobody's" in told.stderr
         assert "corral run --for NAME" in told.stderr
+
+
+def test_the_cases_of_a_directory_are_asked(shop):
+    """Those of examples/policies, which docs/policy.md shows."""
+    clean = {"PATH": os.environ["PATH"]}
+    examples = pathlib.Path(__file__).resolve().parents[2] / "examples" / "policies"
+    asked = shop.gateway.run("policy", "test", examples, env=clean)
+    assert asked.stdout.rstrip().endswith("26 passed, 0 failed"), asked.stdout
+    empty = shop.gateway.folder / "no-cases"
+    empty.mkdir()
+    told = shop.gateway.run("policy", "test", empty, env=clean, expect=1)
+    assert "no file of cases" in told.stderr and "tests.yaml" in told.stderr

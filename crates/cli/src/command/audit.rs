@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use corral_api::{EventQuery, StreamQuery};
-use corral_model::Event;
+use corral_model::{Event, limits};
 use corral_model::event::Outcome;
 use corral_model::ids::{RunId, SessionId, TargetName};
 use corral_record::PublicKey;
@@ -319,8 +319,10 @@ fn verify(context: &Context<'_>, args: &VerifyArgs) -> Result<(), Failure> {
         }
         if report.entries_unsigned > 0 {
             text.push_str(&format!(
-                "\n{} entries are chained, and not yet covered by a signature",
-                report.entries_unsigned
+                "\n{} entries are chained, and not yet covered by a signature (a running gateway signs \
+                 what is new every {} s, and when it stops)",
+                report.entries_unsigned,
+                limits::RECORD_CHECKPOINT_INTERVAL.as_secs()
             ));
         }
         text

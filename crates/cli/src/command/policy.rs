@@ -48,11 +48,10 @@ pub enum PolicyCommand {
 
 #[derive(Debug, Clone, Args)]
 pub struct TestArgs {
-    /// Files of cases, YAML with `tests:`
-    #[arg(value_name = "FILE", required = true)]
+    /// Files of cases, YAML with `tests:`, or directories of them
+    #[arg(value_name = "PATH", required = true)]
     pub tests: Vec<PathBuf>,
-    /// The policies to test; when absent those that the test file names in `policies:`, or else
-    /// the .cedar files beside it
+    /// The policies to test; when absent those that the test file names in `policies:`
     #[arg(long, value_name = "PATH")]
     pub policies: Vec<PathBuf>,
 }
@@ -226,9 +225,9 @@ struct Tested {
 
 fn test(context: &Context<'_>, args: &TestArgs) -> Result<(), Failure> {
     let mut tested: Vec<Tested> = Vec::new();
-    for file in &args.tests {
-        let cases = read_tests(file)?;
-        let engine = compile(context, &Sources::read(&policies_of(file, &cases, args)?)?)?;
+    for file in test_files(&args.tests)? {
+        let cases = read_tests(&file)?;
+        let engine = compile(context, &Sources::read(&policies_of(&file, &cases, args)?)?)?;
         let results = run_tests(&engine, &cases);
         let shown = file.display().to_string();
         tested.extend(results.into_iter().map(|result| Tested { file: shown.clone(), result }));
@@ -250,6 +249,25 @@ fn test(context: &Context<'_>, args: &TestArgs) -> Result<(), Failure> {
         return Err(Failure::silent(Exit::Failed));
     }
     Ok(())
+}
+
+/// The files that were named, and those with cases in directories that were.
+fn test_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut found = files_in(path, &["yaml", "yml"])?;
+            found.retain(|file| holds_cases(file));
+            if found.is_empty() {
+                let text = format!("there is no file of cases in {}", path.display());
+                return Err(Failure::failed(text).with_hint("their names end with tests.yaml"));
+            }
+            files.extend(found);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
 }
 
 /// What a file of cases tests: what the command line says, else what the file says, relative to
