@@ -350,6 +350,32 @@ def test_a_mask_that_is_added_reaches_a_watch_that_is_open(own_kube):
     assert "unseen" not in json.dumps(listed)
 
 
+def test_logs_end_when_the_policies_no_longer_allow_them(own_kube):
+    kube, run = own_kube, own_kube.run()
+    connection = kube.connection()
+    connection.request("GET", f"/k8s/prod{PODS}/web/log?follow=true",
+                       headers={"Authorization": f"Bearer {run['token']}"})
+    answer = connection.getresponse()
+    assert answer.readline() == b"line 1\n"
+    kube.apply("""
+---
+kind: Policy
+name: quiet
+cedar: |
+  @id("quiet") @reason("Nobody reads logs.")
+  forbid (principal, action == Corral::Action::"kube_logs", resource in Corral::Target::"prod");
+""")
+    with pytest.raises((http.client.HTTPException, OSError)):
+        answer.read()
+    # Only that was taken away, and the record says so.
+    assert kube.ask("GET", PODS, run["token"])[0] == 200
+    [log] = [entry for entry in kube.gateway.json("runs", "show", run["run_id"])["timeline"]
+             if "kube_logs" in entry["verbs"]]
+    assert (log["outcome"], log["reason"]) == ("deny", "Nobody reads logs.")
+    wait_until(lambda: kube.gateway.json("runs", "show", run["run_id"])["timeline"][0].get("result"),
+               "it is accounted")
+
+
 def test_a_watch_that_never_sends_ends_with_its_run(own_kube):
     run = own_kube.run()
     connection = own_kube.connection()

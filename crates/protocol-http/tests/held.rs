@@ -182,6 +182,18 @@ async fn what_the_gateway_may_not_read_cannot_be_approved() {
 }
 
 #[tokio::test]
+async fn what_is_held_unforeseen_is_not_filed_unbound() {
+    let world = World::new().await;
+    let line = "PATCH /api/v1/namespaces/held-sudden/configmaps/c";
+    let heard = world.ask(line, "{}", &[]).await.unwrap();
+    assert_eq!(heard.code, 403);
+    assert!(heard.body.contains("policies changed"), "{heard:?}");
+    let decided = world.told.until("approval.decided", 1).await;
+    assert_eq!(decided[0]["state"], "withdrawn");
+    assert!(world.api.seen().is_empty());
+}
+
+#[tokio::test]
 async fn a_write_that_nobody_is_asked_about_reads_no_object_first() {
     let world = World::new().await;
     let line = "PATCH /api/v1/namespaces/dev/events/e";
@@ -382,5 +394,20 @@ async fn an_approved_request_does_not_wait_for_its_client_for_ever() {
     assert_eq!(completed[1]["code"], "aborted");
     world.told.until("session.closed", 1).await;
     assert_eq!(world.patch(&[AGAIN]).await.unwrap().code, 403);
+    assert_eq!(world.writes(), 0);
+}
+
+#[tokio::test]
+async fn parked_requests_are_of_a_limited_number() {
+    let world = World::new().await;
+    world.map("5", |_| {});
+    for _ in 0..corral_model::limits::PARKED_REQUESTS_MAX {
+        assert_eq!(world.patch(&[ASYNC]).await.unwrap().code, 202);
+    }
+    let heard = world.patch(&[ASYNC]).await.unwrap();
+    assert_eq!(heard.code, 403);
+    assert!(heard.body.contains("too many requests wait"), "{heard:?}");
+    let decided = world.told.until("approval.decided", 1).await;
+    assert_eq!(decided[0]["state"], "withdrawn");
     assert_eq!(world.writes(), 0);
 }

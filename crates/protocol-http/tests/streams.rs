@@ -519,3 +519,15 @@ async fn a_client_that_does_not_read_stops_its_target() {
     }
     panic!("{sent} bytes went to a client that reads nothing");
 }
+
+#[tokio::test]
+async fn a_shell_ends_when_the_right_to_it_is_taken_away() {
+    let (mut client, mut target, told) = open(&format!("{EXEC}?command=sh&stdin=1"), V5).await;
+    client.send(2, b"\0ls").await;
+    assert_eq!(target.next().await, Some((2, b"\0ls".to_vec())));
+    told.forbid();
+    let (message, _) = client.farewell().await;
+    assert!(message.contains("corral: no longer"), "{message}");
+    told.until("stream.cut", 1).await;
+    told.until("statement.completed", 1).await;
+}

@@ -1,4 +1,4 @@
-//! Watches that are open while the configuration changes.
+//! Watches and other streams that are open while the configuration changes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
@@ -123,4 +123,29 @@ async fn a_watch_that_stands_within_an_event_is_cut() {
     let broken = timeout(PATIENCE, watch.response.body_mut().frame()).await.unwrap();
     assert!(broken.unwrap().is_err());
     world.told.until("stream.cut", 1).await;
+}
+
+#[tokio::test]
+async fn streams_end_when_the_right_to_them_is_taken_away() {
+    const LOG: &str = "GET /api/v1/namespaces/dev/pods/p/log?follow=true";
+    let mut world = World::new().await;
+    let (target, body) = fed();
+    world.api.on(LOG, move |_| http::Response::new(body));
+    let response = world.client.ask(LOG, "").await;
+    let mut log = Watch { target, response };
+    log.target.send("one\n".into()).await.unwrap();
+    assert_eq!(log.next().await.unwrap(), "one\n");
+    // A change that takes nothing away ends nothing.
+    world.told.mask(&[column("endpoints")]);
+    log.target.send("two\n".into()).await.unwrap();
+    assert_eq!(log.next().await.unwrap(), "two\n");
+    world.told.forbid();
+    let cut = timeout(PATIENCE, log.response.body_mut().frame()).await.unwrap();
+    assert!(cut.unwrap().is_err(), "it must not look like an end");
+    let decided = world.told.until("statement.decided", 2).await;
+    assert_eq!(
+        (&decided[1]["outcome"], &decided[1]["reason"]),
+        (&json!("deny"), &json!("no longer"))
+    );
+    assert_eq!(world.told.until("statement.completed", 1).await[0]["code"], "aborted");
 }

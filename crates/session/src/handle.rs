@@ -168,9 +168,11 @@ impl SessionHandle {
         let statement = self.statement(draft);
         let seq = statement.seq;
         let (reply, answer) = oneshot::channel();
+        let (revoke, revoked) = watch::channel(None);
         // Made before the answer is asked for: whatever is cancelled, the statement is accounted.
-        let account = Account::new(self.clone(), seq);
-        if self.orders.send(Order::Decide { statement, is_stream, reply }).await.is_err() {
+        let account = Account::new(self.clone(), seq, revoked);
+        let stream = is_stream.then_some(revoke);
+        if self.orders.send(Order::Decide { statement, stream, reply }).await.is_err() {
             return Answer::Deny(self.end_denial());
         }
         match answer.await {
@@ -334,11 +336,17 @@ struct Account {
     seq: StatementSeq,
     started: Instant,
     is_closed: bool,
+    /// Why what runs may go on no longer.
+    revoked: watch::Receiver<Option<Denial>>,
 }
 
 impl Account {
-    fn new(handle: SessionHandle, seq: StatementSeq) -> Self {
-        Self { handle, seq, started: Instant::now(), is_closed: false }
+    fn new(
+        handle: SessionHandle,
+        seq: StatementSeq,
+        revoked: watch::Receiver<Option<Denial>>,
+    ) -> Self {
+        Self { handle, seq, started: Instant::now(), is_closed: false, revoked }
     }
 
     fn close(mut self) {
@@ -405,6 +413,28 @@ impl Running {
         self.account.seq
     }
 
+    /// Waits until a change of the configuration takes the right to a stream away; of other
+    /// statements, for ever. Whoever runs it ends it then.
+    ///
+    /// # Cancel safety
+    /// Takes nothing.
+    pub fn revoked(&self) -> impl Future<Output = Denial> + Send + use<> {
+        let mut revoked = self.account.revoked.clone();
+        async move {
+            let denial = revoked.wait_for(Option::is_some).await.ok().and_then(|d| d.clone());
+            match denial {
+                Some(denial) => denial,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Whether it was taken away.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.account.revoked.borrow().is_some()
+    }
+
     /// Since the client asked for it.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -449,12 +479,18 @@ pub(crate) struct RunningStatements(pub(crate) BTreeMap<StatementSeq, RunningSta
 pub(crate) struct RunningStatement {
     pub(crate) decision: String,
     pub(crate) started: Instant,
-    pub(crate) is_stream: bool,
+    pub(crate) stream: Option<OpenStream>,
+}
+
+/// A stream that is open: asked about again when the configuration changes.
+pub(crate) struct OpenStream {
+    pub(crate) statement: Statement,
+    pub(crate) revoke: watch::Sender<Option<Denial>>,
 }
 
 impl RunningStatements {
     /// Whether something runs that makes silence no idleness.
     pub(crate) fn is_busy(&self) -> bool {
-        self.0.values().any(|running| !running.is_stream)
+        self.0.values().any(|running| running.stream.is_none())
     }
 }

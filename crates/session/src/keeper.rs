@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::decide::Decider;
-use crate::handle::{Completion, End, Foreseen, RunningStatement, RunningStatements, Shared};
+use crate::handle::{
+    Completion, End, Foreseen, OpenStream, RunningStatement, RunningStatements, Shared,
+};
 use crate::io::nearest;
 use crate::scope::{Admitted, Control, Resolution, Totals};
 
@@ -26,13 +28,31 @@ const ABORTED: &str = "aborted";
 
 /// What a stream asks of its session.
 pub(crate) enum Order {
-    Decide { statement: Statement, is_stream: bool, reply: oneshot::Sender<Reply> },
-    Check { statement: Statement, reply: oneshot::Sender<Result<Foreseen, Denial>> },
-    Finish { seq: StatementSeq, decision: String, elapsed: Duration, completion: Completion },
+    Decide {
+        statement: Statement,
+        /// Of a stream: how it hears that it may go on no longer.
+        stream: Option<watch::Sender<Option<Denial>>>,
+        reply: oneshot::Sender<Reply>,
+    },
+    Check {
+        statement: Statement,
+        reply: oneshot::Sender<Result<Foreseen, Denial>>,
+    },
+    Finish {
+        seq: StatementSeq,
+        decision: String,
+        elapsed: Duration,
+        completion: Completion,
+    },
     Note(EventBody),
-    Append { body: EventBody, reply: oneshot::Sender<Result<(), Denial>> },
+    Append {
+        body: EventBody,
+        reply: oneshot::Sender<Result<(), Denial>>,
+    },
     Opened,
-    RefreshMask { reply: oneshot::Sender<()> },
+    RefreshMask {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 pub(crate) enum Reply {
@@ -61,7 +81,7 @@ pub(crate) struct Keeper {
 
 struct Waiter {
     resolved: oneshot::Sender<Decision>,
-    is_stream: bool,
+    stream: Option<OpenStream>,
 }
 
 impl Keeper {
@@ -102,7 +122,7 @@ impl Keeper {
                 },
                 () = self.shared.signal.notified() => self.look(),
                 // Streams that are open hear of it too, not only what is asked next.
-                Ok(()) = self.config_changes.changed() => self.refresh_mask(),
+                Ok(()) = self.config_changes.changed() => self.config_changed().await,
                 () = until(deadline) => self.timer_due(),
                 reason = ended(&mut end) => break reason,
             }
@@ -127,8 +147,10 @@ impl Keeper {
     async fn carry_out(&mut self, order: Order) {
         self.last_activity = Instant::now();
         match order {
-            Order::Decide { statement, is_stream, reply } => {
-                self.decide(statement, is_stream, reply).await;
+            Order::Decide { statement, stream, reply } => {
+                let open = |revoke| OpenStream { statement: statement.clone(), revoke };
+                let stream = stream.map(open);
+                self.decide(statement, stream, reply).await;
             }
             Order::Check { statement, reply } => {
                 self.refresh_mask();
@@ -164,7 +186,7 @@ impl Keeper {
     async fn decide(
         &mut self,
         statement: Statement,
-        is_stream: bool,
+        stream: Option<OpenStream>,
         reply: oneshot::Sender<Reply>,
     ) {
         self.refresh_mask();
@@ -177,7 +199,7 @@ impl Keeper {
         let decision = self.decider.decide(statement).await;
         let reply_is_gone = match decision {
             Decision::Allow(permit) => {
-                self.started(seq, permit.decision_id().to_owned(), is_stream);
+                self.started(seq, permit.decision_id().to_owned(), stream);
                 reply.send(Reply::Decided(Decision::Allow(permit))).is_err()
             }
             Decision::Deny(denial) => {
@@ -186,7 +208,7 @@ impl Keeper {
             }
             Decision::Hold(hold) => {
                 let (sender, resolved) = oneshot::channel();
-                self.waiting.insert(seq, Waiter { resolved: sender, is_stream });
+                self.waiting.insert(seq, Waiter { resolved: sender, stream });
                 reply.send(Reply::Held { hold, resolved }).is_err()
             }
         };
@@ -195,8 +217,8 @@ impl Keeper {
         }
     }
 
-    fn started(&mut self, seq: StatementSeq, decision: String, is_stream: bool) {
-        let running = RunningStatement { decision, started: Instant::now(), is_stream };
+    fn started(&mut self, seq: StatementSeq, decision: String, stream: Option<OpenStream>) {
+        let running = RunningStatement { decision, started: Instant::now(), stream };
         self.running.0.insert(seq, running);
     }
 
@@ -206,7 +228,7 @@ impl Keeper {
         };
         let Some(waiter) = self.waiting.remove(&seq) else { return };
         if let Decision::Allow(permit) = &decision {
-            self.started(seq, permit.decision_id().to_owned(), waiter.is_stream);
+            self.started(seq, permit.decision_id().to_owned(), waiter.stream);
         }
         if waiter.resolved.send(decision).is_err() {
             self.give_up(seq);
@@ -273,6 +295,27 @@ impl Keeper {
         self.totals.bytes_to_target += usage.bytes_to_target;
         if let Err(denial) = self.decider.scope.charge(usage) {
             self.end(CloseReason::Budget, denial);
+        }
+    }
+
+    /// Another configuration is in use: what is masked, and which streams may go on.
+    async fn config_changed(&mut self) {
+        self.refresh_mask();
+        // A session that has no place in it is told to end.
+        while let Ok(word) = self.control.try_recv() {
+            self.obey(Some(word)).await;
+        }
+        if self.shared.end.borrow().is_some() {
+            return;
+        }
+        for running in self.running.0.values() {
+            let Some(OpenStream { statement, revoke }) = &running.stream else { continue };
+            // To be held again is no denial: people said yes to this one.
+            if revoke.borrow().is_none()
+                && let Err(denial) = self.decider.check(statement)
+            {
+                revoke.send_replace(Some(denial));
+            }
         }
     }
 

@@ -349,3 +349,31 @@ async fn a_mask_that_changes_reaches_whoever_waits_for_it() {
     tokio::time::timeout(Duration::from_secs(10), waits).await.unwrap().unwrap();
     assert_eq!(*world.session.masked().await, [column]);
 }
+
+#[tokio::test]
+async fn streams_hear_that_their_right_was_taken_away_and_others_go_on() {
+    let world = World::new().await;
+    let stream = |text: &str| Draft { is_stream: true, ..draft(text) };
+    let Answer::Allow(shell) = world.session.decide(stream("shell")).await else {
+        panic!("allowed")
+    };
+    let Answer::Hold(waiting) = world.session.decide(stream("alter it")).await else {
+        panic!("held")
+    };
+    world.resolve("a", approved()).await;
+    let approved = waiting.wait().await.unwrap();
+    let short = world.allowed("one").await;
+    // What would be held again was approved.
+    world.told.changes.send_replace(());
+    world.session.masked().await;
+    assert!(!shell.is_revoked() && !approved.is_revoked());
+    world.told.is_forbidden.store(true, Ordering::SeqCst);
+    world.told.changes.send_replace(());
+    for stream in [&shell, &approved] {
+        let denial = tokio::time::timeout(Duration::from_secs(10), stream.revoked()).await.unwrap();
+        assert_eq!(denial.client_text, "no longer");
+    }
+    assert!(!short.is_revoked());
+    short.finish(done("0")).await;
+    world.until("decided Deny").await;
+}

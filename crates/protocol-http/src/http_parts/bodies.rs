@@ -196,11 +196,12 @@ impl Body for ToTarget {
 
 /// Why an answer ended before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("the session ended")]
-struct SessionEnded;
+#[error("the session ended, or the right to this answer was taken away")]
+struct Cut;
 
-/// A target's answer on its way to the client. It ends with its session, and its statement is
-/// completed in the record before the client sees its last byte.
+/// A target's answer on its way to the client. It ends with its session, or when the right to a
+/// stream is taken away, and its statement is completed in the record before the client sees its
+/// last byte.
 pub(crate) struct ToClient {
     state: State,
     ended: BoxFuture<'static, ()>,
@@ -233,9 +234,12 @@ impl ToClient {
         lease: impl Send + 'static,
     ) -> Self {
         let ended = {
-            let session = session.clone();
+            let (session, revoked) = (session.clone(), running.revoked());
             Box::pin(async move {
-                session.ended().await;
+                tokio::select! {
+                    _ = session.ended() => {}
+                    _ = revoked => {}
+                }
             })
         };
         // A body without bytes is never asked for any.
@@ -275,14 +279,14 @@ impl Body for ToClient {
                     self.state = State::Done;
                     return Poll::Ready(last.map(Ok));
                 }
-                State::Passing { body, completion, .. } => {
+                State::Passing { body, completion, running, .. } => {
                     let frame = match Pin::new(&mut *body).poll_frame(cx) {
                         Poll::Ready(frame) => frame,
                         Poll::Pending => {
                             ready!(self.ended.as_mut().poll(cx));
                             // Dropping what runs records it as aborted.
                             self.state = State::Done;
-                            return Poll::Ready(Some(Err(Box::new(SessionEnded))));
+                            return Poll::Ready(Some(Err(Box::new(Cut))));
                         }
                     };
                     match frame {
@@ -291,11 +295,12 @@ impl Body for ToClient {
                             let bytes = u64::try_from(count).unwrap_or(u64::MAX);
                             completion.bytes = completion.bytes.saturating_add(bytes);
                             let is_last = body.is_end_stream();
+                            let is_revoked = running.is_revoked();
                             self.session.count(usage(Way::ToClient, count));
                             // A target that always has more to say must not outlive the session.
-                            if self.session.end_so_far().is_some() {
+                            if is_revoked || self.session.end_so_far().is_some() {
                                 self.state = State::Done;
-                                return Poll::Ready(Some(Err(Box::new(SessionEnded))));
+                                return Poll::Ready(Some(Err(Box::new(Cut))));
                             }
                             if !is_last {
                                 return Poll::Ready(Some(Ok(frame)));

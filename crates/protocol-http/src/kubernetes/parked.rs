@@ -122,7 +122,7 @@ impl Parked {
             if entries.len() >= limits::PARKED_REQUESTS_MAX {
                 let text = "too many requests wait for approval without their clients; wait for \
                             the answer, or try again later";
-                return Err(Denial::new(DenialKind::TooManySessions, text));
+                return Err(Denial::new(DenialKind::Forbidden, text));
             }
             let entry = Entry { filed: Arc::new(filed), outcome: None, changes };
             entries.insert(place.clone(), entry);

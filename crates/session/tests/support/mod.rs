@@ -252,6 +252,8 @@ pub(crate) struct Told {
     pub(crate) bytes: AtomicU64,
     pub(crate) bytes_max: AtomicU64,
     pub(crate) changes: watch::Sender<()>,
+    /// Nothing more is permitted.
+    pub(crate) is_forbidden: AtomicBool,
     /// The columns to mask from the next configuration on.
     pub(crate) masked: Mutex<Option<Arc<[ColumnName]>>>,
 }
@@ -267,6 +269,7 @@ impl Default for Told {
             bytes: AtomicU64::default(),
             bytes_max: AtomicU64::new(u64::MAX),
             changes: watch::Sender::default(),
+            is_forbidden: AtomicBool::default(),
             masked: Mutex::default(),
         }
     }
@@ -420,7 +423,12 @@ impl Scope for ScopeDouble {
     }
 
     fn check(&mut self, statement: &Statement) -> Ruling {
-        self.rule(statement)
+        let mut ruling = self.rule(statement);
+        if self.told.is_forbidden.load(Ordering::SeqCst) {
+            let text = "no longer";
+            ruling.verdict = Verdict::Deny(Denial::new(DenialKind::Forbidden, text));
+        }
+        ruling
     }
 
     fn hold<'a>(

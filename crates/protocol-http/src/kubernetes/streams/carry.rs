@@ -140,7 +140,13 @@ async fn carry(
     let account = |ends: &[StreamEnd]| Account::new(session.clone(), seq, keep, ends, secrets);
     let mut ledgers =
         Ledgers { client: account(&[StreamEnd::Client]), target: account(target_ends) };
-    let ended = async { session.ended().await.denial };
+    let revoked = running.revoked();
+    let ended = async {
+        tokio::select! {
+            end = session.ended() => end.denial,
+            denial = revoked => denial,
+        }
+    };
     let relayed = relay(&mut client, &mut target.end, subprotocol, &mut ledgers, ended).await;
     let totals = (ledgers.client.finish().await, ledgers.target.finish().await);
     if let Outcome::Cut(_) = &relayed.outcome {
