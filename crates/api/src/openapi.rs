@@ -19,6 +19,9 @@ use crate::credential::{
 use crate::error::ErrorBody;
 use crate::event::{EventQuery, RecordKey, StreamQuery};
 use crate::login::{Identity, LoginRequest, LoginResponse};
+use crate::oauth::{
+    Introspection, ServerMetadata, TokenQuestion, TokenRequest, TokenResponse,
+};
 use crate::policy::{DecisionView, PolicyCheckRequest, PolicyCheckResponse};
 use crate::relay::{
     RelayJoinRequest, RelayJoinResponse, RelayRevoked, RelayToken, RelayTokenRequest, RelayView,
@@ -27,6 +30,7 @@ use crate::resource::{ApplyRequest, ApplyResponse};
 use crate::run::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
 };
+use crate::sign_in::OAuthError;
 use crate::session::{SessionQuery, SessionStreamQuery, SessionView};
 use crate::sign_in::ProviderView;
 use crate::user::{UserDisabled, UserEnabled};
@@ -34,6 +38,7 @@ use crate::user::{UserDisabled, UserEnabled};
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain";
+const FORM: &str = "application/x-www-form-urlencoded";
 const EVENT_STREAM: &str = "text/event-stream";
 const BEARER: &str = "bearer";
 
@@ -45,6 +50,7 @@ pub fn openapi() -> OpenApi {
     resources(&mut api);
     relays(&mut api);
     runs(&mut api);
+    token_service(&mut api);
     sessions_and_approvals(&mut api);
     record(&mut api);
     api.finish()
@@ -62,6 +68,24 @@ fn sign_in(api: &mut Document) {
     api.post("/logout", "Revoke the login token of this request").gives_nothing();
     api.get("/whoami", "Who the token of this request stands for").gives::<Identity>();
     connecting(api);
+}
+
+fn token_service(api: &mut Document) {
+    api.post("/oauth2/token", "A token for a token (RFC 8693), or for a workload's secret")
+        .open()
+        .takes_form::<TokenRequest>()
+        .gives::<TokenResponse>();
+    api.post("/oauth2/introspect", "What a token is good for (RFC 7662)")
+        .takes_form::<TokenQuestion>()
+        .gives::<Introspection>();
+    api.post("/oauth2/revoke", "Take a token back: its run ends, its login is signed out")
+        .open()
+        .takes_form::<TokenQuestion>()
+        .gives_nothing();
+    api.get("/oauth2/jwks", "The keys of the gateway's own JWTs").open().gives_resource();
+    api.get("/.well-known/oauth-authorization-server", "The token service (RFC 8414)")
+        .open()
+        .gives::<ServerMetadata>();
 }
 
 fn connecting(api: &mut Document) {
@@ -210,7 +234,9 @@ impl Document {
                 .build();
             operation = operation.parameter(parameter);
         }
-        let path = format!("{}{path}", crate::BASE);
+        // OAuth has its own places.
+        let is_root = path.starts_with("/oauth2/") || path.starts_with("/.well-known/");
+        let path = if is_root { path.to_owned() } else { format!("{}{path}", crate::BASE) };
         Endpoint { document: self, method, path, operation, needs_token: true }
     }
 
@@ -250,11 +276,19 @@ impl Endpoint<'_> {
         self
     }
 
-    fn takes<T: ToSchema>(mut self) -> Self {
+    fn takes<T: ToSchema>(self) -> Self {
+        self.takes_as::<T>(JSON)
+    }
+
+    fn takes_form<T: ToSchema>(self) -> Self {
+        self.takes_as::<T>(FORM)
+    }
+
+    fn takes_as<T: ToSchema>(mut self, content_type: &str) -> Self {
         let schema = self.document.add::<T>();
         let body = RequestBodyBuilder::new()
             .required(Some(Required::True))
-            .content(JSON, Content::new(Some(schema)))
+            .content(content_type, Content::new(Some(schema)))
             .build();
         self.operation = self.operation.request_body(Some(body));
         self
@@ -316,7 +350,11 @@ impl Endpoint<'_> {
             }
             None => ("204", ResponseBuilder::new().description("Done")),
         };
-        let error = Content::new(Some(self.document.add::<ErrorBody>()));
+        let error = match self.path.starts_with("/oauth2/") {
+            true => self.document.add::<OAuthError>(),
+            false => self.document.add::<ErrorBody>(),
+        };
+        let error = Content::new(Some(error));
         let failed = ResponseBuilder::new().description("Refused or failed").content(JSON, error);
         let mut operation =
             self.operation.response(status, done.build()).response("default", failed.build());
@@ -348,6 +386,7 @@ fn operation_id(method: &HttpMethod, path: &str) -> String {
         // No operation here has another method.
         _ => "call",
     };
-    let words: Vec<&str> = path.split(['/', '{', '}']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty()).collect();
     format!("{verb}_{}", words.join("_"))
 }

@@ -1,6 +1,9 @@
 //! Runs: starting, listing, drawing as a tree, ending.
 
+use std::collections::BTreeMap;
+
 use corral_model::ids::{PrincipalName, RunId, TargetName};
+use corral_model::resource::Platform;
 use corral_model::{Process, RunEnd};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -106,6 +109,9 @@ pub struct RunView {
     /// A wrapper holds it: it ends when the wrapper ends or no longer answers.
     #[serde(default)]
     pub attached: bool,
+    /// The job whose token started it: what its issuer signed and the gateway verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobView>,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub started_at: OffsetDateTime,
@@ -115,6 +121,18 @@ pub struct RunView {
     #[serde(default, with = "time::serde::rfc3339::option")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<OffsetDateTime>,
+}
+
+/// The job of a root run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobView {
+    /// `github`, `gitlab`, `buildkite`, `circleci`, `kubernetes` or `oidc`.
+    #[schema(value_type = String)]
+    pub platform: Platform,
+    pub issuer: String,
+    /// Names the job at its issuer.
+    pub key: String,
+    pub claims: BTreeMap<String, String>,
 }
 
 /// One node of `runs tree`.

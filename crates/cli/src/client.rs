@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use corral_api::sign_in::OAuthError;
-use corral_api::{ApiError, ErrorBody};
+use corral_api::{ApiError, ErrorBody, ErrorCode};
 use corral_model::Secret;
 use reqwest::header::{CONNECTION, UPGRADE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded};
@@ -166,7 +166,7 @@ impl Client {
         &self,
         path: &str,
         form: &str,
-    ) -> Result<Result<T, String>, Failure> {
+    ) -> Result<Result<T, OAuthError>, Failure> {
         let request = self
             .http
             .post(format!("{}{path}", self.found.gateway))
@@ -181,7 +181,7 @@ impl Client {
             return read.map(Ok).map_err(|_| strange_answer(status));
         }
         if let Ok(refusal) = serde_json::from_slice::<OAuthError>(&bytes) {
-            return Ok(Err(refusal.error));
+            return Ok(Err(refusal));
         }
         match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => Err(body.error.into()),
@@ -288,6 +288,18 @@ impl Client {
         }
         failure
     }
+}
+
+/// A refusal of the token service, in the API's words.
+pub(crate) fn of_oauth(error: OAuthError) -> ApiError {
+    let code = match error.error.as_str() {
+        "access_denied" => ErrorCode::Denied,
+        "invalid_grant" | "invalid_client" | "invalid_dpop_proof" => ErrorCode::Unauthenticated,
+        "temporarily_unavailable" => ErrorCode::Unavailable,
+        _ => ErrorCode::Invalid,
+    };
+    let text = error.error_description.unwrap_or(error.error);
+    ApiError::new(code, text)
 }
 
 /// An answer that is not this API's.

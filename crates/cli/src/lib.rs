@@ -17,6 +17,7 @@ mod command;
 mod command_line;
 mod discover;
 mod event_line;
+mod exchange;
 mod failure;
 mod key_agent;
 mod manifest;

@@ -67,7 +67,7 @@ pub(crate) async fn by_browser(
     ];
     match client.post_form(TOKEN_PATH, &form(&body)).await? {
         Ok(tokens) => Ok(tokens),
-        Err(error) => Err(no_token(&error)),
+        Err(refusal) => Err(no_token(&refusal.error)),
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn by_browser(
 /// When nobody signed in in time, or the gateway gives no token.
 pub(crate) async fn by_device(client: &Client) -> Result<SignInTokens, Failure> {
     let asked = client.post_form(DEVICE_PATH, &form(&[("client_id", CLIENT_ID)])).await?;
-    let device: DeviceAuthorization = asked.map_err(|error| no_token(&error))?;
+    let device: DeviceAuthorization = asked.map_err(|refusal| no_token(&refusal.error))?;
     eprintln!(
         "Open {} in a browser and enter the code {}\nor open {}",
         device.verification_uri, device.user_code, device.verification_uri_complete
@@ -93,12 +93,12 @@ pub(crate) async fn by_device(client: &Client) -> Result<SignInTokens, Failure> 
         tokio::time::sleep(interval).await;
         match client.post_form(TOKEN_PATH, &body).await? {
             Ok(tokens) => return Ok(tokens),
-            Err(error) if error == "authorization_pending" => {}
+            Err(refusal) if refusal.error == "authorization_pending" => {}
             // RFC 8628 section 3.5.
-            Err(error) if error == "slow_down" => {
+            Err(refusal) if refusal.error == "slow_down" => {
                 interval = (interval + Duration::from_secs(5)).min(INTERVAL_MAX);
             }
-            Err(error) => return Err(no_token(&error)),
+            Err(refusal) => return Err(no_token(&refusal.error)),
         }
     }
     Err(no_token("expired_token"))
@@ -121,7 +121,7 @@ fn random_text() -> Result<String, Failure> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
+pub(crate) fn form(fields: &[(&str, &str)]) -> String {
     let pairs = fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
     pairs.collect::<Vec<String>>().join("&")
 }

@@ -24,6 +24,7 @@ mod events;
 mod extract;
 mod failure;
 mod login;
+mod oauth;
 mod page;
 mod policies;
 mod relays;
@@ -61,6 +62,7 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .nest(corral_api::BASE, v1)
         .merge(about::unversioned_routes())
         .merge(sign_in::routes())
+        .merge(oauth::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))

@@ -4,6 +4,7 @@
 //! function that acts for somebody takes the [`Caller`] first and checks what that caller may.
 
 pub mod about;
+pub mod access_tokens;
 mod admit;
 pub mod approvals;
 pub mod audit;
@@ -11,6 +12,8 @@ pub mod caller;
 mod config;
 pub mod credentials;
 pub mod error;
+mod issuers;
+pub mod jobs;
 mod live;
 pub mod offboard;
 pub mod policies;
@@ -24,6 +27,7 @@ mod scope;
 pub mod sessions;
 pub mod sign_in;
 mod sweep;
+pub mod token_service;
 pub mod wrapper;
 
 use std::collections::BTreeMap;
@@ -51,6 +55,8 @@ use config::Config;
 
 use crate::metrics::Metrics;
 use about::Identity;
+use access_tokens::AccessTokens;
+use issuers::Issuers;
 use live::Live;
 use relays::Relays;
 
@@ -63,6 +69,8 @@ pub struct App {
     config: Configured,
     live: Live,
     relays: Relays,
+    issuers: Issuers,
+    access_tokens: AccessTokens,
     decisions: DecisionCache,
     metrics: Metrics,
     signals: Signals,
@@ -102,6 +110,7 @@ impl App {
     /// Puts a configuration into use, for whatever is decided from here on.
     fn use_config(&self, config: Config) {
         self.relays.follow(&config);
+        self.issuers.follow(&config);
         let version = config.version.0;
         self.config.current.store(Arc::new(config));
         self.config.version.store(version, Ordering::Release);
@@ -201,6 +210,9 @@ impl App {
         })?;
         let relays = Relays::load(&parts.store, parts.relay_certificate_lifetime).await?;
         relays.follow(&config);
+        let issuers = Issuers::default();
+        issuers.follow(&config);
+        let access_tokens = AccessTokens::load(&parts.store).await?;
         let version = config.version.0;
         let app = Self {
             identity: parts.identity,
@@ -215,6 +227,8 @@ impl App {
             },
             live: Live::default(),
             relays,
+            issuers,
+            access_tokens,
             decisions: DecisionCache::new(),
             metrics: Metrics::default(),
             signals: Signals::default(),

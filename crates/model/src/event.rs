@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use crate::ids::{ApprovalId, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
 use crate::principal::OffboardCause;
 use crate::process::Process;
+use crate::resource::Job;
 use crate::run::RunEnd;
 use crate::statement::{Attribute, Effects, ObjectRef, Parameter};
 
@@ -198,6 +199,9 @@ pub enum EventBody {
         /// As the parent's wrapper observed it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         process: Option<Process>,
+        /// The job whose token started it, as the gateway verified it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<Job>,
     },
     #[serde(rename = "run.refused")]
     RunRefused { name: String, reason: String },

@@ -18,6 +18,7 @@ mod identity_provider;
 pub mod manifest;
 pub mod relay;
 mod secret_source;
+pub mod trust;
 
 pub use address::{AddressError, ParsedAddress};
 pub use command::{
@@ -30,6 +31,7 @@ pub use identity_provider::{
     SignalsSpec,
 };
 pub use relay::RelaySpec;
+pub use trust::{Job, OneOrMany, PersonClue, Platform, TrustRule};
 
 /// Where a manifest says that a secret is. `Debug` does not show a value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -286,6 +288,10 @@ pub struct UserSpec {
     pub groups: Vec<GroupName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretSource>,
+    /// Accounts elsewhere by which tokens name the person: `github: "583231"`. No two people
+    /// have the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<String, String>,
     #[serde(default)]
     pub disabled: bool,
     /// Who disabled it by hand. Written by the gateway: only enabling it by hand takes it away, so
@@ -354,12 +360,17 @@ impl UserSpec {
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSpec {
     pub name: PrincipalName,
-    /// The person who answers for it.
-    pub sponsor: PrincipalName,
+    /// The person who answers for it. It may be absent where every rule of `trust` says how the
+    /// person who started the job is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sponsor: Option<PrincipalName>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretSource>,
+    /// Whose tokens start its runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<TrustRule>,
 }
 
 /// Rules in Cedar.

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use crate::ids::{PrincipalName, RunId, TargetName};
 use crate::principal::Principal;
 use crate::process::Process;
+use crate::resource::Job;
 
 /// A root run comes from a principal, a child run from a parent run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Run {
     /// A wrapper holds it, or held it: it ends when the wrapper does.
     #[serde(default)]
     pub attached: bool,
+    /// The job whose token started it, as its issuer signed it; a root run's only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]

@@ -57,7 +57,10 @@ fn every_key_is_explained() {
             if !(after.is_empty() || after.starts_with(' ')) {
                 continue;
             }
-            let of_examples = ["env", "team", "kind", "service", "lines", "DB Admins", "Platform"];
+            let of_examples = [
+                "env", "team", "kind", "service", "lines", "DB Admins", "Platform", "github",
+                "repository", "ref", "project",
+            ];
             let is_known = of_examples.contains(&key)
                 || PAGE.contains(&format!("`{key}`"))
                 || PAGE.contains(&format!("`{key}."))

@@ -57,6 +57,12 @@ pub enum StoreError {
     /// Nothing outlives its parent.
     #[error("the parent run has ended")]
     ParentEnded,
+    /// A job's token starts one run.
+    #[error("this token was used before")]
+    TokenUsed,
+    /// A job has one root run.
+    #[error("this job has its root run already")]
+    JobStarted,
 }
 
 impl StoreError {

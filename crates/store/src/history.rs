@@ -48,6 +48,17 @@ impl Store {
         .execute(&mut *change)
         .await
         .doing("forget tokens")?;
+        // Jobs that old are over; a token of theirs is remembered for as long as it is good.
+        sqlx::query("DELETE FROM jobs WHERE started_at_ms < $1")
+            .bind(before)
+            .execute(&mut *change)
+            .await
+            .doing("forget jobs")?;
+        sqlx::query("DELETE FROM used_tokens WHERE expires_at_ms < $1")
+            .bind(before)
+            .execute(&mut *change)
+            .await
+            .doing("forget used tokens")?;
         let mut runs = 0_u64;
         // Leaves first, a level each time; no tree is deeper.
         for _ in 0..=limits::RUN_DEPTH_MAX {

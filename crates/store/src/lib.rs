@@ -32,7 +32,7 @@ pub use relays::{JoinToken, JoinVerdict, RelayCertificateRow};
 pub use resources::{
     Applied, Apply, Change, ChangeEffect, Changed, ConfigChange, Put, SecretChange,
 };
-pub use runs::RunFilter;
+pub use runs::{JobToken, RunFilter};
 pub use seal::{SealError, SealKey, SealSource};
 pub use sessions::{SessionFilter, SessionRow, SessionTotals};
 pub use store::Store;

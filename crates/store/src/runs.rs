@@ -2,8 +2,10 @@
 
 use corral_model::ids::{PrincipalName, RunId};
 use corral_model::limits;
+use corral_model::resource::Job;
 use corral_model::run::{Run, RunEnd, RunState};
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::error::{Doing, StoreError};
@@ -23,6 +25,15 @@ pub struct RunFilter {
     pub limit: Option<u32>,
 }
 
+/// The token of a job that starts a root run: single use, and one run for each job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobToken {
+    /// Its `jti`, or its digest.
+    pub id: String,
+    /// It is remembered until then; afterwards it is refused for its age.
+    pub expires_at: OffsetDateTime,
+}
+
 impl Store {
     /// Keeps a run and its token, both or neither. A child is kept only while its parent is
     /// active.
@@ -34,47 +45,28 @@ impl Store {
     /// Cancelled before it returns, both were kept or neither.
     pub async fn insert_run(&self, run: &Run, token: &TokenRow) -> Result<(), StoreError> {
         let mut change = self.begin().await?;
-        if let Some(parent) = &run.parent {
-            let active: Option<i64> =
-                sqlx::query_scalar("SELECT 1 FROM runs WHERE id = $1 AND ended_at_ms IS NULL")
-                    .bind(parent.as_str())
-                    .fetch_optional(&mut *change)
-                    .await
-                    .doing("be read")?;
-            if active.is_none() {
-                return Err(StoreError::ParentEnded);
-            }
-        }
-        let (ended_reason, ended_at) = match &run.state {
-            RunState::Active => (None, None),
-            RunState::Ended { reason, at } => (Some(to_word(reason)?), Some(to_ms(*at))),
-        };
-        sqlx::query(
-            "INSERT INTO runs (id, parent, principal_kind, principal, sponsor, name, purpose,
-                 targets, depth, started_by, started_at_ms, expires_at_ms, ended_reason,
-                 ended_at_ms, process, attached)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-        )
-        .bind(run.id.as_str())
-        .bind(run.parent.as_ref().map(RunId::as_str))
-        .bind(to_word(&run.principal.kind)?)
-        .bind(run.principal.name.as_str())
-        .bind(run.sponsor.as_str())
-        .bind(&run.name)
-        .bind(run.purpose.as_deref())
-        .bind(to_json(&run.targets)?)
-        .bind(i64::from(run.depth))
-        .bind(run.started_by.as_ref().map(PrincipalName::as_str))
-        .bind(to_ms(run.started_at))
-        .bind(to_ms(run.expires_at))
-        .bind(ended_reason)
-        .bind(ended_at)
-        .bind(run.process.as_ref().map(to_json).transpose()?)
-        .bind(i64::from(run.attached))
-        .execute(&mut *change)
-        .await
-        .doing("be written")?;
-        tokens::insert(&mut *change, token).await?;
+        insert(&mut change, run, token).await?;
+        change.commit().await.doing("keep a change")
+    }
+
+    /// The same for the root run of a job, once: nothing is kept when this token, or another one of
+    /// the job, started a run before.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenUsed`], [`StoreError::JobStarted`]; as [`Store::insert_run`].
+    ///
+    /// # Cancel safety
+    /// Cancelled before it returns, all was kept or nothing.
+    pub async fn insert_job_run(
+        &self,
+        run: &Run,
+        job: &Job,
+        job_token: &JobToken,
+        token: &TokenRow,
+    ) -> Result<(), StoreError> {
+        let mut change = self.begin().await?;
+        claim_job(&mut change, run, job, job_token).await?;
+        insert(&mut change, run, token).await?;
         change.commit().await.doing("keep a change")
     }
 
@@ -218,6 +210,93 @@ impl Store {
     }
 }
 
+async fn insert(
+    change: &mut Transaction<'_, Sqlite>,
+    run: &Run,
+    token: &TokenRow,
+) -> Result<(), StoreError> {
+    if let Some(parent) = &run.parent {
+        let active: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM runs WHERE id = $1 AND ended_at_ms IS NULL")
+                .bind(parent.as_str())
+                .fetch_optional(&mut **change)
+                .await
+                .doing("be read")?;
+        if active.is_none() {
+            return Err(StoreError::ParentEnded);
+        }
+    }
+    let (ended_reason, ended_at) = match &run.state {
+        RunState::Active => (None, None),
+        RunState::Ended { reason, at } => (Some(to_word(reason)?), Some(to_ms(*at))),
+    };
+    sqlx::query(
+        "INSERT INTO runs (id, parent, principal_kind, principal, sponsor, name, purpose,
+             targets, depth, started_by, started_at_ms, expires_at_ms, ended_reason,
+             ended_at_ms, process, attached, job)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+    )
+    .bind(run.id.as_str())
+    .bind(run.parent.as_ref().map(RunId::as_str))
+    .bind(to_word(&run.principal.kind)?)
+    .bind(run.principal.name.as_str())
+    .bind(run.sponsor.as_str())
+    .bind(&run.name)
+    .bind(run.purpose.as_deref())
+    .bind(to_json(&run.targets)?)
+    .bind(i64::from(run.depth))
+    .bind(run.started_by.as_ref().map(PrincipalName::as_str))
+    .bind(to_ms(run.started_at))
+    .bind(to_ms(run.expires_at))
+    .bind(ended_reason)
+    .bind(ended_at)
+    .bind(run.process.as_ref().map(to_json).transpose()?)
+    .bind(i64::from(run.attached))
+    .bind(run.job.as_ref().map(to_json).transpose()?)
+    .execute(&mut **change)
+    .await
+    .doing("be written")?;
+    tokens::insert(&mut **change, token).await?;
+    Ok(())
+}
+
+/// Marks a token and its job as used; whoever comes second is refused, on any gateway.
+async fn claim_job(
+    change: &mut Transaction<'_, Sqlite>,
+    run: &Run,
+    job: &Job,
+    token: &JobToken,
+) -> Result<(), StoreError> {
+    let taken = sqlx::query(
+        "INSERT INTO used_tokens (issuer, token_id, expires_at_ms) VALUES ($1, $2, $3)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&job.issuer)
+    .bind(&token.id)
+    .bind(to_ms(token.expires_at))
+    .execute(&mut **change)
+    .await
+    .doing("be written")?;
+    if taken.rows_affected() == 0 {
+        return Err(StoreError::TokenUsed);
+    }
+    let claimed = sqlx::query(
+        "INSERT INTO jobs (issuer, job_key, run_id, started_at_ms) VALUES ($1, $2, $3, $4)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&job.issuer)
+    .bind(&job.key)
+    .bind(run.id.as_str())
+    .bind(to_ms(run.started_at))
+    .execute(&mut **change)
+    .await
+    .doing("be written")?;
+    if claimed.rows_affected() == 0 {
+        return Err(StoreError::JobStarted);
+    }
+    Ok(())
+}
+
 fn read_run(row: &SqliteRow) -> Result<Run, StoreError> {
     let columns = Columns(row);
     let ended_reason: Option<RunEnd> = columns.optional_id("ended_reason")?;
@@ -243,6 +322,7 @@ fn read_run(row: &SqliteRow) -> Result<Run, StoreError> {
             .map(|text| from_json(&text, "a run's process"))
             .transpose()?,
         attached: columns.number("attached")? != 0,
+        job: columns.optional_text("job")?.map(|text| from_json(&text, "a job")).transpose()?,
         started_at: columns.time("started_at_ms")?,
         expires_at: columns.time("expires_at_ms")?,
         state,

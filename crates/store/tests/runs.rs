@@ -2,14 +2,19 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use corral_model::Process;
 use corral_model::event::CloseReason;
 use corral_model::ids::{PrincipalName, RunId, SessionId, TargetName};
 use corral_model::principal::Principal;
+use corral_model::resource::{Job, Platform};
 use corral_model::run::{Run, RunEnd, RunState};
 use corral_model::token::{TokenDigest, TokenPurpose};
 use corral_store::{
-    Forgotten, RunFilter, SessionFilter, SessionRow, SessionTotals, Store, StoreError, TokenRow,
+    Forgotten, JobToken, RunFilter, SessionFilter, SessionRow, SessionTotals, Store, StoreError,
+    TokenRow,
 };
 use support::{Place, at};
 
@@ -44,6 +49,7 @@ fn run(text: &str, parent: Option<&str>, depth: u32) -> Run {
         started_by: parent.is_none().then(|| person("root")),
         process: parent.is_some().then(process),
         attached: parent.is_none(),
+        job: None,
         started_at: at(i64::from(depth)),
         expires_at: at(900),
         state: RunState::Active,
@@ -289,4 +295,63 @@ async fn what_is_long_over_is_forgotten_and_nothing_else() {
     let left: Vec<&str> = left.iter().map(|session| session.id.as_str()).collect();
     assert_eq!(left, ["s3", "s2"]);
     assert_eq!(store.forget_before(at(50)).await.expect("forgets"), Forgotten::default());
+}
+
+fn job(key: &str) -> Job {
+    Job {
+        platform: Platform::Github,
+        issuer: "https://ci.example.com".to_owned(),
+        key: key.to_owned(),
+        claims: BTreeMap::from([("repository".to_owned(), "shop/reports".to_owned())]),
+    }
+}
+
+fn job_run(text: &str, key: &str) -> Run {
+    Run { job: Some(job(key)), ..run(text, None, 0) }
+}
+
+#[tokio::test]
+async fn a_job_has_one_root_and_a_token_starts_one() {
+    let place = Place::new();
+    let store = place.open().await;
+    let start = async |text: &str, key: &str, id: &str, byte: u8| {
+        let used = JobToken { id: id.to_owned(), expires_at: at(300) };
+        store.insert_job_run(&job_run(text, key), &job(key), &used, &token(text, byte)).await
+    };
+    start("one", "1/1/a", "jti-1", 1).await.expect("is kept");
+    let kept = store.run(&id("one")).await.expect("reads").expect("is there");
+    assert_eq!(kept.job, Some(job("1/1/a")));
+    // The same token for another job, and another token for the same job.
+    let used = start("two", "1/1/b", "jti-1", 2).await;
+    assert!(matches!(used, Err(StoreError::TokenUsed)), "{used:?}");
+    let taken = start("three", "1/1/a", "jti-2", 3).await;
+    assert!(matches!(taken, Err(StoreError::JobStarted)), "{taken:?}");
+    // What was refused left nothing behind: neither run, token nor mark.
+    assert_eq!(store.run(&id("three")).await.expect("reads"), None);
+    start("four", "1/1/b", "jti-2", 4).await.expect("jti-2 was not used up");
+    // Ended, a job still has had its root.
+    store.end_runs(&[(id("one"), RunEnd::Done)], at(10)).await.expect("ends");
+    let again = start("five", "1/1/a", "jti-5", 5).await;
+    assert!(matches!(again, Err(StoreError::JobStarted)), "{again:?}");
+}
+
+#[tokio::test]
+async fn of_many_at_once_one_starts_the_job() {
+    let place = Place::new();
+    let store = Arc::new(place.open().await);
+    let mut starts = tokio::task::JoinSet::new();
+    for byte in 1..=20_u8 {
+        let store = store.clone();
+        starts.spawn(async move {
+            let name = format!("run-{byte}");
+            let used = JobToken { id: format!("jti-{byte}"), expires_at: at(300) };
+            let run = job_run(&name, "1/1/a");
+            store.insert_job_run(&run, &job("1/1/a"), &used, &token(&name, byte)).await
+        });
+    }
+    let results = starts.join_all().await;
+    let kept = results.iter().filter(|result| result.is_ok()).count();
+    let refused = results.iter().filter(|result| matches!(result, Err(StoreError::JobStarted)));
+    assert_eq!((kept, refused.count()), (1, 19));
+    assert_eq!(store.active_runs().await.expect("reads").len(), 1);
 }

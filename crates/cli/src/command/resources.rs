@@ -329,7 +329,9 @@ fn summary(resource: &Value) -> String {
             format!("{state}{}groups: {}", provider.unwrap_or_default(), join(&user.groups))
         }
         Resource::Workload(workload) => {
-            format!("sponsor: {}; groups: {}", workload.sponsor, join(&workload.groups))
+            let sponsor = workload.sponsor.as_ref();
+            let sponsor = sponsor.map_or("whoever started the job", |name| name.as_str());
+            format!("sponsor: {sponsor}; groups: {}", join(&workload.groups))
         }
         Resource::Policy(policy) => match policy.cedar {
             corral_model::resource::TextSource::Inline(text) => {

@@ -19,7 +19,7 @@ use crate::command::runs::WhatArgs;
 use crate::failure::{Exit, Failure};
 use crate::key_agent::KeyAgents;
 use crate::native::{self, CaFile};
-use crate::{Context, output};
+use crate::{Context, exchange, output};
 
 /// Start a run, run a command in it, end the run with the command
 #[derive(Debug, Clone, Args)]
@@ -27,13 +27,16 @@ use crate::{Context, output};
 Examples:
   corral run --name planner --target orders-db --ttl 15m -- python3 planner.py
   corral run --target orders-db -- ./report.sh
+  CORRAL_TOKEN=$ID_TOKEN corral run --target orders-db -- ./report.sh     (in a CI job)
   corral --data ./corral-data run --for nightly-report --name me -- bash
 
 CMD gets the variables that stock clients of the targets read (docs/cli.md lists them), and
 CORRAL_GATEWAY, CORRAL_TOKEN, CORRAL_CA_FILE and CORRAL_RUN_ID: a `corral run` within CMD starts a
-child run. Each process that connects to a target gets a child run of its own, named after what it
-runs. The exit code is CMD's; 128 and the signal's number when a signal ended it. The run ends
-with CMD, and when `corral run` itself is killed or stopped; what CMD leaves behind is ended.")]
+child run. A token that a CI system or cluster signed starts the root run of its job, once: what
+else the job starts is a child below it. Each process that connects to a target gets a child run
+of its own, named after what it runs. The exit code is CMD's; 128 and the signal's number when a
+signal ended it. The run ends with CMD, and when `corral run` itself is killed or stopped; what CMD
+leaves behind is ended.")]
 pub struct RunArgs {
     /// The run's name; the command's when absent
     #[arg(long)]
@@ -52,7 +55,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<(), Fail
     let name = args.name.unwrap_or_else(|| name_of(&program));
     let client = context.client()?;
     let request = args.what.request(name);
-    let started: StartRunResponse = client.post(&["runs"], &request).await?;
+    let started = exchange::start(&client, &request).await?;
     let as_run = client.with_token(started.token.secret().clone());
     let result = in_run(&as_run, &started, &program, &arguments).await;
     end(&as_run, &started).await;

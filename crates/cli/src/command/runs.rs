@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use corral_api::{
-    EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView, StartRunRequest,
+    EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView, StartRunRequest,
     StartRunResponse,
 };
 use corral_model::Process;
@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::Context;
 use crate::command::replay::{detail, events_of};
+use crate::exchange::start;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::text::{duration, timestamp, visible};
@@ -143,7 +144,7 @@ pub(crate) async fn runs(context: &Context<'_>, command: RunsCommand) -> Result<
     match command {
         RunsCommand::Start(args) => {
             let request = args.what.request(args.name);
-            let started: StartRunResponse = client.post(&["runs"], &request).await?;
+            let started = start(&client, &request).await?;
             // The token is what a caller wants, so this is for scripts unless asked otherwise.
             output::show(context.format_for_scripts(), &started, started_text)
         }
@@ -212,6 +213,13 @@ fn started_text(started: &StartRunResponse) -> String {
     ])
 }
 
+/// The job as its issuer signed it: `github https://…: repository=shop/reports, …`.
+fn job_text(job: &JobView) -> String {
+    let claims: Vec<String> =
+        job.claims.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{} {} (verified): {}", job.platform.name(), job.issuer, claims.join(", "))
+}
+
 fn state_text(run: &RunView) -> String {
     match run.end_reason {
         Some(reason) => words::run_end(reason).to_owned(),
@@ -266,6 +274,7 @@ fn run_text(run: &RunView) -> String {
         ("started by", run.started_by.as_ref().map(ToString::to_string)),
         ("process", run.process.as_ref().map(process_text)),
         ("ends with", run.attached.then(|| "its wrapper".to_owned())),
+        ("job", run.job.as_ref().map(job_text)),
         ("parent", run.parent.as_ref().map(ToString::to_string)),
         ("targets", Some(targets)),
         ("started", Some(timestamp(run.started_at))),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use corral_api::ErrorCode;
 use corral_identity::Token;
 use corral_model::token::TokenDigest;
@@ -14,7 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::Failure;
+use crate::app::access_tokens::{Shown, ShownProof};
 use crate::app::{App, Caller};
+
+/// The header of a proof (RFC 9449 section 4.1).
+const DPOP: &str = "dpop";
 
 /// Whoever the request's bearer token stands for.
 pub(super) struct SignedIn(pub(super) Caller);
@@ -23,8 +27,8 @@ impl FromRequestParts<Arc<App>> for SignedIn {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
-        let token = bearer_token(parts)?;
-        Ok(Self(app.authenticate(&token).await?))
+        let shown = shown(parts)?;
+        Ok(Self(app.authenticate_shown(&shown).await?))
     }
 }
 
@@ -43,22 +47,67 @@ impl FromRequestParts<Arc<App>> for ShownToken {
     }
 }
 
+/// The token of a request, with the proof of its key where it is bound to one (RFC 9449 section
+/// 7.1).
+fn shown(parts: &Parts) -> Result<Shown, Failure> {
+    let (scheme, token) = authorization(parts)?;
+    let is_bound = scheme.eq_ignore_ascii_case("dpop");
+    if !is_bound {
+        return bearer_token(parts).map(Shown::bearer);
+    }
+    // Nested routers see a part of the path only.
+    let path = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
+    let proof = proof_of(&parts.headers, parts.method.as_str(), path.path())?;
+    match proof {
+        Some(proof) => Ok(Shown { token: Secret::new(token.to_owned()), proof: Some(proof) }),
+        None => Err(Failure::new(ErrorCode::Unauthenticated, "send a proof in the DPoP header")),
+    }
+}
+
+/// The proof in a request's one `DPoP` header.
+pub(super) fn proof_of(
+    headers: &HeaderMap,
+    method: &str,
+    path: &str,
+) -> Result<Option<ShownProof>, Failure> {
+    let refuse = |text: &str| Failure::new(ErrorCode::Unauthenticated, text);
+    let mut found = headers.get_all(DPOP).iter();
+    let Some(value) = found.next() else { return Ok(None) };
+    if found.next().is_some() {
+        return Err(refuse("several DPoP headers were sent; send one"));
+    }
+    let jwt = value.to_str().map_err(|_| refuse("the DPoP header holds no proof"))?;
+    let (jwt, method, path) = (jwt.to_owned(), method.to_owned(), path.to_owned());
+    Ok(Some(ShownProof { jwt, method, path }))
+}
+
 fn bearer_token(parts: &Parts) -> Result<Secret, Failure> {
+    let (scheme, token) = authorization(parts)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(foreign());
+    }
+    Ok(Secret::new(token.to_owned()))
+}
+
+fn foreign() -> Failure {
+    let text = "the token is not one of this gateway; sign in with `corral login`";
+    Failure::new(ErrorCode::Unauthenticated, text)
+}
+
+/// Scheme and token of a request's `Authorization` header.
+fn authorization(parts: &Parts) -> Result<(&str, &str), Failure> {
     let refuse = |text: &str| Failure::new(ErrorCode::Unauthenticated, text);
     let value = parts
         .headers
         .get(header::AUTHORIZATION)
         .ok_or_else(|| refuse("this needs a token; sign in with `corral login`"))?;
-    let text = value.to_str().map_err(|_| refuse("the token is not one of this gateway"))?;
+    let text = value.to_str().map_err(|_| foreign())?;
     let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
     let token = token.trim();
-    let is_plausible = scheme.eq_ignore_ascii_case("bearer")
-        && !token.is_empty()
-        && token.len() <= limits::TOKEN_BYTES_MAX;
-    if !is_plausible {
-        return Err(refuse("the token is not one of this gateway; sign in with `corral login`"));
+    if token.is_empty() || token.len() > limits::ACCESS_TOKEN_BYTES_MAX {
+        return Err(foreign());
     }
-    Ok(Secret::new(token.to_owned()))
+    Ok((scheme, token))
 }
 
 /// A JSON body.
@@ -133,7 +182,7 @@ mod tests {
 
     #[test]
     fn only_a_plausible_bearer_token_is_looked_up() {
-        let too_long = format!("Bearer {}", "x".repeat(limits::TOKEN_BYTES_MAX + 1));
+        let too_long = format!("Bearer {}", "x".repeat(limits::ACCESS_TOKEN_BYTES_MAX + 1));
         assert_eq!(token_of(Some("Bearer crl_x")).as_deref(), Some("crl_x"));
         assert_eq!(token_of(Some("bearer crl_x")).as_deref(), Some("crl_x"));
         for wrong in [None, Some("Bearer"), Some("Bearer  "), Some("Basic crl_x"), Some("crl_x")] {

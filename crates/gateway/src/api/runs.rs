@@ -8,9 +8,10 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use corral_api::{
-    EndedView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView, StartRunRequest,
+    EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView, StartRunRequest,
     StartRunResponse,
 };
+use corral_model::resource::Job;
 use corral_model::{RunEnd, RunState};
 use time::OffsetDateTime;
 
@@ -160,10 +161,16 @@ fn view(found: app_runs::RunView) -> RunView {
         started_by: run.started_by,
         process: run.process,
         attached: run.attached,
+        job: run.job.map(job_view),
         started_at: run.started_at,
         expires_at: run.expires_at,
         ended_at,
     }
+}
+
+fn job_view(job: Job) -> JobView {
+    let Job { platform, issuer, key, claims } = job;
+    JobView { platform, issuer, key, claims }
 }
 
 // As deep as a run may be, which a limit bounds.

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use corral_api::sign_in::{
-    AUTHORIZE_PATH, CALLBACK_PATH, CLIENT_ID, CODE_GRANT, DEVICE_GRANT, DEVICE_PATH,
-    DeviceAuthorization, OAuthError, ProviderView, SignInTokens, TOKEN_PATH,
+    AUTHORIZE_PATH, CALLBACK_PATH, CLIENT_ID, DEVICE_PATH,
+    DeviceAuthorization, OAuthError, ProviderView, SignInTokens,
 };
 use corral_identity::Token;
 use corral_identity::token::digest_of;
@@ -45,7 +45,6 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route(DEVICE_START, get(device_start))
         .route(DEVICE_CONFIRM, post(device_confirm))
         .route(DEVICE_PATH, post(device_authorization))
-        .route(TOKEN_PATH, post(token))
         .route("/oidc/backchannel-logout", post(backchannel_logout))
         .layer(DefaultBodyLimit::max(2 * limits::JWT_BYTES_MAX))
 }
@@ -303,16 +302,6 @@ async fn device_authorization(State(app): State<Arc<App>>, Form(form): Form<Fiel
             .into_response()
         }
         Err(error) => Failure::from(error).into_response(),
-    }
-}
-
-async fn token(State(app): State<Arc<App>>, Form(form): Form<Fields>) -> Response {
-    let of_form = |name: &str| field(&form, name).map(str::to_owned);
-    match field(&form, "grant_type") {
-        Some(CODE_GRANT) => code_grant(&app, of_form).await,
-        Some(DEVICE_GRANT) => device_grant(&app, of_form).await,
-        Some(_) => no_token(StatusCode::BAD_REQUEST, "unsupported_grant_type", None),
-        None => no_token(StatusCode::BAD_REQUEST, "invalid_request", Some("grant_type is missing")),
     }
 }
 

@@ -20,6 +20,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::access_tokens::Shown;
 use super::config::{Config, NoStanding, Standing, Target, hex};
 use super::live::logins::LiveLogin;
 use super::live::runs::LiveRun;
@@ -235,12 +236,16 @@ impl App {
             let denial = Denial::new(DenialKind::Shutdown, "the gateway stops");
             return Err(Refusal::new(&nobody, denial));
         }
-        let token = match &login.proof {
-            Proof::Token(token) => Token::parse(token.reveal()).map(|token| token.digest()),
-            Proof::Certified(digest) | Proof::Refused { by: digest, .. } => Ok(*digest),
+        let bearer = match &login.proof {
+            Proof::Token(token) => match Token::parse(token.reveal()) {
+                Ok(token) => self.bearer(token.digest()).await,
+                Err(_) => self.bearer_of_jwt(&Shown::bearer(token.clone())),
+            },
+            Proof::Certified(digest) | Proof::Refused { by: digest, .. } => {
+                self.bearer(*digest).await
+            }
         };
-        let token = token.map_err(|_| Refusal::new(&nobody, bad_token()))?;
-        let bearer = self.bearer(token).await.map_err(|error| {
+        let bearer = bearer.map_err(|error| {
             let mut denial = bad_token();
             denial.internal = Some(error.to_string());
             Refusal::new(&nobody, denial)
@@ -530,7 +535,7 @@ fn session_id() -> SessionId {
     SessionId::new(new_id("s")).expect("an id is hexadecimal with a prefix")
 }
 
-fn random_bytes() -> Result<[u8; 32], Denial> {
+pub(super) fn random_bytes() -> Result<[u8; 32], Denial> {
     let mut bytes = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
         Denial::new(DenialKind::Ended, "the gateway has no random numbers; no session is opened")

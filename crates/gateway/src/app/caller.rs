@@ -7,6 +7,7 @@ use corral_model::{Principal, PrincipalKind, Secret};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::access_tokens::Shown;
 use super::admit::Bearer;
 use super::config::{Config, NoStanding, Target};
 use super::live::runs::LiveRun;
@@ -49,12 +50,23 @@ impl App {
     /// # Errors
     /// [`AppError::Unauthenticated`]: the caller is to blame.
     pub async fn authenticate(&self, token: &Secret) -> Result<Caller, AppError> {
+        self.authenticate_shown(&Shown::bearer(token.clone())).await
+    }
+
+    /// The same for a token that may have come with a proof of the key that it is bound to.
+    ///
+    /// # Errors
+    /// [`AppError::Unauthenticated`]: the caller is to blame.
+    pub async fn authenticate_shown(&self, shown: &Shown) -> Result<Caller, AppError> {
         let nobody = || AppError::Unauthenticated(NOT_VALID.to_owned());
-        let token = Token::parse(token.reveal()).map_err(|_| nobody())?.digest();
-        if self.is_admin(&token) {
-            return Ok(Caller::Admin);
-        }
-        let bearer = self.bearer(token).await?.ok_or_else(nobody)?;
+        let bearer = match (Token::parse(shown.token.reveal()), &shown.proof) {
+            (Ok(token), None) if self.is_admin(&token.digest()) => return Ok(Caller::Admin),
+            (Ok(token), None) => self.bearer(token.digest()).await?,
+            // An opaque token is bound to no key.
+            (Ok(_), Some(_)) => None,
+            (Err(_), _) => self.bearer_of_jwt(shown)?,
+        };
+        let bearer = bearer.ok_or_else(nobody)?;
         let standing = bearer.standing(&self.config());
         match (bearer, standing) {
             (Bearer::Run(run), Ok(_)) => {
@@ -62,7 +74,12 @@ impl App {
             }
             (
                 Bearer::Principal { principal, token, .. },
-                Ok(_) | Err(NoStanding::SponsorDisabled { .. } | NoStanding::SponsorMissing { .. }),
+                Ok(_)
+                | Err(
+                    NoStanding::SponsorDisabled { .. }
+                    | NoStanding::SponsorMissing { .. }
+                    | NoStanding::NoSponsor(_),
+                ),
             ) => Ok(Caller::Principal { principal, token }),
             (Bearer::Run(_), Err(_))
             | (
@@ -104,14 +121,14 @@ impl App {
                 (principal, Some(run), expires_at)
             }
         };
-        let standing = config.standing(principal).ok();
-        let is_inactive = matches!(
-            config.standing(principal),
-            Err(NoStanding::Disabled(_) | NoStanding::Suspended(_))
-        );
-        if is_inactive {
+        let standing = match &run {
+            Some(run) => config.standing_under(principal, run.sponsor()),
+            None => config.standing(principal),
+        };
+        if matches!(standing, Err(NoStanding::Disabled(_) | NoStanding::Suspended(_))) {
             return Err(nobody());
         }
+        let standing = standing.ok();
         let kind = match (&run, principal.kind) {
             (Some(_), _) => "run",
             (None, PrincipalKind::User) => "user",
@@ -153,18 +170,20 @@ impl App {
         caller: &Caller,
         target: &Target,
     ) -> bool {
-        let (principal, runs) = match caller {
+        let (standing, principal, runs) = match caller {
             Caller::Admin => return true,
-            Caller::Principal { principal, .. } => (principal, Vec::new()),
+            Caller::Principal { principal, .. } => {
+                (config.standing(principal), principal, Vec::new())
+            }
             Caller::Run { run, principal } => {
                 let Some(run) = self.live.runs().get(run.as_str()) else { return false };
                 if !run.may_use(&target.spec.name) {
                     return false;
                 }
-                (principal, run.nodes())
+                (config.standing_under(principal, run.sponsor()), principal, run.nodes())
             }
         };
-        let Ok(standing) = config.standing(principal) else { return false };
+        let Ok(standing) = standing else { return false };
         let mut subject = corral_gate::policy::Subject {
             principal: principal.clone(),
             groups: standing.groups,

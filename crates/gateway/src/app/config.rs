@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use corral_gate::policy::{Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts};
 use corral_gate::{budget, runbook};
+use corral_identity::jwks::KeySource;
 use corral_model::ids::{
     CommandName, GroupName, PolicyVersion, PrincipalName, ResourceName, TargetName,
 };
@@ -19,7 +20,7 @@ use corral_transport::tunnel::{Reachable, reachable};
 use corral_transport::{Address, Endpoint};
 use sha2::{Digest as _, Sha256};
 
-use super::Problem;
+use super::{Problem, issuers};
 use crate::protocols;
 
 /// A target, ready to be connected to.
@@ -58,6 +59,8 @@ pub(crate) enum NoStanding {
     SponsorDisabled { workload: PrincipalName, sponsor: PrincipalName },
     #[error("the sponsor of workload '{workload}', '{sponsor}', does not exist")]
     SponsorMissing { workload: PrincipalName, sponsor: PrincipalName },
+    #[error("workload '{0}' has no sponsor: only a job whose token names a person starts its runs")]
+    NoSponsor(PrincipalName),
 }
 
 /// One version of everything that was applied.
@@ -158,8 +161,23 @@ impl Config {
         principal: &Principal,
         sponsor: &PrincipalName,
     ) -> Result<Standing, NoStanding> {
-        self.standing(&Principal::user(sponsor.clone()))?;
-        self.standing(principal)
+        let of_sponsor = self.standing(&Principal::user(sponsor.clone()))?;
+        match principal.kind {
+            PrincipalKind::User => self.standing(principal),
+            PrincipalKind::Workload => match self.standing(principal) {
+                // Then whoever started the job answers, and nobody else.
+                Err(NoStanding::NoSponsor(name)) => {
+                    let groups = self.workloads.get(&name).map(|spec| spec.groups.clone());
+                    Ok(Standing { groups: groups.unwrap_or_default(), ..of_sponsor })
+                }
+                standing => standing,
+            },
+        }
+    }
+
+    /// The person with this account elsewhere.
+    pub(crate) fn user_with_account(&self, account: &str, id: &str) -> Option<&UserSpec> {
+        self.users.values().find(|user| user.accounts.get(account).is_some_and(|own| own == id))
     }
 
     fn standing_of_workload(&self, name: &PrincipalName) -> Result<Standing, NoStanding> {
@@ -168,6 +186,7 @@ impl Config {
             .get(name)
             .ok_or_else(|| NoStanding::Unknown { kind: "workload", name: name.clone() })?;
         let sponsor = workload.sponsor.clone();
+        let sponsor = sponsor.ok_or_else(|| NoStanding::NoSponsor(name.clone()))?;
         match self.users.get(&sponsor) {
             None => Err(NoStanding::SponsorMissing { workload: name.clone(), sponsor }),
             Some(user) if !user.is_active() => {
@@ -259,13 +278,28 @@ impl Parts {
         }
         for workload in self.workloads.values() {
             let name = workload.name.as_str();
-            if !self.users.contains_key(&workload.sponsor) {
-                let sponsor = &workload.sponsor;
+            if let Some(sponsor) = &workload.sponsor
+                && !self.users.contains_key(sponsor)
+            {
                 add("Workload", name, format!("sponsor: there is no user '{sponsor}'"));
+            }
+            for (index, rule) in workload.trust.iter().enumerate() {
+                if let Err(error) = KeySource::new(&issuers::options(rule)) {
+                    add("Workload", name, format!("trust.{index}: {error}"));
+                }
             }
             if self.users.contains_key(&workload.name) {
                 let text = "there is a user of the same name; a name means one principal";
                 add("Workload", name, text.to_owned());
+            }
+        }
+        let mut owners: BTreeMap<(&str, &str), &PrincipalName> = BTreeMap::new();
+        for user in self.users.values() {
+            for (account, id) in &user.accounts {
+                if let Some(other) = owners.insert((account.as_str(), id.as_str()), &user.name) {
+                    let text = format!("accounts.{account}: '{other}' has the same account");
+                    add("User", user.name.as_str(), text);
+                }
             }
         }
         for target in self.targets.values() {

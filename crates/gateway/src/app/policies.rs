@@ -7,7 +7,7 @@ use corral_gate::policy::{
     Context, PolicySource, RunNode, Subject, TargetFacts, check_sources, schema_text,
 };
 use corral_model::event::EventBody;
-use corral_model::ids::{PolicyVersion, ResourceName};
+use corral_model::ids::{PolicyVersion, PrincipalName, ResourceName};
 use corral_model::statement::{Attribute, Facts};
 use corral_model::{Event, limits};
 
@@ -125,7 +125,12 @@ impl App {
         let principal = origin.principal.as_ref().and_then(|name| config.principal(name));
         let target = origin.target.as_ref().and_then(|name| config.targets.get(name));
         let (Some(principal), Some(target)) = (principal, target) else { return Ok(None) };
-        let Ok(standing) = config.standing(&principal) else { return Ok(None) };
+        let sponsor = origin.sponsor.as_ref().and_then(|name| PrincipalName::new(name).ok());
+        let standing = match &sponsor {
+            Some(sponsor) => config.standing_under(&principal, sponsor),
+            None => config.standing(&principal),
+        };
+        let Ok(standing) = standing else { return Ok(None) };
         let mut runs: Vec<RunNode> = Vec::new();
         let mut next = origin.run.clone();
         while let Some(id) = next.take() {

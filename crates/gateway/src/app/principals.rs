@@ -108,7 +108,12 @@ impl App {
             (PrincipalKind::User, Ok(_) | Err(NoStanding::Suspended(_))) => is_local(),
             (
                 PrincipalKind::Workload,
-                Ok(_) | Err(NoStanding::SponsorDisabled { .. } | NoStanding::SponsorMissing { .. }),
+                Ok(_)
+                | Err(
+                    NoStanding::SponsorDisabled { .. }
+                    | NoStanding::SponsorMissing { .. }
+                    | NoStanding::NoSponsor(_),
+                ),
             ) => true,
             (
                 _,
@@ -117,7 +122,8 @@ impl App {
                     | NoStanding::Disabled(_)
                     | NoStanding::Suspended(_)
                     | NoStanding::SponsorDisabled { .. }
-                    | NoStanding::SponsorMissing { .. },
+                    | NoStanding::SponsorMissing { .. }
+                    | NoStanding::NoSponsor(_),
                 ),
             ) => false,
         }
@@ -127,9 +133,12 @@ impl App {
     /// is not active: it is refused what it asks for, with the reason.
     pub(super) fn may_hold_a_login(&self, principal: &Principal) -> bool {
         match self.config().standing(principal) {
-            Ok(_) | Err(NoStanding::SponsorDisabled { .. } | NoStanding::SponsorMissing { .. }) => {
-                true
-            }
+            Ok(_)
+            | Err(
+                NoStanding::SponsorDisabled { .. }
+                | NoStanding::SponsorMissing { .. }
+                | NoStanding::NoSponsor(_),
+            ) => true,
             Err(
                 NoStanding::Unknown { .. } | NoStanding::Disabled(_) | NoStanding::Suspended(_),
             ) => false,

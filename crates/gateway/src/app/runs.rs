@@ -13,13 +13,14 @@ use corral_model::token::TokenPurpose;
 use corral_model::{
     Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, Secret, limits,
 };
-use corral_store::{RunFilter as StoredFilter, StoreError, TokenRow};
+use corral_store::{JobToken, RunFilter as StoredFilter, StoreError, TokenRow};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::admit::left_of;
 use super::caller::is_sponsor;
 use super::config::{Config, NoStanding};
+use super::jobs::ProvenJob;
 use super::live::runs::{Lease, LiveRun};
 use super::offboard::Disabled;
 use super::principals::new_token;
@@ -102,16 +103,27 @@ impl App {
         let config = self.config();
         let starter = self.starter(&config, caller, &ask)?;
         self.check_process(&starter, &ask).await?;
-        match self.try_start(&config, &starter, &ask).await {
-            Ok(started) => Ok(started),
-            Err(error) => {
-                let origin = starter.origin(&config);
-                let body =
-                    EventBody::RunRefused { name: ask.name.clone(), reason: error.to_string() };
-                self.note(origin, body);
-                Err(error)
-            }
+        self.start_as(&config, &starter, &ask).await
+    }
+
+    /// Starts a run, or records why not.
+    pub(super) async fn start_as(
+        &self,
+        config: &Config,
+        starter: &Starter,
+        ask: &StartRun,
+    ) -> Result<StartedRun, AppError> {
+        let started = self.try_start(config, starter, ask).await;
+        if let Err(error) = &started {
+            self.refuse_run(starter.origin(config), ask, error);
         }
+        started
+    }
+
+    /// Records that there is no run, and why.
+    pub(super) fn refuse_run(&self, origin: Origin, ask: &StartRun, error: &AppError) {
+        let body = EventBody::RunRefused { name: ask.name.clone(), reason: error.to_string() };
+        self.note(origin, body);
     }
 
     /// In whose name a run is asked for.
@@ -129,7 +141,7 @@ impl App {
                 })?;
                 // A principal name of its own: no user can be called this.
                 let started_by = PrincipalName::new(ADMIN).ok();
-                Ok(Starter { principal, parent: None, started_by })
+                Ok(Starter { principal, parent: None, started_by, job: None })
             }
             (Caller::Admin, None) => {
                 let text = "the administrator's token is nobody's; say for whom with --for NAME";
@@ -140,7 +152,8 @@ impl App {
                 Err(AppError::Denied(text.to_owned()))
             }
             (Caller::Principal { principal, .. }, None) => {
-                Ok(Starter { principal: principal.clone(), parent: None, started_by: None })
+                let principal = principal.clone();
+                Ok(Starter { principal, parent: None, started_by: None, job: None })
             }
             (Caller::Run { run, principal }, None) => {
                 let parent = self.live.runs().get(run.as_str());
@@ -148,7 +161,7 @@ impl App {
                     AppError::Unauthenticated("the run of this token has ended".to_owned())
                 })?;
                 let principal = principal.clone();
-                Ok(Starter { principal, parent: Some(parent), started_by: None })
+                Ok(Starter { principal, parent: Some(parent), started_by: None, job: None })
             }
         }
     }
@@ -174,8 +187,14 @@ impl App {
         starter: &Starter,
         ask: &StartRun,
     ) -> Result<StartedRun, AppError> {
-        let standing = match &starter.parent {
-            Some(parent) => config.standing_under(&starter.principal, parent.sponsor()),
+        // A child is answered for by whom its root is answered for.
+        let sponsor = match (&starter.parent, &starter.job) {
+            (Some(parent), _) => Some(parent.sponsor()),
+            (None, Some(job)) => Some(&job.sponsor),
+            (None, None) => None,
+        };
+        let standing = match sponsor {
+            Some(sponsor) => config.standing_under(&starter.principal, sponsor),
             None => config.standing(&starter.principal),
         };
         let standing = standing.map_err(refused_run)?;
@@ -197,11 +216,7 @@ impl App {
             id,
             parent: starter.parent.as_ref().map(|parent| parent.id().clone()),
             principal: starter.principal.clone(),
-            // A child is answered for by whom its root is answered for.
-            sponsor: match &starter.parent {
-                Some(parent) => parent.sponsor().clone(),
-                None => standing.sponsor,
-            },
+            sponsor: sponsor.cloned().unwrap_or(standing.sponsor),
             name: ask.name.clone(),
             purpose: ask.purpose.clone(),
             targets,
@@ -209,6 +224,7 @@ impl App {
             started_by: starter.started_by.clone(),
             process: ask.process.as_ref().map(|(process, _)| process.clone()),
             attached: false,
+            job: starter.job.as_ref().map(|job| job.job.clone()),
             started_at,
             expires_at: shown_end(started_at + ttl, starter.parent.as_ref()),
             state: RunState::Active,
@@ -221,7 +237,8 @@ impl App {
             budget,
             now + ttl,
         ));
-        self.keep_run(&run, &live, &token, ttl).await?;
+        let job_token = starter.job.as_ref().map(|job| &job.token);
+        self.keep_run(&run, job_token, &live, &token, ttl).await?;
         let path = live.path().to_owned();
         Ok(StartedRun { run, path, token: Secret::new(token.reveal().to_owned()) })
     }
@@ -230,6 +247,7 @@ impl App {
     async fn keep_run(
         &self,
         run: &Run,
+        job_token: Option<&JobToken>,
         live: &Arc<LiveRun>,
         token: &Token,
         ttl: Duration,
@@ -241,8 +259,15 @@ impl App {
             expires_at: None,
             revoked_at: None,
         };
-        self.store.insert_run(run, &row).await.map_err(|error| match error {
+        let kept = match (&run.job, job_token) {
+            (Some(job), Some(used)) => self.store.insert_job_run(run, job, used, &row).await,
+            (Some(_) | None, _) => self.store.insert_run(run, &row).await,
+        };
+        kept.map_err(|error| match error {
             StoreError::ParentEnded => parent_ended(),
+            StoreError::TokenUsed | StoreError::JobStarted => AppError::Denied(format!(
+                "{error}; one job has one root run, and starts children below it"
+            )),
             other => other.into(),
         })?;
         let is_listed = self.live.runs().insert(live.clone(), Instant::now()).is_ok();
@@ -259,6 +284,7 @@ impl App {
             ttl_s: ttl.as_secs(),
             started_by: run.started_by.as_ref().map(ToString::to_string),
             process: run.process.clone(),
+            job: run.job.clone(),
         };
         if let Err(error) = self.append(self.origin_of_run(live), started) {
             self.end_tree(&run.id, RunEnd::Killed, "gateway").await;
@@ -409,7 +435,8 @@ impl App {
         let run = self.live.runs().get(id).filter(|run| run.is_live(Instant::now()));
         let run = run.ok_or_else(|| AppError::Conflict("this run has ended".to_owned()))?;
         let config = self.config();
-        let standing = config.standing(run.principal()).map_err(refused_run)?;
+        let standing = config.standing_under(run.principal(), run.sponsor());
+        let standing = standing.map_err(refused_run)?;
         let bounds = budget::run_bounds(&config.limits, run.principal(), &standing.groups);
         let now = Instant::now();
         let parent_left = run.parent().map(|parent| parent.time_left(now));
@@ -515,10 +542,12 @@ impl App {
 const ADMIN: &str = "admin";
 
 /// In whose name a run is asked for.
-struct Starter {
-    principal: Principal,
-    parent: Option<Arc<LiveRun>>,
-    started_by: Option<PrincipalName>,
+pub(super) struct Starter {
+    pub(super) principal: Principal,
+    pub(super) parent: Option<Arc<LiveRun>>,
+    pub(super) started_by: Option<PrincipalName>,
+    /// The job whose token asks for a root run.
+    pub(super) job: Option<ProvenJob>,
 }
 
 impl Starter {
@@ -528,7 +557,13 @@ impl Starter {
             PrincipalKind::Workload => config
                 .workloads
                 .get(&self.principal.name)
-                .map(|workload| workload.sponsor.to_string()),
+                .and_then(|workload| workload.sponsor.as_ref())
+                .map(ToString::to_string),
+        };
+        let sponsor = match (&self.parent, &self.job) {
+            (Some(parent), _) => Some(parent.sponsor().to_string()),
+            (None, Some(job)) => Some(job.sponsor.to_string()),
+            (None, None) => sponsor,
         };
         Origin {
             principal: Some(self.principal.to_string()),
@@ -541,7 +576,7 @@ impl Starter {
     }
 }
 
-fn check_ask(ask: &StartRun) -> Result<(), AppError> {
+pub(super) fn check_ask(ask: &StartRun) -> Result<(), AppError> {
     let invalid = |text: String| Err(AppError::Invalid(vec![Problem::new(None, text)]));
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if ask.name.is_empty()
@@ -603,7 +638,8 @@ fn refused_run(why: NoStanding) -> AppError {
         NoStanding::Disabled(_)
         | NoStanding::Suspended(_)
         | NoStanding::SponsorDisabled { .. }
-        | NoStanding::SponsorMissing { .. } => AppError::Denied(format!(
+        | NoStanding::SponsorMissing { .. }
+        | NoStanding::NoSponsor(_) => AppError::Denied(format!(
             "the run is refused: {why}; an active person must answer for it"
         )),
     }

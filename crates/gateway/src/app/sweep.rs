@@ -90,7 +90,7 @@ impl App {
     /// New limits count for runs that are active.
     fn renew_bounds(&self, config: &Config) {
         for run in self.live.runs().all() {
-            if let Ok(standing) = config.standing(run.principal()) {
+            if let Ok(standing) = config.standing_under(run.principal(), run.sponsor()) {
                 let bounds = corral_gate::budget::run_bounds(
                     &config.limits,
                     run.principal(),
@@ -191,7 +191,8 @@ fn close_of(reason: RunEnd) -> (CloseReason, &'static str) {
 /// Whether a live session would be let in again, as it is.
 fn may_stay(config: &Config, session: &LiveSession) -> bool {
     let Some(target) = config.targets.get(&session.target) else { return false };
-    let Ok(standing) = config.standing(&session.principal) else { return false };
+    let standing = config.standing_under(&session.principal, &session.sponsor);
+    let Ok(standing) = standing else { return false };
     let subject = corral_gate::policy::Subject {
         principal: session.principal.clone(),
         groups: standing.groups,

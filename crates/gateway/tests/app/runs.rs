@@ -149,3 +149,40 @@ async fn a_run_whose_ttl_passed_is_over_at_once() {
     let denial = world.connect(&short.token, "orders-db").await.map(drop).expect_err("over");
     assert_eq!(denial.kind, DenialKind::Authentication);
 }
+
+/// A child whose parent ends while it is being stored either is refused or ends with it, in memory
+/// and in the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_child_that_is_minted_while_its_parent_is_killed_does_not_survive() {
+    let world = World::start().await;
+    for round in 0..10 {
+        let (root, caller) = world.root_run().await;
+        let mut minting = tokio::task::JoinSet::new();
+        for number in 0..12 {
+            let (app, caller) = (world.app().clone(), caller.clone());
+            minting.spawn(async move {
+                app.start_run(&caller, run_named(&format!("child-{number}"))).await
+            });
+        }
+        let killer = {
+            let (app, id) = (world.app().clone(), root.run.id.clone());
+            tokio::spawn(async move {
+                // Each round somewhere else in the middle of it.
+                for _ in 0..round {
+                    tokio::task::yield_now().await;
+                }
+                app.kill_run(&Caller::Admin, id.as_str()).await
+            })
+        };
+        let children = minting.join_all().await;
+        killer.await.expect("does not panic").expect("kills");
+        for started in children.into_iter().flatten() {
+            let child = world.app().authenticate(&started.token).await;
+            assert!(child.is_err(), "{} survived", started.path);
+        }
+        let below = Some(root.run.id.to_string());
+        let filter = RunFilter { with_ended: false, principal: None, below };
+        let left = world.app().list_runs(&Caller::Admin, filter).await.expect("lists");
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

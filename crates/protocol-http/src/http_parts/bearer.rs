@@ -29,7 +29,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Secret, BearerError> {
     let (scheme, token) = text.split_once(' ').ok_or(BearerError::NoBearer)?;
     let token = token.trim_matches(' ');
     let is_token = !token.is_empty()
-        && token.len() <= limits::TOKEN_BYTES_MAX
+        && token.len() <= limits::ACCESS_TOKEN_BYTES_MAX
         && token.bytes().all(|byte| byte.is_ascii_graphic());
     if !scheme.eq_ignore_ascii_case("bearer") || !is_token {
         return Err(BearerError::NoBearer);

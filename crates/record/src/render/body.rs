@@ -64,14 +64,17 @@ pub(super) fn one_line(body: &EventBody) -> String {
         EventBody::SessionRefused { reason, client_address } => {
             format!("session from {client_address}: {reason}")
         }
-        EventBody::RunStarted { name, purpose, targets, ttl_s, started_by, .. } => {
+        EventBody::RunStarted { name, purpose, targets, ttl_s, started_by, job, .. } => {
             let purpose =
                 purpose.as_ref().map_or(String::new(), |purpose| format!(" for: {purpose}"));
             let targets: Vec<&str> = targets.iter().map(|target| target.as_str()).collect();
             let targets =
                 if targets.is_empty() { "any target".to_owned() } else { targets.join(", ") };
             let by = started_by.as_ref().map_or(String::new(), |by| format!(", started by {by}"));
-            format!("run {name}{purpose} ({targets}, {ttl_s} s{by})")
+            let of_job = job.as_ref().map_or(String::new(), |job| {
+                format!(", {} job {} of {}", job.platform.name(), job.key, job.issuer)
+            });
+            format!("run {name}{purpose} ({targets}, {ttl_s} s{by}{of_job})")
         }
         EventBody::RunRefused { name, reason } => format!("run {name}: {reason}"),
         EventBody::RunEnded { reason, by, sessions_closed } => {

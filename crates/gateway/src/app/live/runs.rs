@@ -104,6 +104,10 @@ impl LiveRun {
         &self.run.id
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.run.name
+    }
+
     pub(crate) fn principal(&self) -> &Principal {
         &self.run.principal
     }
@@ -318,6 +322,7 @@ mod tests {
             started_by: None,
             process: None,
             attached: false,
+            job: None,
             started_at: wall,
             // By the wall it would go on for years.
             expires_at: wall + 100_000 * hour,

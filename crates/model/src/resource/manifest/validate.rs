@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use super::Invalid;
 use crate::limits;
-use crate::resource::command;
 use crate::resource::{
     CommandSpec, CredentialKind, CredentialSpec, HumanDuration, IdentityProviderSpec, LimitSpec,
     LimitSubject, OidcSpec, ParsedAddress, PolicySpec, ProviderSecret, RelaySpec, Resource,
     RunLimits, SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
 };
+use crate::resource::{command, trust};
 
 /// Everything that is wrong with a resource by itself. Whether its protocol exists, its policy
 /// fits the schema or its sponsor is known is for the gateway to say.
@@ -179,6 +179,13 @@ fn check_user(spec: &UserSpec, faults: &mut Faults) {
     } else {
         check_groups(&spec.groups, faults);
     }
+    for (name, id) in &spec.accounts {
+        let key = format!("accounts.{name}");
+        faults.require_text(&key, id);
+        if id.len() > limits::NAME_BYTES_MAX {
+            faults.add(&key, "this account is too long", "");
+        }
+    }
     if let Some(password) = &spec.password {
         check_secret("password", CredentialKind::Password, password, faults);
         if spec.provider.is_some() {
@@ -294,7 +301,8 @@ fn check_web_address(key: &str, text: &str, faults: &mut Faults) {
 
 fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
     check_groups(&spec.groups, faults);
-    if spec.sponsor == spec.name {
+    check_trust(spec, faults);
+    if spec.sponsor.as_ref() == Some(&spec.name) {
         faults.add(
             "sponsor",
             "a workload cannot be its own sponsor",
@@ -303,6 +311,30 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
     }
     if let Some(secret) = &spec.secret {
         check_secret("secret", CredentialKind::Password, secret, faults);
+    }
+}
+
+fn check_trust(spec: &WorkloadSpec, faults: &mut Faults) {
+    if spec.trust.len() > limits::TRUST_RULES_MAX {
+        let text = format!("trust has more than {} rules", limits::TRUST_RULES_MAX);
+        faults.add("trust", text, "use several workloads");
+    }
+    for (index, rule) in spec.trust.iter().enumerate() {
+        for (key, text, help) in trust::faults(rule) {
+            faults.add(&format!("trust.{index}.{key}"), text, help);
+        }
+    }
+    // Whatever it runs, somebody answers for it.
+    let finds_person = |rule: &trust::TrustRule| rule.names_person();
+    let is_answered_for = spec.sponsor.is_some()
+        || (spec.secret.is_none() && !spec.trust.is_empty() && spec.trust.iter().all(finds_person));
+    if !is_answered_for {
+        faults.add(
+            "sponsor",
+            "nobody answers for this workload",
+            "name its sponsor; only rules of trust that find a person (sponsor_claim, or platform \
+             github, gitlab or circleci) do without",
+        );
     }
 }
 

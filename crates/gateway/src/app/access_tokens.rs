@@ -1,0 +1,193 @@
+//! The gateway's own JWTs (RFC 9068): another form of a run's token, which may be bound to a key.
+//!
+//! The signature comes first, and then the live run decides: a token of an ended run is nobody's,
+//! whatever its claims say.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use corral_identity::dpop::{ProofMemory, ProvenRequest};
+use corral_identity::jwt::{Rules, Signer, Unverified};
+use corral_model::{Secret, limits};
+use corral_store::Store;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::admit::{Bearer, bytes_of_hex, random_bytes};
+use super::config::hex;
+use super::live::runs::LiveRun;
+use super::{App, AppError, new_id};
+
+/// Of the seed in the store.
+const KEY: &str = "access-tokens";
+/// RFC 9068 section 2.1.
+const TYPE: &str = "at+jwt";
+
+/// What signs, and what was proven with.
+pub(crate) struct AccessTokens {
+    signer: Signer,
+    proofs: ProofMemory,
+}
+
+/// A token as somebody showed it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub token: Secret,
+    /// Shown with `DPoP` instead of `Bearer`.
+    pub proof: Option<ShownProof>,
+}
+
+/// A proof of possession, with the request that it came with.
+#[derive(Debug, Clone)]
+pub struct ShownProof {
+    pub jwt: String,
+    pub method: String,
+    /// From the first slash, without a query.
+    pub path: String,
+}
+
+impl Shown {
+    /// Whoever has it may use it.
+    #[must_use]
+    pub fn bearer(token: Secret) -> Self {
+        Self { token, proof: None }
+    }
+}
+
+impl AccessTokens {
+    /// Takes the key that every gateway of this store signs with.
+    pub(super) async fn load(store: &Store) -> anyhow::Result<Self> {
+        let made = random_bytes().map_err(|denial| anyhow::anyhow!(denial.client_text))?;
+        let key = store.own_key(KEY, &Secret::new(hex(&made))).await;
+        let key = key.context("the key of access tokens")?;
+        let seed = bytes_of_hex(key.reveal())
+            .context("the key of access tokens is damaged in the store")?;
+        let signer = Signer::from_seed(&seed).context("the key of access tokens")?;
+        Ok(Self { signer, proofs: ProofMemory::default() })
+    }
+}
+
+impl App {
+    /// The public key of access tokens, as a JWK set.
+    #[must_use]
+    pub fn access_token_keys(&self) -> Value {
+        self.access_tokens.signer.published()
+    }
+
+    /// The JWT of a run. It ends with the run at the latest, and is bound to a key when one was
+    /// proven.
+    pub(super) fn access_token(&self, run: &LiveRun, key: Option<&str>) -> Secret {
+        let issuer = self.api_url();
+        let now = OffsetDateTime::now_utc();
+        let mut claims = json!({
+            "iss": issuer,
+            "aud": issuer,
+            "sub": run.principal().name.as_str(),
+            "client_id": run.principal().name.as_str(),
+            "iat": now.unix_timestamp(),
+            "exp": run.lease().expires_at.unix_timestamp(),
+            "jti": new_id("t"),
+            "run_id": run.id().as_str(),
+            "sponsor": run.sponsor().as_str(),
+            "act": actors(run),
+        });
+        if let (Some(key), Some(members)) = (key, claims.as_object_mut()) {
+            members.insert("cnf".to_owned(), json!({ "jkt": key }));
+        }
+        Secret::new(self.access_tokens.signer.sign(TYPE, &claims))
+    }
+
+    /// The live run of a JWT of the gateway's own, and the key that it is bound to. None for every
+    /// token that is not good, and for every run that has ended.
+    pub(super) fn run_of_jwt(&self, token: &str) -> Option<(Arc<LiveRun>, Option<String>)> {
+        if token.len() > limits::ACCESS_TOKEN_BYTES_MAX {
+            return None;
+        }
+        let issuer = self.api_url();
+        let rules = Rules {
+            types: &[TYPE],
+            required: &["run_id", "jti", "sub"],
+            ..Rules::new(&issuer, &issuer)
+        };
+        let keys = self.access_tokens.signer.keys();
+        let unverified = Unverified::parse(token).ok()?;
+        let claims = unverified.verify(&keys, &rules, OffsetDateTime::now_utc()).ok()?;
+        let run = self.live.runs().get(claims.text("run_id")?)?;
+        let key = match claims.get("cnf") {
+            None => None,
+            // What binds it in a way that is not known here lets nobody in.
+            Some(cnf) => Some(cnf.get("jkt")?.as_str()?.to_owned()),
+        };
+        run.is_live(Instant::now()).then_some((run, key))
+    }
+
+    /// Whether a token says of itself that it is one of this gateway's JWTs. Nothing is verified.
+    pub(super) fn is_own_jwt(&self, token: &str) -> bool {
+        Unverified::parse(token)
+            .is_ok_and(|token| token.claimed().issuer() == Some(self.api_url().as_str()))
+    }
+
+    /// Whose JWT this is: with the proof of its key where it is bound to one, and without where it
+    /// is not.
+    ///
+    /// # Errors
+    /// [`AppError::Unauthenticated`] when a proof was sent and is not good.
+    pub(super) fn bearer_of_jwt(&self, shown: &Shown) -> Result<Option<Bearer>, AppError> {
+        let token = shown.token.reveal();
+        let Some((run, key)) = self.run_of_jwt(token) else { return Ok(None) };
+        let is_proven = match (&key, &shown.proof) {
+            (None, None) => true,
+            (Some(key), Some(proof)) => self.take_proof(proof, Some(token))? == *key,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        Ok(is_proven.then_some(Bearer::Run(run)))
+    }
+
+    /// Takes a proof of possession; gives the thumbprint of its key.
+    ///
+    /// # Errors
+    /// [`AppError::Unauthenticated`].
+    pub(super) fn take_proof(
+        &self,
+        proof: &ShownProof,
+        token: Option<&str>,
+    ) -> Result<String, AppError> {
+        let urls = self.own_urls(&proof.path);
+        let request = ProvenRequest { method: &proof.method, urls: &urls, access_token: token };
+        let now = OffsetDateTime::now_utc();
+        let taken = self.access_tokens.proofs.take(&proof.jwt, request, now);
+        taken.map_err(|why| AppError::Unauthenticated(why.to_string()))
+    }
+
+    /// The addresses by which clients reach a path: the one that is told to them, and on loopback
+    /// its other names.
+    fn own_urls(&self, path: &str) -> Vec<String> {
+        let api = self.api_url();
+        let mut urls = vec![format!("{api}{path}")];
+        let authority = api.strip_prefix("https://").unwrap_or_default();
+        if let Some((host, port)) = authority.rsplit_once(':') {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            if bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+                urls.push(format!("https://localhost:{port}{path}"));
+            }
+        }
+        urls
+    }
+}
+
+/// Who acts for whom (RFC 8693 section 4.1): the run, for its parent, and so on to the root.
+pub(super) fn actors(run: &LiveRun) -> Value {
+    let chain: Vec<Value> = run
+        .chain()
+        .map(|run| json!({ "sub": format!("run:{}", run.id()), "name": run.name() }))
+        .collect();
+    let nested = chain.into_iter().rev().reduce(|inner, mut outer| {
+        if let Some(members) = outer.as_object_mut() {
+            members.insert("act".to_owned(), inner);
+        }
+        outer
+    });
+    nested.unwrap_or_default()
+}

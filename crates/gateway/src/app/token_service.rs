@@ -1,0 +1,210 @@
+//! What the token service gives for a token (RFC 8693), says of one (RFC 7662), and takes back
+//! (RFC 7009).
+
+use std::sync::Arc;
+
+use corral_identity::Token;
+use corral_model::token::TokenDigest;
+use corral_model::{Principal, RunEnd, RunId, Secret};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::access_tokens::{self, ShownProof};
+use super::admit::Bearer;
+use super::live::runs::LiveRun;
+use super::runs::{StartRun, StartedRun};
+use super::{App, AppError, Caller, Problem};
+
+/// The form of the token that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenForm {
+    /// `crl_…`: for every protocol.
+    Opaque,
+    /// A JWT: for HTTP, and bound to a key when one is proven.
+    Jwt,
+}
+
+/// One exchange.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Of a job (a root run), a principal (a root run) or a run (a child).
+    pub subject: Secret,
+    /// The workload that is meant, where several trust the job's tokens.
+    pub workload: Option<String>,
+    pub ask: StartRun,
+    pub form: TokenForm,
+    pub proof: Option<ShownProof>,
+}
+
+/// The run that an exchange started, and its token.
+#[derive(Debug, Clone)]
+pub struct Exchanged {
+    pub started: StartedRun,
+    pub token: Secret,
+    /// Whether it is bound to the key that was proven.
+    pub is_bound: bool,
+}
+
+/// What is said of a token that is good.
+#[derive(Debug, Clone)]
+pub struct TokenFacts {
+    /// The principal, or `admin`.
+    pub subject: String,
+    pub sponsor: Option<String>,
+    pub run: Option<RunId>,
+    pub run_path: Option<String>,
+    /// The run and its ancestors, each acting for the next.
+    pub actors: Option<Value>,
+    pub expires_at: Option<OffsetDateTime>,
+    /// Thumbprint of the key that it is bound to.
+    pub key: Option<String>,
+}
+
+/// Whose token it is, whatever its form.
+enum Owner {
+    Run { run: Arc<LiveRun>, key: Option<String> },
+    Login { principal: Principal, token: TokenDigest, expires_at: OffsetDateTime },
+    Admin,
+}
+
+impl App {
+    /// Starts a run for whoever the subject token stands for.
+    ///
+    /// # Errors
+    /// As [`App::start_run`] and [`App::start_job`]; [`AppError::Invalid`] when an opaque token is
+    /// to be bound to a key.
+    pub async fn exchange(&self, exchange: Exchange) -> Result<Exchanged, AppError> {
+        let Exchange { subject, workload, ask, form, proof } = exchange;
+        if proof.is_some() && form == TokenForm::Opaque {
+            let text = "only a JWT can be bound to a key; ask for one with requested_token_type";
+            return Err(AppError::Invalid(vec![Problem::new(None, text)]));
+        }
+        // Before anything is started.
+        let key = proof.as_ref().map(|proof| self.take_proof(proof, None)).transpose()?;
+        let started = match self.subject(&subject, key.as_deref()).await? {
+            Some(caller) => self.start_run(&caller, ask).await?,
+            None => self.start_job(&subject, workload.as_deref(), ask).await?,
+        };
+        let token = match form {
+            TokenForm::Opaque => started.token.clone(),
+            TokenForm::Jwt => {
+                let run = self.live.runs().get(started.run.id.as_str()).ok_or_else(|| {
+                    AppError::Conflict("the run has ended in the meantime".to_owned())
+                })?;
+                self.access_token(&run, key.as_deref())
+            }
+        };
+        Ok(Exchanged { started, token, is_bound: key.is_some() })
+    }
+
+    /// Whose subject token this is; None when only a job's issuer can say.
+    async fn subject(&self, token: &Secret, key: Option<&str>) -> Result<Option<Caller>, AppError> {
+        if Token::parse(token.reveal()).is_ok() {
+            return self.authenticate(token).await.map(Some);
+        }
+        if !self.is_own_jwt(token.reveal()) {
+            return Ok(None);
+        }
+        let ended = || AppError::Unauthenticated("this token's run has ended".to_owned());
+        let (run, bound) = self.run_of_jwt(token.reveal()).ok_or_else(ended)?;
+        if bound.is_some() && bound.as_deref() != key {
+            let text = "this token is bound to a key; prove it with DPoP";
+            return Err(AppError::Unauthenticated(text.to_owned()));
+        }
+        let standing = self.config().standing_under(run.principal(), run.sponsor());
+        standing.map_err(|_| ended())?;
+        Ok(Some(Caller::Run { run: run.id().clone(), principal: run.principal().clone() }))
+    }
+
+    /// What a token is good for, when it is good and the caller may know it: the administrator any,
+    /// a principal the runs that it may see, a run itself and what is below it, everybody its own.
+    ///
+    /// # Errors
+    /// [`AppError::Unavailable`].
+    pub async fn introspect(
+        &self,
+        caller: &Caller,
+        token: &Secret,
+    ) -> Result<Option<TokenFacts>, AppError> {
+        let Some(owner) = self.owner(token).await? else { return Ok(None) };
+        let config = self.config();
+        Ok(match owner {
+            Owner::Run { run, key } => {
+                let is_good = config.standing_under(run.principal(), run.sponsor()).is_ok();
+                (is_good && self.may_see_run(caller, &run)).then(|| TokenFacts {
+                    subject: run.principal().to_string(),
+                    sponsor: Some(run.sponsor().to_string()),
+                    run: Some(run.id().clone()),
+                    run_path: Some(run.path().to_owned()),
+                    actors: Some(access_tokens::actors(&run)),
+                    expires_at: Some(run.lease().expires_at),
+                    key,
+                })
+            }
+            Owner::Login { principal, expires_at, .. } => {
+                let is_own = match caller {
+                    Caller::Admin => true,
+                    Caller::Principal { principal: own, .. } => *own == principal,
+                    Caller::Run { .. } => false,
+                };
+                let standing = config.standing(&principal).ok().filter(|_| is_own);
+                standing.map(|standing| TokenFacts {
+                    subject: principal.to_string(),
+                    sponsor: Some(standing.sponsor.to_string()),
+                    run: None,
+                    run_path: None,
+                    actors: None,
+                    expires_at: Some(expires_at),
+                    key: None,
+                })
+            }
+            Owner::Admin => matches!(caller, Caller::Admin).then(|| TokenFacts {
+                subject: "admin".to_owned(),
+                sponsor: None,
+                run: None,
+                run_path: None,
+                actors: None,
+                expires_at: None,
+                key: None,
+            }),
+        })
+    }
+
+    /// Takes a token back: its run ends with everything below it, or its login is signed out.
+    /// Whoever has a token may do so, and a token that is not good is as if it was taken back.
+    ///
+    /// # Errors
+    /// [`AppError::Conflict`] for the administrator's, which is a file; [`AppError::Unavailable`].
+    pub async fn revoke(&self, token: &Secret) -> Result<(), AppError> {
+        match self.owner(token).await? {
+            None => Ok(()),
+            Some(Owner::Run { run, .. }) => {
+                let by = format!("run {}", run.id());
+                self.end_tree(run.id(), RunEnd::Done, &by).await;
+                Ok(())
+            }
+            Some(Owner::Login { principal, token, .. }) => {
+                self.sign_out(&Caller::Principal { principal, token }).await
+            }
+            Some(Owner::Admin) => Err(AppError::Conflict(
+                "the administrator's token is not taken back here; replace admin.token".to_owned(),
+            )),
+        }
+    }
+
+    async fn owner(&self, token: &Secret) -> Result<Option<Owner>, AppError> {
+        let Ok(opaque) = Token::parse(token.reveal()) else {
+            let found = self.run_of_jwt(token.reveal());
+            return Ok(found.map(|(run, key)| Owner::Run { run, key }));
+        };
+        if self.is_admin(&opaque.digest()) {
+            return Ok(Some(Owner::Admin));
+        }
+        Ok(self.bearer(opaque.digest()).await?.map(|bearer| match bearer {
+            Bearer::Run(run) => Owner::Run { run, key: None },
+            Bearer::Principal { principal, token, expires_at, .. } => {
+                Owner::Login { principal, token, expires_at }
+            }
+        }))
+    }
+}
