@@ -27,7 +27,7 @@ ALIVE_AFTER_S = 5
 
 # Opens connections by turns: through the wrapper, and with the token at the listener.
 CONNECTS = """
-import json, sys, time, psycopg
+import json, os, socket, sys, time, psycopg
 rounds, direct = int(sys.argv[1]), sys.argv[2]
 def timed(dsn):
     started = time.perf_counter()
@@ -35,10 +35,18 @@ def timed(dsn):
     took = time.perf_counter() - started
     connection.close()
     return took * 1000
+def asked():
+    # Whose this connection is, and nothing more: it is answered without the gateway.
+    started = time.perf_counter()
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(os.environ["CORRAL_CONTROL"])
+        assert control.recv(4096).startswith(b"token ")
+    return (time.perf_counter() - started) * 1000
 timed(direct)
 first = timed("")
+attributed = [asked() for _ in range(rounds)]
 pairs = [(timed(""), timed(direct)) for _ in range(rounds)]
-print(json.dumps({"first": first, "pairs": pairs}))
+print(json.dumps({"first": first, "attributed": attributed, "pairs": pairs}))
 """
 
 EXECUTORS = """
@@ -73,11 +81,13 @@ def wrapped(shop, name, script, *arguments):
 
 
 def connections(shop, rounds, starts):
-    """Milliseconds: what a connection takes more through the wrapper, and a process's first."""
+    """Milliseconds: until it is known whose a connection is (a round trip to the wrapper, upper
+    bound of attribution itself), what a whole connection takes more through the wrapper than one
+    with a token, and what a process's first one takes, for which its run is made."""
     # Where the listener is; the token is in the environment already.
     host, port = shop.gateway.address()
     direct = f"host={host} port={port} dbname=plain-db"
-    added, through, by_token, firsts = [], [], [], []
+    added, through, by_token, attributed, firsts = [], [], [], [], []
     for n in range(starts):
         process = wrapped(shop, f"connects-{n}", CONNECTS, rounds if n == 0 else 1, direct)
         found = json.loads(process.communicate(timeout=300)[0])
@@ -85,9 +95,12 @@ def connections(shop, rounds, starts):
         if n == 0:
             through = [one for one, _ in found["pairs"]]
             by_token = [other for _, other in found["pairs"]]
+            attributed = found["attributed"]
             added = [one - other for one, other in found["pairs"]]
     return {
         "connections": rounds,
+        "attribution_ms_p50": quantile(attributed, 50),
+        "attribution_ms_p99": quantile(attributed, 99),
         "added_ms_p50": quantile(added, 50), "added_ms_p99": quantile(added, 99),
         "through_wrapper_ms_p50": quantile(through, 50),
         "through_wrapper_ms_p99": quantile(through, 99),

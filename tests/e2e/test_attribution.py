@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import ssl
@@ -348,7 +349,25 @@ def test_a_process_whose_run_was_killed_gets_no_other(shop):
         assert len(wrapped.children()) == 1
 
 
+def test_what_runs_keeps_its_limit_of_open_files(shop):
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert run_in(shop, "ulimit -Sn").stdout.strip() in (str(soft), "unlimited")
+
+
 # -- ends
+
+
+def test_renewing_a_run_renews_those_of_its_processes(shop):
+    with Wrapped(shop, "renewed", sys.executable, "-c", HOLDER,
+                 more=("--target", "plain-db", "--ttl", "2m")) as wrapped:
+        wrapped.line()
+        child, = wrapped.children()
+        assert child["expires_at"] <= wrapped.run()["expires_at"]
+        shop.gateway.run("runs", "renew", wrapped.run()["id"], "--ttl", "30m")
+        later, = wrapped.children()
+        assert later["expires_at"] > child["expires_at"]
+        assert later["expires_at"] == wrapped.run()["expires_at"]
+        wrapped.finish()
 
 
 def test_a_process_that_dies_takes_its_run_and_what_it_passed_on(shop):

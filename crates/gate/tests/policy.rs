@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use corral_gate::policy::{Context, Subject, TargetFacts};
+use corral_gate::policy::{Attribution, Context, Subject, TargetFacts};
 use corral_gate::{Denial, DenialKind, Verdict};
 use corral_model::event::Outcome;
 use corral_model::limits;
@@ -376,6 +376,9 @@ fn every_field_of_the_context_can_decide() {
     check("context.statement_count == 1", &|facts, _, _| facts.statement_count = 2);
     check("!context.in_transaction", &|_, context, _| context.in_transaction = true);
     check("context.run_depth == 1", &|_, _, subject| subject.runs.truncate(1));
+    check(r#"context.attribution == "token""#, &|_, _, subject| {
+        subject.runs.last_mut().expect("a run").attribution = Attribution::Process;
+    });
     check("context.tls", &|_, context, _| context.tls = false);
     let in_net = r#"context has source_ip && context.source_ip.isInRange(ip("10.0.0.0/8"))"#;
     check(in_net, &|_, context, _| context.source_ip = None);

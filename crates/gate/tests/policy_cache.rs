@@ -4,7 +4,9 @@ mod support;
 
 use std::sync::{Arc, LazyLock};
 
-use corral_gate::policy::{Context, DecisionCache, Engine, SessionDecisions, Subject, TargetFacts};
+use corral_gate::policy::{
+    Attribution, Context, DecisionCache, Engine, SessionDecisions, Subject, TargetFacts,
+};
 use corral_model::statement::Facts;
 use corral_model::{Effect, Verb};
 use proptest::prelude::*;
@@ -34,6 +36,7 @@ permit (principal, action, resource);
 @id("function") forbid (principal, action, resource) when { context.functions.contains("public.f") };
 @id("count") forbid (principal, action, resource) when { context.statement_count > 1 };
 @id("depth") forbid (principal, action, resource) when { context.run_depth > 1 };
+@id("attribution") forbid (principal, action, resource) when { context.attribution == "process" };
 @id("transaction") forbid (principal, action, resource) when { context.in_transaction };
 @id("tls") forbid (principal, action, resource) unless { context.tls };
 @id("ip") forbid (principal, action, resource) when { context has source_ip && context.source_ip.isLoopback() };
@@ -52,7 +55,7 @@ fn first() -> Ask {
 type Change = (&'static str, fn(&mut Ask));
 
 /// Each part of the key, and a change of it that changes the answer.
-const CHANGES: [Change; 14] = [
+const CHANGES: [Change; 15] = [
     ("version", |ask| ask.version = 2),
     ("user", |ask| ask.subject.principal = user("ada@example.com")),
     ("group", |ask| ask.subject.groups.push(group("barred"))),
@@ -66,6 +69,9 @@ const CHANGES: [Change; 14] = [
     ("object", |ask| ask.facts.objects = statement(&[SELECT], &["public.secret"]).objects),
     ("function", |ask| ask.facts.functions.push("public.f".into())),
     ("count", |ask| ask.facts.statement_count = 2),
+    ("attribution", |ask| {
+        ask.subject.runs.iter_mut().for_each(|run| run.attribution = Attribution::Process);
+    }),
     ("transaction", |ask| ask.context.in_transaction = true),
     ("tls", |ask| ask.context.tls = false),
     ("ip", |ask| ask.context.source_ip = "127.0.0.1".parse().ok()),

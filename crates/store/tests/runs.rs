@@ -147,7 +147,7 @@ async fn renewing_moves_the_run_and_its_token() {
 #[tokio::test]
 async fn a_run_that_a_wrapper_holds_is_known_to_be_held() {
     let place = Place::new();
-    let store = place.store().await;
+    let store = place.open().await;
     let root = Run { attached: false, ..run("root", None, 0) };
     store.insert_run(&root, &token("root", 1)).await.expect("is kept");
     assert!(store.attach_run(&root.id).await.expect("is kept"));

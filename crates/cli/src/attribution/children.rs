@@ -110,20 +110,19 @@ impl Children {
     /// # Errors
     /// Why the connection is refused, for people.
     pub(crate) fn find(self: &Arc<Self>, pid: u32) -> Result<Found, String> {
-        let ended = |pid: u32| format!("process {pid}, which connected, has ended");
-        let seen = process::look(pid).ok_or_else(|| ended(pid))?;
+        let seen = process::look(pid)?;
         let is_helper = seen.runs(self.own_file)
             && seen.words.get(1).is_some_and(|word| HELPERS.contains(&word.as_str()));
         if !is_helper {
             let member = self.member(seen)?;
             return Ok(Found { member, helped: None });
         }
-        let parent = process::look(seen.parent_pid).ok_or_else(|| ended(seen.parent_pid))?;
+        let parent = process::look(seen.parent_pid)?;
         // A helper whose parent had ended would have another one by now.
         let is_its_parent =
             process::stat(pid).is_some_and(|stat| stat.parent_pid == parent.id.pid);
         if !is_its_parent || seen.has_ended() {
-            return Err(ended(parent.id.pid));
+            return Err(format!("process {}, which connected, has ended", parent.id.pid));
         }
         let member = self.member(parent)?;
         member.helped.send_modify(|count| *count += 1);

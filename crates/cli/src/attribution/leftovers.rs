@@ -89,7 +89,7 @@ fn living() -> Vec<u32> {
 fn tell(pids: &[u32], what: Signal) {
     let own = std::process::id();
     for pid in pids {
-        let Some(pidfd) = process::open(*pid) else { continue };
+        let Ok(pidfd) = process::open(*pid) else { continue };
         // Its pid may have become somebody else's before the handle was opened.
         if process::descends(*pid, own) {
             // It may have ended in the meantime; then there is nobody to tell.

@@ -11,6 +11,7 @@ mod hold;
 pub(crate) mod leftovers;
 mod loopback;
 mod name;
+pub(crate) mod open_files;
 mod process;
 
 use std::convert::Infallible;

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use corral_model::limits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// One process, for as long as the machine runs.
@@ -56,10 +57,17 @@ pub(crate) struct Stat {
     pub start_ticks: u64,
 }
 
-/// Looks at a process; None when it has ended.
-pub(crate) fn look(pid: u32) -> Option<Seen> {
-    let pidfd = open(pid)?;
-    let stat = stat(pid)?;
+/// Looks at a process that connected.
+///
+/// # Errors
+/// That it has ended, or why it cannot be watched, for people.
+pub(crate) fn look(pid: u32) -> Result<Seen, String> {
+    let ended = || format!("process {pid}, which connected, has ended");
+    let pidfd = open(pid).map_err(|error| match error {
+        Errno::SRCH => ended(),
+        other => format!("process {pid}, which connected, cannot be watched: {other}"),
+    })?;
+    let stat = stat(pid).ok_or_else(ended)?;
     let seen = Seen {
         id: ProcessId { pid, start_ticks: stat.start_ticks },
         parent_pid: stat.parent_pid,
@@ -70,13 +78,16 @@ pub(crate) fn look(pid: u32) -> Option<Seen> {
         file: file_of(Path::new(&format!("/proc/{pid}/exe"))),
         pidfd,
     };
-    (!seen.has_ended()).then_some(seen)
+    if seen.has_ended() { Err(ended()) } else { Ok(seen) }
 }
 
-/// A handle of a process; None when there is none.
-pub(crate) fn open(pid: u32) -> Option<OwnedFd> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
-    pidfd_open(pid, PidfdFlags::empty()).ok()
+/// A handle of a process.
+///
+/// # Errors
+/// [`Errno::SRCH`] when there is none.
+pub(crate) fn open(pid: u32) -> Result<OwnedFd, Errno> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
 }
 
 /// Device and inode of a file.
@@ -192,8 +203,8 @@ mod tests {
         while !seen.has_ended() {
             std::thread::yield_now();
         }
-        assert!(look(child.id()).is_none());
+        assert!(look(child.id()).is_err());
         child.wait().expect("is reaped");
-        assert!(look(child.id()).is_none() && !descends(child.id(), own));
+        assert!(look(child.id()).is_err() && !descends(child.id(), own));
     }
 }

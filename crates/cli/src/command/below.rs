@@ -8,6 +8,7 @@ use std::process::Command;
 use clap::Args;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
+use crate::attribution::open_files;
 use crate::child::not_started;
 use crate::failure::{Exit, Failure};
 
@@ -17,6 +18,9 @@ pub struct BelowArgs {
     /// The wrapper's process
     #[arg(long, value_name = "PID")]
     pub wrapper: i32,
+    /// How many files the command may have open
+    #[arg(long, value_name = "COUNT")]
+    pub open_files: Option<u64>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -31,6 +35,11 @@ pub(crate) fn below(args: BelowArgs) -> Result<(), Failure> {
     // The wrapper may have ended before that; then nobody will say so any more.
     if getppid().map(Pid::as_raw_nonzero).map(i32::from) != Some(args.wrapper) {
         return Err(Failure::silent(Exit::Of(137)));
+    }
+    if let Some(count) = args.open_files {
+        open_files::put_back(count).map_err(|error| {
+            Failure::failed(format!("cannot set how many files may be open: {error}"))
+        })?;
     }
     let error = Command::new(&program).args(words).exec();
     Err(not_started(&program, &error))

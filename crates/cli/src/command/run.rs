@@ -11,7 +11,7 @@ use corral_model::native::Lifetime;
 use serde_json::Value;
 
 use crate::attribution::control::CONTROL_VARIABLE;
-use crate::attribution::{Attribution, CONTROL_SOCKET, Held, Ports, leftovers};
+use crate::attribution::{Attribution, CONTROL_SOCKET, Held, Ports, leftovers, open_files};
 use crate::child::Started;
 use crate::client::Client;
 use crate::client_dir::ClientDir;
@@ -101,7 +101,8 @@ async fn in_run(
         }
     };
     leftovers::adopt()?;
-    let command = started_below(program, arguments, &variables)?;
+    let files_before = open_files::raise();
+    let command = started_below(program, arguments, &variables, files_before)?;
     let pid = command.pid();
     tokio::select! {
         code = command.wait() => code,
@@ -116,6 +117,7 @@ fn started_below(
     program: &OsString,
     arguments: &[OsString],
     variables: &BTreeMap<String, String>,
+    open_files: Option<u64>,
 ) -> Result<Started, Failure> {
     let own = std::env::current_exe()
         .map_err(|error| Failure::failed(format!("cannot tell where corral is: {error}")))?;
@@ -123,9 +125,11 @@ fn started_below(
         "below".into(),
         "--wrapper".into(),
         std::process::id().to_string().into(),
-        "--".into(),
-        program.clone(),
     ];
+    if let Some(count) = open_files {
+        words.extend(["--open-files".into(), count.to_string().into()]);
+    }
+    words.extend(["--".into(), program.clone()]);
     words.extend_from_slice(arguments);
     Started::new(&own.into_os_string(), &words, variables)
 }

@@ -14,7 +14,7 @@ use corral_session::http::into_stream;
 use corral_transport::Stream;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 
 use super::Failure;
 use super::extract::SignedIn;
@@ -71,12 +71,20 @@ async fn answer_for(stream: Stream, attached: &Attached) -> End {
     };
     let mut heard = Instant::now();
     let mut asks = tokio::time::interval(limits::ATTACH_PING_INTERVAL);
+    asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut chunk = [0_u8; limits::ATTACH_LINE_BYTES_MAX];
     if say(&mut to_wrapper, &greeting).await.is_err() {
         return End::Lost;
     }
     loop {
         tokio::select! {
+            // First: what came while this gateway itself was held up counts.
+            biased;
+            read = from_wrapper.read(&mut chunk) => match read {
+                // Whatever it says, it is there.
+                Ok(count) if count > 0 => heard = Instant::now(),
+                Ok(_) | Err(_) => return End::Lost,
+            },
             _ = asks.tick() => {
                 if attached.is_draining() {
                     return End::Other;
@@ -86,18 +94,11 @@ async fn answer_for(stream: Stream, attached: &Attached) -> End {
                     let _ = say(&mut to_wrapper, "ended\n").await;
                     return End::Other;
                 }
-                if heard.elapsed() >= limits::ATTACH_LEASE {
-                    return End::Lost;
-                }
                 if say(&mut to_wrapper, "ping\n").await.is_err() {
                     return End::Lost;
                 }
             }
-            read = from_wrapper.read(&mut chunk) => match read {
-                // Whatever it says, it is there.
-                Ok(count) if count > 0 => heard = Instant::now(),
-                Ok(_) | Err(_) => return End::Lost,
-            },
+            () = sleep_until(heard + limits::ATTACH_LEASE) => return End::Lost,
         }
     }
 }

@@ -445,7 +445,15 @@ impl App {
         if !self.store.renew_run(run.id(), expires_at).await? {
             return Err(AppError::Conflict("this run has ended".to_owned()));
         }
-        run.set_lease(Lease { deadline: now + ttl, expires_at });
+        let lease = Lease { deadline: now + ttl, expires_at };
+        run.set_lease(lease);
+        // A wrapper asks for its processes' runs to last as long as its own.
+        let processes = self.live.runs().processes_of(run.id());
+        for process in processes {
+            if self.store.renew_run(process.id(), expires_at).await? {
+                process.set_lease(lease);
+            }
+        }
         self.signals.deadlines.notify_one();
         Ok(expires_at)
     }

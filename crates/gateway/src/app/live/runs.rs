@@ -285,6 +285,13 @@ impl RunTree {
         found.into_iter().map(|run| run.id().clone()).collect()
     }
 
+    /// The runs of processes right below a run.
+    pub(crate) fn processes_of(&self, id: &RunId) -> Vec<Arc<LiveRun>> {
+        let children = self.children.get(id).into_iter().flatten();
+        let runs = children.filter_map(|id| self.runs.get(id));
+        runs.filter(|run| run.run.process.is_some()).cloned().collect()
+    }
+
     /// When the next lease is over.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.runs.values().map(|run| run.lease().deadline).min()
