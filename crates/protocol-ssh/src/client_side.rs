@@ -64,7 +64,9 @@ impl ClientSide {
     async fn log_in(&mut self, user: &str, shown: Shown<'_>) -> Auth {
         let authority = self.authority.clone();
         let inboxes = self.inboxes.clone();
-        match live::open(authority.as_ref(), &self.facts, user, shown, inboxes).await {
+        // Boxed, as the connection's task would keep room for a login for as long as it lives.
+        let opening = Box::pin(live::open(authority.as_ref(), &self.facts, user, shown, inboxes));
+        match opening.await {
             Ok(live) => {
                 self.live = Some(live.clone());
                 self.entered.send_replace(Some(live));

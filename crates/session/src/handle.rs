@@ -316,6 +316,8 @@ impl SessionHandle {
             return Err(Denial::new(DenialKind::TooManySessions, text));
         }
         let cut = self.shared.cut.clone();
+        // Boxed, because each future around another one has room for it twice.
+        let task = Box::pin(task);
         self.shared.tasks.spawn(async move { cut.run_until_cancelled(task).await });
         Ok(())
     }

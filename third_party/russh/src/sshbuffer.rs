@@ -329,6 +329,8 @@ pub struct SSHBuffer {
     // Sequence numbers are on 32 bits and wrap.
     // https://tools.ietf.org/html/rfc4253#section-6.4
     pub seqn: Wrapping<u32>,
+    /// Corral: packets up to this length are read, where it is more than the crate's own limit.
+    pub packet_len_max: usize,
 }
 
 impl SSHBuffer {
@@ -338,6 +340,7 @@ impl SSHBuffer {
             len: 0,
             bytes: 0,
             seqn: Wrapping(0),
+            packet_len_max: 0,
         }
     }
 

@@ -310,7 +310,7 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(
             let len = cipher.decrypt_packet_length(seqn, &len);
             let len = BigEndian::read_u32(&len) as usize;
 
-            if len > MAXIMUM_PACKET_LEN {
+            if len > MAXIMUM_PACKET_LEN.max(buffer.packet_len_max) {
                 return Err(Error::PacketSize(len));
             }
 

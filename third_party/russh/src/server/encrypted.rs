@@ -1331,6 +1331,17 @@ impl Encrypted {
     }
 }
 
+/// Corral: a string as long as its packet; the decoder's own limit is 1 MiB less one byte.
+fn long_string<R: Reader>(r: &mut R) -> Result<Vec<u8>, Error> {
+    let len = map_err!(u32::decode(r))? as usize;
+    if len > r.remaining_len() {
+        return Err(Error::Inconsistent);
+    }
+    let mut string = vec![0; len];
+    map_err!(r.read(&mut string))?;
+    Ok(string)
+}
+
 /// Corral: puts the handler's banner, if it has one, in front of the answer that starts at `at`.
 fn insert_banner<H: Handler>(
     handler: &mut H,
@@ -1796,7 +1807,7 @@ impl Session {
                         Ok(())
                     }
                     "exec" => {
-                        let req = map_err!(Bytes::decode(r))?;
+                        let req = long_string(r)?;
                         map_err!(ensure_end(r))?;
                         if let Some(chan) = self.channels.get(&channel_num) {
                             let _ = chan

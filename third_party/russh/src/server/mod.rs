@@ -104,6 +104,9 @@ pub struct Config {
     ///
     /// [`ChannelWriteHalf::grant_window`]: crate::ChannelWriteHalf::grant_window
     pub window_by_consumer: bool,
+    /// Corral: length of the longest packet of a client that is logged in, where it is more than
+    /// the crate's own limit.
+    pub packet_len_max: usize,
 }
 
 impl Default for Config {
@@ -132,6 +135,7 @@ impl Default for Config {
             keepalive_max: 3,
             nodelay: false,
             window_by_consumer: false,
+            packet_len_max: 0,
         }
     }
 }
@@ -1062,12 +1066,17 @@ pub trait Server {
     }
 }
 
+/// Corral: bytes of a reading buffer that are kept for the next packet.
+const BUFFER_KEPT: usize = 64 * 1024;
+
 async fn start_reading<R: AsyncRead + Unpin>(
     mut stream_read: R,
     mut buffer: SSHBuffer,
     mut cipher: Box<dyn OpeningKey + Send>,
 ) -> Result<(usize, R, SSHBuffer, Box<dyn OpeningKey + Send>), Error> {
     buffer.buffer.clear();
+    // Corral: what one long packet needed is not kept while nothing comes.
+    buffer.buffer.shrink_to(BUFFER_KEPT);
     let n = cipher::read(&mut stream_read, &mut buffer, &mut *cipher).await?;
     Ok((n, stream_read, buffer, cipher))
 }
@@ -1142,7 +1151,8 @@ where
 
     session.begin_rekey()?;
 
-    let join = russh_util::runtime::spawn(session.run(stream, handler));
+    // Corral: boxed, as a future that another one wraps is in it twice.
+    let join = russh_util::runtime::spawn(Box::pin(session.run(stream, handler)));
 
     Ok(RunningSession { handle, join })
 }

@@ -723,7 +723,12 @@ impl Session {
                 r = &mut reading => {
                     let (stream_read, mut buffer, mut opening_cipher) = match r {
                         Ok((_, stream_read, buffer, opening_cipher)) => (stream_read, buffer, opening_cipher),
-                        Err(e) => return Err(e.into())
+                        Err(e) => {
+                            if let Error::PacketSize(_) = e {
+                                self.tell_packet_size(&mut stream_write).await;
+                            }
+                            return Err(e.into());
+                        }
                     };
                     if buffer.buffer.len() < 5 {
                         is_reading = Some((stream_read, buffer, opening_cipher));
@@ -765,6 +770,12 @@ impl Session {
 
                             std::mem::swap(&mut opening_cipher, &mut self.common.remote_to_local);
                         }
+                    }
+                    // Corral: see `Config::packet_len_max`.
+                    if self.common.encrypted.as_ref().is_some_and(|enc| {
+                        matches!(enc.state, EncryptedState::InitCompression | EncryptedState::Authenticated)
+                    }) {
+                        buffer.packet_len_max = self.common.config.packet_len_max;
                     }
                     reading.set(start_reading(stream_read, buffer, opening_cipher));
                 }
@@ -872,6 +883,15 @@ impl Session {
         }
 
         Ok(())
+    }
+
+    /// Corral: says why the connection ends, to a client that takes it within a second.
+    async fn tell_packet_size<W: AsyncWrite + Unpin>(&mut self, stream: &mut W) {
+        let text = "corral: a packet is too long";
+        if self.common.disconnect(Disconnect::ProtocolError, text, "").is_ok() && self.flush().is_ok() {
+            let second = std::time::Duration::from_secs(1);
+            let _ = tokio::time::timeout(second, self.common.packet_writer.flush_into(stream)).await;
+        }
     }
 
     /// Get a handle to this session.
