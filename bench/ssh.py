@@ -14,9 +14,11 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import asyncssh
@@ -35,6 +37,8 @@ from harness.waiting import wait_until  # noqa: E402
 
 PR_SET_CHILD_SUBREAPER = 36
 GIB = 1 << 30
+LARGE_BYTES = 10 * 10**9
+LARGE_KEPT_BYTES = GIB
 
 
 def tree_cpu(pid):
@@ -53,6 +57,14 @@ def children_cpu():
             break
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def give_back(file):
+    """Takes from the disk what was written of a copy; its size stays."""
+    written = file.stat().st_blocks * 512 if file.exists() else 0
+    if written > LARGE_KEPT_BYTES:
+        subprocess.run(["fallocate", "--punch-hole", "-o", "0", "-l", str(file.stat().st_size),
+                        file], check=True)
 
 
 class Bench:
@@ -142,6 +154,35 @@ Host *
                 runs.append(self.measure(way, what))
         return runs
 
+    def large(self, size):
+        """scp of one file each way: the gateway's memory before, at most and after, in KiB."""
+        config, pid = self.config(), self.hosts.gateway.pid
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-bench-scp-", dir="/tmp"))
+        source, copy = folder / "source", folder / "copy"
+        with open(source, "wb") as file:
+            file.truncate(size)
+        ways = {"from target": [f"corral:{source}", copy], "to target": [source, f"corral:{copy}"]}
+        found = []
+        try:
+            for way, words in ways.items():
+                note(f"scp of {size} bytes, {way}")
+                before, started = rss_kib(pid), time.monotonic()
+                most = before
+                client = subprocess.Popen(["scp", "-q", "-F", config, *words],
+                                          env=self.hosts.env(self.token))
+                while client.poll() is None:
+                    most = max(most, rss_kib(pid))
+                    give_back(copy)
+                    time.sleep(0.1)
+                assert client.returncode == 0, client.returncode
+                assert copy.stat().st_size == size, copy.stat().st_size
+                copy.unlink()
+                found.append({"way": way, "bytes": size, "seconds": time.monotonic() - started,
+                              "before_kib": before, "most_kib": most, "after_kib": rss_kib(pid)})
+        finally:
+            shutil.rmtree(folder)
+        return found
+
     async def idle(self):
         """KiB of the gateway for each open shell that says nothing."""
         before = rss_kib(self.hosts.gateway.pid)
@@ -165,7 +206,18 @@ Host *
         return (after - before) / self.shells
 
 
-def report(runs, idle):
+def report(found):
+    if "runs" in found:
+        report_bulk(found["runs"])
+    if "idle_kib" in found:
+        print(f"idle shell: {found['idle_kib']:.0f} KiB")
+    for run in found.get("large", []):
+        print(f"scp of {run['bytes'] / 1e9:.0f} GB {run['way']}: {run['seconds']:.0f} s, gateway "
+              f"{run['before_kib']} KiB before, {run['most_kib']} at most, "
+              f"{run['after_kib']} after")
+
+
+def report_bulk(runs):
     def median(way, what, *parts):
         found = [sum(run[part] for part in parts) for run in runs
                  if run["way"] == way and run["what"] == what]
@@ -181,24 +233,30 @@ def report(runs, idle):
         corral = median("corral", what, "middle")
         print(f"{what + ', what it adds':24}{'–':>10}{jump:10.2f}{corral:10.2f}"
               f"{corral / jump:8.2f}")
-    print(f"idle shell: {idle:.0f} KiB")
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="fewer rounds, less data")
+    arguments.add_argument("--only", choices=("idle", "bulk", "large"),
+                           help="one part; large is scp of 10 GB, and part of nothing else")
     options = arguments.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     bench = Bench(options.quick)
+    found = {"machine": machine()}
     try:
-        idle = asyncio.run(bench.idle())
-        runs = bench.bulk()
+        if options.only in (None, "idle"):
+            found["idle_kib"] = asyncio.run(bench.idle())
+        if options.only in (None, "bulk"):
+            found["runs"] = bench.bulk()
+        if options.only == "large":
+            found["large"] = bench.large(LARGE_BYTES)
     finally:
         bench.close()
-    report(runs, idle)
+    report(found)
     out = ROOT / "target" / "bench-ssh.json"
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({"machine": machine(), "idle_kib": idle, "runs": runs}, indent=1))
+    out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
