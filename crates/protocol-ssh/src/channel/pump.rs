@@ -1,9 +1,10 @@
-//! Copies a channel both ways, recorded and bounded, until one end closes it or the session ends.
+//! Copies a channel both ways, recorded and bounded, until one end closes it, the session ends, or
+//! policies no longer allow it.
 //!
 //! Each way holds at most one window of bytes; window is given back when bytes went on.
 
 use corral_gate::Denial;
-use corral_model::event::{EventBody, StreamEnd};
+use corral_model::event::{CloseReason, EventBody, StreamEnd};
 use corral_model::ids::StatementSeq;
 use corral_session::{Completion, End, Running, SessionHandle};
 use russh::Sig;
@@ -21,6 +22,7 @@ enum Ending {
     /// The target closed it; everything that it sent went to the client.
     ByTarget,
     ByClient,
+    /// Also when only this channel may not go on.
     BySession(End),
 }
 
@@ -35,7 +37,7 @@ enum Exit {
 /// Copies until the end, and completes the statement.
 ///
 /// # Errors
-/// A [`Denial`] of the session's end, which the client has not read yet.
+/// A [`Denial`] of the session's end, or of this channel alone, which the client has not read yet.
 pub(crate) async fn run(
     live: &Live,
     client: &ClientChannel,
@@ -53,7 +55,12 @@ pub(crate) async fn run(
         target_error: recording(StreamEnd::TargetError),
         exit: Exit::Unsaid,
     };
-    let ending = copy(session, seq, client, target, &mut input, &mut output, kept).await;
+    let ending = tokio::select! {
+        ending = copy(session, seq, client, target, &mut input, &mut output, kept) => ending,
+        denial = running.revoked() => {
+            Ending::BySession(End { reason: CloseReason::Killed, denial })
+        }
+    };
     let refusal = match ending {
         Ending::ByTarget => None,
         Ending::ByClient => {
