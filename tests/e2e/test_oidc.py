@@ -5,7 +5,9 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
+import pathlib
 import secrets
+import shutil
 import time
 import urllib.parse
 
@@ -13,7 +15,7 @@ import psycopg
 import pytest
 
 from harness.oidc import (Browser, RealProvider, ScriptedProvider, SigningKey,
-                          real_provider_module)
+                          node_module)
 from harness.shop import Shop
 from harness.waiting import wait_until
 
@@ -302,6 +304,33 @@ def test_a_user_of_a_manifest_is_linked_only_where_it_says_so(place):
     assert user(shop, "kay")["identity"] == linked
 
 
+def test_with_several_providers_the_person_chooses(place):
+    shop, provider = place
+    second = provider.manifest("second", "sign_in: create\n").replace(
+        "  groups_claim: groups\n", "  groups_claim: groups\n  user_claim: nickname\n")
+    shop.gateway.apply(second)
+    try:
+        shop.gateway.run("login", "--provider", "nowhere", expect=4)
+        attempt = SignIn(shop.gateway)
+        page = attempt.begin()
+        assert page.status == 200 and page.text.count("<a ") == 2
+        # A name that is no verified address makes people, but links nobody.
+        shop.gateway.apply("kind: User\nname: amy@example.com\nprovider: second\n")
+        for nickname, status in (("amy@example.com", 403), ("admin", 403), ("zed", 303)):
+            provider.is_person(f"nick-{nickname}", "x@example.com", nickname=nickname)
+            [link] = [link for link in attempt.begin().links() if "provider=second" in link]
+            sent = attempt.browser.get(link)
+            arrived = attempt.callback(provider.answer(sent.location), name="second")
+            assert arrived.status == status, (nickname, arrived.text)
+        # An answer for one provider is none for the other.
+        other = attempt.begin(provider="second")
+        assert attempt.callback(provider.answer(other.location), name="corp").status == 403
+    finally:
+        shop.gateway.run("delete", "user", "amy@example.com")
+        shop.gateway.run("delete", "user", "zed")
+        shop.gateway.run("delete", "identityprovider", "second")
+
+
 def test_a_local_account_is_break_glass_and_says_so(place):
     shop, _ = place
     shop.gateway.login("grace@example.com", shop.env["GRACE_PASSWORD"])
@@ -443,30 +472,85 @@ def test_what_is_no_logout_token_ends_nothing(place):
     assert logout(shop, provider.logout_token(sub="nobody here")).status == 200
 
 
-@pytest.mark.skipif(not real_provider_module().exists(),
-                    reason="npm's oidc-provider is not installed; run .ci/setup clients")
-def test_a_real_provider_signs_in_renews_and_ends(server):
-    with Shop(server, config=FAST) as shop:
-        api = shop.gateway.ready["api"]
-        with RealProvider(api) as provider:
-            provider.start(shop.gateway.ready["ca_file"])
-            shop.gateway.apply(provider.manifest("sign_in: create\n"))
-            attempt = SignIn(shop.gateway)
-            sent = attempt.begin()
-            back = attempt.browser.sign_in_at_real_provider(
-                attempt.browser.get(sent.location), "lin", f"{api}/auth/callback")
-            arrived = attempt.browser.get(back.location)
-            assert arrived.status == 303, arrived.text
-            status, tokens = attempt.redeem(arrived.headers["location"])
-            assert status == 200, tokens
-            token = tokens["access_token"]
-            whoami = shop.gateway.json("whoami", token=token)
-            assert (whoami["name"], whoami["groups"]) == ("lin@example.com", ["agents"])
-            assert shop.psql("plain-db", "select 1", token=token).stdout.strip() == "1"
-            with busy_session(shop, token) as (waiting, at_target):
-                page = attempt.browser.follow(f"{provider.issuer}/session/end", "never")
-                action, fields = page.form()
-                answer = attempt.browser.post(action, fields | {"logout": "yes"})
-                assert answer.status in (200, 302, 303), answer.text
-                assert_ended(waiting, at_target)
-            assert user(shop, "lin")["suspended"] == "logout"
+needs_real_provider = pytest.mark.skipif(
+    not node_module("oidc-provider").exists(),
+    reason="npm's oidc-provider is not installed; run .ci/setup clients")
+
+
+def sign_in_at(provider, shop, login):
+    """A sign-in at the real provider, by its own pages."""
+    api = shop.gateway.ready["api"]
+    attempt = SignIn(shop.gateway)
+    page = attempt.browser.get(attempt.begin().location)
+    back = attempt.browser.sign_in_at_real_provider(page, login, f"{api}/auth/callback")
+    arrived = attempt.browser.get(back.location)
+    assert arrived.status == 303, arrived.text
+    status, tokens = attempt.redeem(arrived.headers["location"])
+    assert status == 200, tokens
+    return attempt.browser, tokens["access_token"]
+
+
+@needs_real_provider
+def test_a_logout_at_a_real_provider_ends_everything_here(server):
+    with Shop(server) as shop, RealProvider(shop.gateway.ready["api"]) as provider:
+        provider.start(shop.gateway.ready["ca_file"])
+        shop.gateway.apply(provider.manifest("sign_in: create\n"))
+        browser, token = sign_in_at(provider, shop, "lin")
+        whoami = shop.gateway.json("whoami", token=token)
+        assert (whoami["name"], whoami["groups"]) == ("lin@example.com", ["agents"])
+        with busy_session(shop, token) as (waiting, at_target):
+            action, fields = browser.follow(f"{provider.issuer}/session/end", "never").form()
+            answer = browser.post(action, fields | {"logout": "yes"})
+            assert answer.status in (200, 302, 303), answer.text
+            provider.wait_for_line("told of the logout")
+            assert_ended(waiting, at_target)
+        assert user(shop, "lin")["suspended"] == "logout"
+
+
+@needs_real_provider
+def test_a_real_provider_renews_and_comes_back_with_other_keys(server):
+    with Shop(server, config=FAST) as shop, RealProvider(shop.gateway.ready["api"]) as provider:
+        provider.start(shop.gateway.ready["ca_file"])
+        shop.gateway.apply(provider.manifest("sign_in: create\n"))
+        _, token = sign_in_at(provider, shop, "lin")
+        for _ in range(3):
+            provider.wait_for_line("granted refresh_token")
+        assert shop.gateway.json("whoami", token=token)["provider"] == "corp"
+        # It forgets everybody, and signs with other keys.
+        provider.close()
+        provider.start(shop.gateway.ready["ca_file"])
+        wait_until(lambda: user(shop, "lin").get("suspended") == "refresh_failed", "it refuses")
+        shop.gateway.run("whoami", token=token, expect=3)
+
+        def again():
+            with contextlib.suppress(AssertionError, TypeError):
+                return sign_in_at(provider, shop, "lin")
+            return None
+
+        _, token = wait_until(again, "its new keys are taken", 20)
+        assert shop.psql("plain-db", "select 1", token=token).stdout.strip() == "1"
+
+
+@pytest.mark.long
+@needs_real_provider
+@pytest.mark.skipif(not shutil.which("chromium"),
+                    reason="chromium is not installed; run .ci/setup browser")
+def test_a_person_signs_in_with_a_real_browser(server, tmp_path):
+    with Shop(server) as shop, RealProvider(shop.gateway.ready["api"]) as provider:
+        provider.start(shop.gateway.ready["ca_file"])
+        shop.gateway.apply(provider.manifest("sign_in: create\n"))
+        program = pathlib.Path(__file__).parents[1] / "harness" / "browser_login.mjs"
+        opener = tmp_path / "browser"
+        opener.write_text(f'#!/bin/sh\nexec node "{program}" "$1"\n')
+        opener.chmod(0o700)
+        log = tmp_path / "log"
+        env = shop.gateway.client_env() | {
+            "BROWSER": str(opener), "LOGIN_LOG": str(log), "CHROMIUM": shutil.which("chromium"),
+            "PLAYWRIGHT": str(node_module("playwright-core", "index.js"))}
+        answer = shop.gateway.run("login", "-o", "json", env=env)
+        token = json.loads(answer.stdout)["token"]
+        wait_until(lambda: "You are signed in" in log.read_text(), "the browser shows the end")
+        assert "failed" not in log.read_text()
+        whoami = shop.gateway.json("whoami", token=token)
+        assert (whoami["name"], whoami["provider"]) == ("lin@example.com", "corp")
+        assert shop.psql("plain-db", "select 1", token=token).stdout.strip() == "1"

@@ -178,9 +178,10 @@ class ScriptedProvider:
         self.close()
 
 
-def real_provider_module():
+def node_module(name, *path):
+    """Where `.ci/setup clients` puts a package of npm's."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    return cache / "corral" / "node" / "node_modules" / "oidc-provider" / "lib" / "index.js"
+    return cache.joinpath("corral", "node", "node_modules", name, *path)
 
 
 class RealProvider:
@@ -195,7 +196,7 @@ class RealProvider:
         self.issuer = f"http://127.0.0.1:{port}"
         self.name = name
         self.settings = {
-            "module": str(real_provider_module()), "port": port, "issuer": self.issuer,
+            "module": str(node_module("oidc-provider", "lib", "index.js")), "port": port, "issuer": self.issuer,
             "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "groups": list(groups),
             "redirect_uri": f"{gateway_url}/auth/callback/{name}",
             "logout_uri": f"{gateway_url}/oidc/backchannel-logout",
@@ -218,6 +219,13 @@ class RealProvider:
             socket.create_connection(("127.0.0.1", self.port), 1).close()
             return True
         return False
+
+    def wait_for_line(self, text):
+        """Reads what the provider says until it says this."""
+        while line := self.process.stdout.readline():
+            if text in line:
+                return
+        raise AssertionError(f"the provider ended and never said '{text}'")
 
     def manifest(self, more=""):
         return (f"kind: IdentityProvider\nname: {self.name}\noidc:\n  issuer: {self.issuer}\n"

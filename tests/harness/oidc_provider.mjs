@@ -21,6 +21,8 @@ const provider = new Provider(settings.issuer, {
   }],
   claims: { openid: ['sub', 'sid', 'groups'], email: ['email', 'email_verified'], profile: ['name'] },
   conformIdTokenClaims: false,
+  // It refuses to call loopback addresses otherwise, and the gateway is on one.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   issueRefreshToken: async () => true,
   rotateRefreshToken: true,
   cookies: { keys: ['tests only'] },
@@ -36,5 +38,10 @@ const provider = new Provider(settings.issuer, {
     }),
   }),
 });
+
+// Tests wait for what was granted.
+provider.on('grant.success', (ctx) => console.log(`granted ${ctx.oidc.params.grant_type}`));
+provider.on('backchannel.success', () => console.log('told of the logout'));
+provider.on('backchannel.error', (_, error) => console.log(`logout failed: ${error} ${error.cause}`));
 
 provider.listen(settings.port, '127.0.0.1');

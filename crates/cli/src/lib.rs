@@ -35,8 +35,8 @@ pub use output::Format;
 
 use client::Client;
 use command::{
-    approvals, audit, below, carry, connect, credential, login, policy, relays, replay, resources, run, runs,
-    sessions, target, users,
+    approvals, audit, below, carry, connect, credential, login, policy, relays, replay, resources,
+    run, runs, sessions, target, users,
 };
 use discover::{Environment, Flags};
 use failure::Failure;

@@ -303,7 +303,7 @@ pub struct UserSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_cause: Option<OffboardCause>,
     /// The identity provider through which this person signs in, and no longer by password. The
-    /// first sign-in with a verified name equal to this one's links the two.
+    /// first sign-in with a verified e-mail address equal to the name links the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<ResourceName>,
     /// Who this is at the provider. Written by the gateway only.

@@ -97,6 +97,23 @@ impl Store {
         change.commit().await.doing("keep a change")
     }
 
+    /// Whether this is still the person's grant: somebody who signed in again has another one.
+    ///
+    /// # Errors
+    /// [`StoreError::Seal`], [`StoreError::Database`].
+    pub async fn holds_grant(&self, grant: &GrantRow) -> Result<bool, StoreError> {
+        let kept: Option<Option<String>> =
+            sqlx::query_scalar("SELECT sealed FROM grants WHERE person = $1 AND provider = $2")
+                .bind(grant.person.as_str())
+                .bind(grant.provider.as_str())
+                .fetch_optional(&self.read)
+                .await
+                .doing("be read")?;
+        let Some(Some(sealed)) = kept else { return Ok(false) };
+        let name = sealed_name(&grant.provider, &grant.person);
+        Ok(self.seal.open(PURPOSE, &name, &sealed)? == grant.refresh_token)
+    }
+
     /// The grants that were last looked at before this time, of people with a live login or a run
     /// that they answer for; those that waited longest first.
     ///

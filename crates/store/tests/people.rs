@@ -53,6 +53,8 @@ async fn only_people_with_a_live_login_are_due_and_the_newest_token_stays() {
     let renewed = store.grants_due(at(500), at(500), 10).await.expect("reads");
     assert_eq!(renewed[0].refresh_token, secret("second-hunter2"));
     assert_eq!(renewed[0].failing_since, None);
+    assert!(store.holds_grant(&renewed[0]).await.expect("reads"));
+    assert!(!store.holds_grant(&due[0]).await.expect("reads"));
     // A slow answer for an earlier token does not take the place of a newer one.
     store.renew_grant(&due[0], Some(&secret("late-hunter2")), at(40)).await.expect("ignored");
     let kept = store.grants_due(at(500), at(500), 10).await.expect("reads");

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use corral_api::{UserDisabled, UserEnabled};
 use corral_model::OffboardCause;
-use corral_model::resource::UserSpec;
+use corral_model::resource::{Resource, UserSpec};
 use serde_json::Value;
 
 use crate::Context;
@@ -31,7 +31,7 @@ pub(crate) async fn users(context: &Context<'_>, command: UsersCommand) -> Resul
     let client = context.client()?;
     match command {
         UsersCommand::List => {
-            let users: Vec<Value> = client.get(&["resources", "user"]).await?;
+            let users: Vec<Resource> = client.get(&["resources", "user"]).await?;
             output::show(context.format(), &users, |users| table(users))
         }
         UsersCommand::Disable { name } => {
@@ -52,16 +52,25 @@ pub(crate) async fn users(context: &Context<'_>, command: UsersCommand) -> Resul
     }
 }
 
-fn table(users: &[Value]) -> String {
-    let rows = users.iter().filter_map(|user| {
-        let user: UserSpec = serde_json::from_value(user.clone()).ok()?;
+fn table(resources: &[Resource]) -> String {
+    let users = resources.iter().filter_map(|resource| match resource {
+        Resource::User(user) => Some(user),
+        Resource::Target(_)
+        | Resource::Workload(_)
+        | Resource::Policy(_)
+        | Resource::Limit(_)
+        | Resource::Command(_)
+        | Resource::Relay(_)
+        | Resource::IdentityProvider(_) => None,
+    });
+    let rows = users.map(|user| {
         let groups: Vec<&str> = user.groups.iter().map(|group| group.as_str()).collect();
-        Some(vec![
+        vec![
             user.name.to_string(),
-            state(&user),
+            state(user),
             user.signs_in_by().map(ToString::to_string).unwrap_or_default(),
             groups.join(", "),
-        ])
+        ]
     });
     output::table(&["NAME", "STATE", "PROVIDER", "GROUPS"], rows)
 }

@@ -59,7 +59,7 @@ async fn providers(State(app): State<Arc<App>>) -> Json<Vec<ProviderView>> {
 }
 
 /// The value of a parameter that stands there once; RFC 6749 section 3.1: twice is an error.
-fn field<'f>(fields: &'f Fields, name: &str) -> Option<&'f str> {
+fn field<'f>(fields: &'f [(String, String)], name: &str) -> Option<&'f str> {
     let mut found = fields.iter().filter(|(known, value)| known == name && !value.is_empty());
     let one = found.next()?;
     found.next().is_none().then_some(one.1.as_str())
@@ -97,7 +97,7 @@ async fn authorize(
 }
 
 /// What a command line asks for, when it asks as it should.
-fn command_line(query: &Fields) -> Option<SignInFor> {
+fn command_line(query: &[(String, String)]) -> Option<SignInFor> {
     let redirect_uri = field(query, "redirect_uri").filter(|uri| is_loopback(uri))?;
     let challenge = field(query, "code_challenge")?;
     let state = field(query, "state");

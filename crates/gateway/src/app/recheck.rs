@@ -121,6 +121,10 @@ impl App {
     }
 
     async fn refresh_failed(&self, grant: &GrantRow) -> Result<(), AppError> {
+        // The answer may be about a grant that a newer sign-in has replaced.
+        if !self.store.holds_grant(grant).await? {
+            return Ok(());
+        }
         let ended = self
             .offboard(Offboarding {
                 person: grant.person.clone(),

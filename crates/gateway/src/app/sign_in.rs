@@ -33,6 +33,9 @@ pub use super::live::sign_ins::SignInFor;
 const USER_CODE_LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 const USER_CODE_LEN: usize = 8;
 
+/// Whom events name who is no person.
+const RESERVED_NAMES: [&str; 2] = ["admin", "gateway"];
+
 /// What a provider says of a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Vouched {
@@ -227,7 +230,12 @@ impl App {
             name = Some(user.name.clone());
             Ok(user)
         };
-        self.change_person(&author, choose).await?;
+        let changed = self.change_person(&author, choose).await;
+        changed.map_err(|error| match error {
+            // The person does not fit beside what else there is, such as a workload of that name.
+            AppError::Invalid(_) => self.refuse_person(provider, &error.to_string()),
+            other => other,
+        })?;
         name.ok_or_else(unavailable)
     }
 
@@ -419,6 +427,7 @@ fn user_for(
     if let Some(user) = config.users.values().find(is_linked) {
         return Ok(user.clone());
     }
+    let spec = config.providers.get(provider).ok_or("the provider is gone")?;
     // Case decides nothing in addresses that people have, and must not make a second person.
     let wanted = vouched.name.as_str();
     let mut users = config.users.values();
@@ -428,7 +437,7 @@ fn user_for(
             let is_meant = match &user.identity {
                 // SCIM made the person, who comes for the first time.
                 Some(identity) => identity.provider == *provider && identity.subject.is_none(),
-                None => user.provider.as_ref() == Some(provider),
+                None => user.provider.as_ref() == Some(provider) && names_are_sure(spec),
             };
             if is_meant {
                 Ok(user.clone())
@@ -437,9 +446,11 @@ fn user_for(
             }
         }
         None => {
-            let spec = config.providers.get(provider).ok_or("the provider is gone")?;
             let name = PrincipalName::new(wanted.to_ascii_lowercase())
                 .map_err(|error| format!("the name cannot be used here: {error}"))?;
+            if RESERVED_NAMES.contains(&name.as_str()) {
+                return Err(format!("'{name}' is the gateway's own name in the record"));
+            }
             match spec.sign_in {
                 FirstSignIn::Create => Ok(UserSpec::new(name)),
                 FirstSignIn::Provisioned => Err(format!(
@@ -448,6 +459,13 @@ fn user_for(
             }
         }
     }
+}
+
+/// Whether a name from this provider is enough to be a user whom a manifest named: an e-mail
+/// address that it verified ([`vouched`] takes no other), or what its SAML directory says. Other
+/// claims may be chosen by whoever has them.
+fn names_are_sure(provider: &IdentityProviderSpec) -> bool {
+    provider.oidc.as_ref().is_none_or(|oidc| oidc.user_claim == EMAIL_CLAIM)
 }
 
 /// What a verified ID token says, as this provider's settings read it.

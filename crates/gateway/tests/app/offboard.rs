@@ -1,16 +1,21 @@
 //! The end of somebody's standing: once, whole, and also when the gateway dies in between.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::{World, run_named, start_in};
 use corral_gateway::app::audit::EventFilter;
 use corral_gateway::app::resources::ApplyOptions;
 use corral_gateway::app::runs::RunFilter;
 use corral_gateway::app::{App, AppError, Caller};
-use corral_model::ids::PrincipalName;
-use corral_model::resource::{Resource, manifest};
-use corral_model::{EventBody, OffboardCause, OffboardEffect, Offboarding, Secret};
-use corral_store::{Apply, Change, Put, SealSource, Store};
+use corral_gateway::{Gateway, UpOptions};
+use corral_model::ids::{PrincipalName, ResourceName};
+use corral_model::resource::{ExternalIdentity, Resource, UserSpec, manifest};
+use corral_model::token::{TokenDigest, TokenPurpose};
+use corral_model::{
+    EventBody, OffboardCause, OffboardEffect, Offboarding, Principal, Secret, limits,
+};
+use corral_store::{Apply, Change, Put, SealSource, Store, TokenRow};
 use time::OffsetDateTime;
 
 fn name(text: &str) -> PrincipalName {
@@ -186,4 +191,71 @@ async fn what_the_gateway_writes_of_people_is_no_manifests_to_write() {
     let options = ApplyOptions { dry_run: true, prune: true };
     let pruned = world.app().apply(&Caller::Admin, none, options).await.expect("fits");
     assert!(pruned.changes.iter().any(|change| change.name == "eve"), "she is not linked yet");
+}
+
+/// A user of a provider that nobody answers at, with a live login and a grant that the provider
+/// has not answered for since then.
+async fn signed_in_at_a_dead_provider(directory: &Path, unanswered_for: Duration) {
+    let data = directory.join("data");
+    let seal = SealSource::File(data.join("seal.key"));
+    let store = Store::open(&data.join("corral.db"), &seal).await.expect("opens");
+    let dead =
+        "kind: IdentityProvider\nname: dead\noidc: {issuer: 'http://127.0.0.1:1', client_id: c}\n";
+    let dead = manifest::parse(dead, "f").expect("readable").remove(0);
+    let corp = ResourceName::new("dead").expect("a name");
+    let mut lin = UserSpec::new(name("lin"));
+    lin.identity = Some(ExternalIdentity { provider: corp.clone(), subject: Some("x".into()) });
+    let put = |resource| Change::Put(Box::new(Put::new(resource)));
+    let now = OffsetDateTime::now_utc();
+    let apply = Apply {
+        changes: vec![put(dead), put(Resource::User(lin))],
+        expected: None,
+        by: "test".to_owned(),
+        at: now,
+        offboardings: Vec::new(),
+    };
+    store.apply(apply).await.expect("applies");
+    let token = TokenRow {
+        digest: TokenDigest([9; 32]),
+        purpose: TokenPurpose::Login(Principal::user(name("lin"))),
+        created_at: now,
+        expires_at: Some(now + Duration::from_secs(3600)),
+        revoked_at: None,
+    };
+    store.insert_token(&token).await.expect("is kept");
+    let long_ago = now - Duration::from_secs(100_000);
+    let shown = Secret::new("refresh".to_owned());
+    store.keep_grant(&name("lin"), &corp, Some(&shown), long_ago).await.expect("is kept");
+    store.grant_unanswered(&name("lin"), now - unanswered_for).await.expect("is kept");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_does_not_answer_for_too_long_counts_as_one_that_refused() {
+    let almost = limits::IDENTITY_UNREACHABLE_MAX - Duration::from_secs(600);
+    for (unanswered_for, is_suspended) in
+        [(almost, false), (limits::IDENTITY_UNREACHABLE_MAX, true)]
+    {
+        let World { directory, gateway } = World::start().await;
+        gateway.stop().await.expect("stops");
+        let config = directory.path().join("corral.yaml");
+        std::fs::write(&config, "identity_recheck_interval: 1s\n").expect("is written");
+        signed_in_at_a_dead_provider(directory.path(), unanswered_for).await;
+        let data_dir = Some(directory.path().join("data"));
+        let options = UpOptions { config: Some(config), data_dir };
+        let gateway = Gateway::start(options).await.expect("starts");
+        let app = gateway.app().clone();
+        let is_so = async || {
+            let shown = shown_user(&app, "lin");
+            shown.get("suspended").is_some_and(|cause| cause == "refresh_failed")
+        };
+        let asked = tokio::time::timeout(Duration::from_secs(4), async {
+            while !is_so().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert_eq!(asked.await.is_ok(), is_suspended, "{unanswered_for:?}");
+        drop(app);
+        gateway.stop().await.expect("stops");
+    }
 }

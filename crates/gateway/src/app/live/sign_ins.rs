@@ -231,9 +231,11 @@ impl SignIns {
         // A little sooner is a matter of the network.
         let soonest = limits::DEVICE_INTERVAL.mul_f32(0.8);
         let is_too_soon = one.asked_at.is_some_and(|at| now < at + soonest);
+        if is_too_soon {
+            return Err(DeviceAnswer::SlowDown);
+        }
         one.asked_at = Some(now);
         match one.state.clone() {
-            _ if is_too_soon => Err(DeviceAnswer::SlowDown),
             DeviceState::Waiting => Err(DeviceAnswer::Pending),
             DeviceState::Denied => {
                 self.devices.remove(device);
