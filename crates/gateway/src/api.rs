@@ -30,6 +30,7 @@ mod policies;
 mod relays;
 mod resources;
 mod runs;
+mod scim;
 mod sessions;
 mod sign_in;
 mod streams;
@@ -60,6 +61,7 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .merge(events::routes());
     Router::new()
         .nest(corral_api::BASE, v1)
+        .nest(scim::BASE, scim::service(app.clone()))
         .merge(about::unversioned_routes())
         .merge(sign_in::routes())
         .merge(oauth::routes())

@@ -23,6 +23,7 @@ pub mod record_key;
 pub mod relays;
 pub mod resources;
 pub mod runs;
+pub mod scim;
 mod scope;
 pub mod sessions;
 pub mod sign_in;
@@ -74,6 +75,7 @@ pub struct App {
     decisions: DecisionCache,
     metrics: Metrics,
     signals: Signals,
+    directory: scim::Directory,
 }
 
 /// The configuration in use, and its change.
@@ -110,6 +112,7 @@ impl App {
     /// Puts a configuration into use, for whatever is decided from here on.
     fn use_config(&self, config: Config) {
         self.relays.follow(&config);
+        self.directory.keep_only(|name| config.providers.contains_key(name));
         self.issuers.follow(&config);
         let version = config.version.0;
         self.config.current.store(Arc::new(config));
@@ -163,6 +166,22 @@ impl App {
         self.live.tasks().wait().await;
     }
 
+    /// Runs a change to its end, also when whoever asked for it is gone by then: what the store
+    /// keeps and what is in use must not part. Nothing comes back when it panicked, which is in
+    /// the log.
+    pub(crate) async fn to_its_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        match self.live.tasks().spawn(change).await {
+            Ok(done) => Some(done),
+            Err(error) => {
+                tracing::error!(%error, "a change did not come to its end");
+                None
+            }
+        }
+    }
+
     /// Waits until the configuration has changed.
     ///
     /// # Cancel safety
@@ -208,6 +227,8 @@ impl App {
             let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("the stored configuration is not valid: {}", texts.join("; "))
         })?;
+        let directory = scim::Directory::load(parts.store.scim_documents().await?)
+            .map_err(|what| anyhow::anyhow!("the store holds {what}"))?;
         let relays = Relays::load(&parts.store, parts.relay_certificate_lifetime).await?;
         relays.follow(&config);
         let issuers = Issuers::default();
@@ -232,6 +253,7 @@ impl App {
             decisions: DecisionCache::new(),
             metrics: Metrics::default(),
             signals: Signals::default(),
+            directory,
         };
         let mut runs_of: BTreeMap<PrincipalName, u64> = BTreeMap::new();
         for run in app.store.active_runs().await? {
@@ -239,6 +261,7 @@ impl App {
         }
         app.take_up().await?;
         app.complete_offboardings(&runs_of).await?;
+        app.scim_project_all().await?;
         Ok(Arc::new(app))
     }
 

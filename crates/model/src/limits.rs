@@ -12,6 +12,10 @@ pub const NAME_BYTES_MAX: usize = 254;
 pub const GROUPS_MAX: usize = 1_000;
 /// An address of the web, in bytes: what browsers and servers take.
 pub const URL_BYTES_MAX: usize = 2_048;
+/// People whom one provider writes by SCIM: each is a resource of the configuration.
+pub const SCIM_USERS_MAX: usize = 10_000;
+/// Groups that one provider writes by SCIM.
+pub const SCIM_GROUPS_MAX: usize = 2_000;
 /// A token as a client presents it, in bytes (CONTRACT section 5).
 pub const TOKEN_BYTES_MAX: usize = 64;
 

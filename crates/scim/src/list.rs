@@ -95,20 +95,38 @@ impl ListQuery {
         })
     }
 
+    /// The same over all kinds (RFC 7644 section 3.4.2.1): a kind that has not what the filter
+    /// asks for has nothing to show.
+    ///
+    /// # Errors
+    /// As [`ListQuery::of_search`], when the search fits no kind.
+    pub fn of_search_in_all(body: &Value) -> Result<Vec<(ResourceKind, Self)>, ScimError> {
+        let mut queries: Vec<(ResourceKind, Self)> = Vec::new();
+        let mut refusal: Option<ScimError> = None;
+        for kind in ResourceKind::ALL {
+            match Self::of_search(kind, body) {
+                Ok(query) => queries.push((kind, query)),
+                Err(error) => drop(refusal.get_or_insert(error)),
+            }
+        }
+        match refusal {
+            Some(error) if queries.is_empty() => Err(error),
+            Some(_) | None => Ok(queries),
+        }
+    }
+
     /// The page of all that the filter lets through, in the order given.
     #[must_use]
     pub fn page(&self, all: impl Iterator<Item = Map<String, Value>>) -> Page {
-        let is_wanted = |shown: &Map<String, Value>| {
-            self.filter.as_ref().is_none_or(|filter| filter.matches(shown))
-        };
-        let mut page = Page { total: 0, start_index: self.start_index, resources: Vec::new() };
-        for shown in all.filter(is_wanted) {
-            page.total += 1;
-            if page.total >= self.start_index && page.resources.len() < self.count {
-                page.resources.push(Value::Object(self.projection.of_shown(shown)));
-            }
+        let mut page = Page::begin(self);
+        for shown in all {
+            page.see(self, shown);
         }
         page
+    }
+
+    fn lets_through(&self, shown: &Map<String, Value>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(shown))
     }
 }
 
@@ -126,6 +144,23 @@ fn count(asked: Option<i64>) -> usize {
 }
 
 impl Page {
+    /// An empty page where a query asks it to begin.
+    #[must_use]
+    pub fn begin(query: &ListQuery) -> Self {
+        Self { total: 0, start_index: query.start_index, resources: Vec::new() }
+    }
+
+    /// Looks at the next of all resources, and takes it when it belongs on this page.
+    pub fn see(&mut self, query: &ListQuery, shown: Map<String, Value>) {
+        if !query.lets_through(&shown) {
+            return;
+        }
+        self.total += 1;
+        if self.total >= self.start_index && self.resources.len() < query.count {
+            self.resources.push(Value::Object(query.projection.of_shown(shown)));
+        }
+    }
+
     /// A list that is short and whole, such as `/Schemas`.
     #[must_use]
     pub fn whole(resources: Vec<Value>) -> Self {
@@ -348,6 +383,14 @@ mod tests {
         let many = vec!["title"; bounds::PROJECTION_LEN_MAX + 1].join(",");
         assert!(asked(&[("attributes", many.as_str())]).is_err());
         assert!(ListQuery::of_search(ResourceKind::User, &json!({})).is_err());
+        let fits = |filter: &str| {
+            let body = json!({"schemas": [SEARCH], "filter": filter});
+            let queries = ListQuery::of_search_in_all(&body).ok()?;
+            Some(queries.into_iter().map(|(kind, _)| kind).collect::<Vec<_>>())
+        };
+        assert_eq!(fits("displayName pr"), Some(ResourceKind::ALL.to_vec()));
+        assert_eq!(fits("userName pr"), Some(vec![ResourceKind::User]));
+        assert_eq!(fits("nonsense pr"), None);
         let body = json!({"schemas": [SEARCH], "filter": "title pr", "count": 1});
         let page = ListQuery::of_search(ResourceKind::User, &body).expect("is a search");
         assert_eq!(page.page(people()).body()["itemsPerPage"], 1);

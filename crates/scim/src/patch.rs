@@ -558,6 +558,9 @@ mod tests {
         let operation =
             json!([{"op": "replace", "value": {ENTERPRISE_USER: {"department": "Mills"}}}]);
         check(operation, ENTERPRISE_USER, department("Mills"));
+        let value = json!({"schemas": [ENTERPRISE_USER], "department": "Mills"});
+        let operation = json!([{"op": "add", "path": ENTERPRISE_USER, "value": value}]);
+        check(operation, ENTERPRISE_USER, department("Mills"));
         check(json!([{"op": "remove", "path": path}]), ENTERPRISE_USER, Value::Null);
         check(json!([{"op": "remove", "path": ENTERPRISE_USER}]), ENTERPRISE_USER, Value::Null);
     }

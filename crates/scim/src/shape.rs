@@ -126,6 +126,10 @@ pub(crate) fn shape_parts(
 ) -> Result<Map<String, Value>, ScimError> {
     let mut shaped = Map::new();
     for (key, value) in keys {
+        // Some clients write into an extension which one it is.
+        if same(&key, "schemas") {
+            continue;
+        }
         let Some(part) = crate::schema::find(parts, &key) else {
             match unknown {
                 Unknown::LeftOut => continue,

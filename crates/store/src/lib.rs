@@ -17,6 +17,7 @@ mod relays;
 mod resources;
 mod rows;
 mod runs;
+mod scim;
 mod seal;
 mod sessions;
 mod store;
@@ -33,6 +34,7 @@ pub use resources::{
     Applied, Apply, Change, ChangeEffect, Changed, ConfigChange, Put, SecretChange,
 };
 pub use runs::{JobToken, RunFilter};
+pub use scim::{ScimChange, ScimRow};
 pub use seal::{SealError, SealKey, SealSource};
 pub use sessions::{SessionFilter, SessionRow, SessionTotals};
 pub use store::Store;

@@ -20,6 +20,7 @@ use crate::offboardings;
 use crate::people;
 use crate::providers;
 use crate::rows::{Columns, from_count, from_json, to_count, to_json, to_ms};
+use crate::scim::{self, ScimChange};
 use crate::store::Store;
 
 /// What becomes of a secret.
@@ -74,7 +75,7 @@ pub enum Change {
 }
 
 /// Changes that are applied together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Apply {
     pub changes: Vec<Change>,
     /// The version that the changes were checked against; another one refuses them.
@@ -83,6 +84,8 @@ pub struct Apply {
     pub at: OffsetDateTime,
     /// Whose standing these changes take away: kept until each is finished.
     pub offboardings: Vec<Offboarding>,
+    /// What providers wrote of the people who change; kept when anything changes at all.
+    pub documents: Vec<ScimChange>,
 }
 
 /// What a change did.
@@ -284,6 +287,7 @@ impl Store {
         if effective.is_empty() {
             return Ok(Applied { version: found, changes });
         }
+        scim::change_documents(&mut change, &apply.documents).await?;
         sqlx::query(
             "INSERT INTO configs (version, changed_by, at_ms, changes) VALUES ($1, $2, $3, $4)",
         )
@@ -458,7 +462,10 @@ async fn delete(
             credentials::delete_login(change, kind, PrincipalKind::Workload, &name).await?;
         }
         ResourceKind::Relay => crate::relays::forget(change, &name).await?,
-        ResourceKind::IdentityProvider => providers::forget(change, &name).await?,
+        ResourceKind::IdentityProvider => {
+            providers::forget(change, &name).await?;
+            scim::forget(change, &name).await?;
+        }
         ResourceKind::Policy | ResourceKind::Limit | ResourceKind::Command => {}
     }
     Ok(Changed { effect: ChangeEffect::Deleted, kind: kind.name().to_owned(), name })

@@ -33,6 +33,11 @@ impl Failure {
         Self::new(ErrorCode::Unavailable, message)
     }
 
+    /// A change that did not come to its end.
+    pub(super) fn unfinished() -> Self {
+        Self::new(ErrorCode::Internal, "the change failed inside the gateway; look at its state")
+    }
+
     /// For what HTTP itself refuses: the status that HTTP has for it, and the nearest code.
     pub(super) fn of_status(status: StatusCode, message: impl Into<String>) -> Self {
         let code = match status {

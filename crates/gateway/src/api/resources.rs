@@ -28,8 +28,12 @@ async fn apply(
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<ApplyResponse>, Failure> {
     let options = ApplyOptions { dry_run: request.dry_run, prune: request.prune };
-    let applied = app.apply(&caller, request.resources, options).await?;
-    Ok(Json(applied_view(applied, request.dry_run)?))
+    let work = {
+        let app = app.clone();
+        async move { app.apply(&caller, request.resources, options).await }
+    };
+    let applied = app.to_its_end(work).await.ok_or_else(Failure::unfinished)??;
+    Ok(Json(applied_view(applied, options.dry_run)?))
 }
 
 /// Whatever the caller may see: everything for an administrator, else the targets.
@@ -70,7 +74,11 @@ async fn delete(
     State(app): State<Arc<App>>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<ApplyResponse>, Failure> {
-    let applied = app.delete_resource(&caller, &kind, &name).await?;
+    let work = {
+        let app = app.clone();
+        async move { app.delete_resource(&caller, &kind, &name).await }
+    };
+    let applied = app.to_its_end(work).await.ok_or_else(Failure::unfinished)??;
     Ok(Json(applied_view(applied, false)?))
 }
 

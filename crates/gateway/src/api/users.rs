@@ -22,7 +22,11 @@ async fn disable(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<UserDisabled>, Failure> {
-    let disabled = app.disable_user(&caller, &name).await?;
+    let work = {
+        let (app, name) = (app.clone(), name.clone());
+        async move { app.disable_user(&caller, &name).await }
+    };
+    let disabled = app.to_its_end(work).await.ok_or_else(Failure::unfinished)??;
     Ok(Json(UserDisabled {
         name,
         runs_ended: disabled.runs_ended,
@@ -35,6 +39,10 @@ async fn enable(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<UserEnabled>, Failure> {
-    app.enable_user(&caller, &name).await?;
+    let work = {
+        let (app, name) = (app.clone(), name.clone());
+        async move { app.enable_user(&caller, &name).await }
+    };
+    app.to_its_end(work).await.ok_or_else(Failure::unfinished)??;
     Ok(Json(UserEnabled { name }))
 }

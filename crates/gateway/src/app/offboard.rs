@@ -119,7 +119,7 @@ impl App {
         Ok(())
     }
 
-    fn note_enabled(&self, person: &PrincipalName, by: &str) {
+    pub(super) fn note_enabled(&self, person: &PrincipalName, by: &str) {
         let body = EventBody::PrincipalEnabled { name: person.to_string(), by: by.to_owned() };
         self.note(Origin::default(), body);
     }
@@ -206,7 +206,7 @@ impl App {
 }
 
 /// By hand goes before every other cause.
-fn disable(user: &mut UserSpec, cause: OffboardCause, by: &str) {
+pub(super) fn disable(user: &mut UserSpec, cause: OffboardCause, by: &str) {
     let is_stronger = !user.disabled
         || (cause == OffboardCause::ByHand && user.disabled_cause != Some(OffboardCause::ByHand));
     if is_stronger {
@@ -216,7 +216,7 @@ fn disable(user: &mut UserSpec, cause: OffboardCause, by: &str) {
     }
 }
 
-fn enable(user: &mut UserSpec) {
+pub(super) fn enable(user: &mut UserSpec) {
     user.disabled = false;
     user.disabled_by = None;
     user.disabled_cause = None;

@@ -8,7 +8,7 @@ use corral_model::resource::{
     CredentialKind, CredentialSpec, ProviderSecret, Resource, ResourceKind, SecretSource, UserSpec,
 };
 use corral_model::{OffboardCause, OffboardEffect, Offboarding, Principal, PrincipalKind, Secret};
-use corral_store::{Apply, Change as StoreChange, Put, SecretChange};
+use corral_store::{Apply, Change as StoreChange, Put, ScimChange, SecretChange};
 use time::OffsetDateTime;
 
 use super::config::{Config, Target, key};
@@ -97,7 +97,50 @@ impl App {
         let config = self.config();
         let plan = Plan::of(&config, resources, options.prune)?;
         let author = Author::by_hand(caller);
-        self.carry_out(&author, &config, plan, options.dry_run).await.map(|(applied, _)| applied)
+        let (applied, _) = self.carry_out(&author, &config, plan, options.dry_run).await?;
+        // Another mapping of groups is another set of groups for people who are there already.
+        self.project_groups().await?;
+        Ok(applied)
+    }
+
+    /// Gives people the groups that their providers' documents say. The caller holds the lock.
+    async fn project_groups(&self) -> Result<(), AppError> {
+        for (author, people) in self.scim_projection() {
+            self.put_people(&author, people, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`App::project_groups`], at the start.
+    pub(super) async fn scim_project_all(&self) -> Result<(), AppError> {
+        let _one_at_a_time = self.config.changing.lock().await;
+        self.project_groups().await
+    }
+
+    /// Changes people as their provider says, together with the documents that say it. The caller
+    /// holds the lock for changes.
+    pub(super) async fn put_people(
+        &self,
+        author: &Author,
+        people: Vec<UserSpec>,
+        documents: Vec<ScimChange>,
+    ) -> Result<(), AppError> {
+        let config = self.config();
+        let is_enabled = |user: &&UserSpec| {
+            let before = config.users.get(&user.name);
+            !user.disabled && before.is_some_and(|before| before.disabled)
+        };
+        let enabled: Vec<PrincipalName> =
+            people.iter().filter(is_enabled).map(|user| user.name.clone()).collect();
+        let asked = people
+            .into_iter()
+            .map(|user| Asked { resource: Resource::User(user), secrets: Secrets::default() });
+        let plan = Plan { asked: asked.collect(), deletes: Vec::new(), documents };
+        self.carry_out(author, &config, plan, false).await?;
+        for person in enabled {
+            self.note_enabled(&person, &author.by);
+        }
+        Ok(())
     }
 
     /// Checks, stores, records and puts into use. The caller holds the lock for changes.
@@ -113,6 +156,9 @@ impl App {
         let compiled = compiled.map_err(AppError::Invalid)?;
         let changes = plan.changes(config);
         let is_nothing = changes.iter().all(|change| change.change == ChangeKind::Unchanged);
+        if is_nothing && !is_dry_run && !plan.documents.is_empty() {
+            self.store.change_scim_documents(&plan.documents).await?;
+        }
         if is_dry_run || is_nothing {
             let version = if is_nothing { config.version } else { next };
             let warnings = compiled.warnings;
@@ -137,6 +183,7 @@ impl App {
             by,
             at: OffsetDateTime::now_utc(),
             offboardings: offboardings.clone(),
+            documents: plan.documents.clone(),
         };
         let applied = self.store.apply(apply).await?;
         let warnings = compiled.warnings.clone();
@@ -200,7 +247,7 @@ impl App {
         let config = self.config();
         let user = choose(&config)?;
         let asked = Asked { resource: Resource::User(user), secrets: Secrets::default() };
-        let plan = Plan { asked: vec![asked], deletes: Vec::new() };
+        let plan = Plan { asked: vec![asked], deletes: Vec::new(), documents: Vec::new() };
         self.carry_out(author, &config, plan, false).await.map(|(_, ended)| ended)
     }
 
@@ -278,7 +325,8 @@ impl App {
         if !is_known {
             return Err(not_found(kind.name(), name));
         }
-        let plan = Plan { asked: Vec::new(), deletes: vec![(kind, name.to_owned())] };
+        let deletes = vec![(kind, name.to_owned())];
+        let plan = Plan { asked: Vec::new(), deletes, documents: Vec::new() };
         let author = Author::by_hand(caller);
         self.carry_out(&author, &config, plan, false).await.map(|(applied, _)| applied)
     }
@@ -330,6 +378,8 @@ struct Asked {
 struct Plan {
     asked: Vec<Asked>,
     deletes: Vec<(ResourceKind, String)>,
+    /// What providers wrote, to be kept with it.
+    documents: Vec<ScimChange>,
 }
 
 impl Plan {
@@ -371,7 +421,7 @@ impl Plan {
         let stale = config.resources.iter().filter(is_stale);
         let deletes: Vec<(ResourceKind, String)> =
             stale.map(|stored| (stored.resource_kind(), stored.name().to_owned())).collect();
-        Ok(Self { asked, deletes })
+        Ok(Self { asked, deletes, documents: Vec::new() })
     }
 
     /// All resources as they will be.

@@ -117,6 +117,7 @@ async fn die_after_the_state_was_stored(directory: &Path, offboarded: Offboardin
         by: offboarded.by.clone(),
         at: OffsetDateTime::now_utc(),
         offboardings: vec![offboarded],
+        documents: Vec::new(),
     };
     store.apply(apply).await.expect("applies");
     store.close().await;

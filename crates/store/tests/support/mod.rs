@@ -58,5 +58,12 @@ pub(crate) fn put(resource: Resource) -> Change {
 }
 
 pub(crate) fn apply(changes: Vec<Change>) -> Apply {
-    Apply { changes, expected: None, by: "admin".into(), at: at(0), offboardings: Vec::new() }
+    Apply {
+        changes,
+        expected: None,
+        by: "admin".into(),
+        at: at(0),
+        offboardings: Vec::new(),
+        documents: Vec::new(),
+    }
 }
