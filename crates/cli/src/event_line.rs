@@ -45,6 +45,9 @@ fn detail(body: &EventBody) -> String {
             format!("{name} by {by}: {runs_ended} runs, {sessions_closed} sessions ended")
         }
         EventBody::PrincipalEnabled { name, by } => format!("{name} by {by}"),
+        EventBody::SignalReceived { provider, signal, effect, people } => {
+            format!("{provider}: {signal}: {effect} {}", people.join(", "))
+        }
         EventBody::PrincipalSignedIn { name, method, provider, break_glass } => {
             let provider = provider.as_ref().map(|name| format!(" at {name}"));
             let local = if *break_glass { " (local account)" } else { "" };

@@ -33,6 +33,7 @@ mod runs;
 mod scim;
 mod sessions;
 mod sign_in;
+mod signals;
 mod streams;
 mod upgrade;
 mod users;
@@ -63,6 +64,7 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .nest(corral_api::BASE, v1)
         .nest(scim::BASE, scim::service(app.clone()))
         .merge(about::unversioned_routes())
+        .merge(signals::routes())
         .merge(sign_in::routes())
         .merge(oauth::routes())
         .fallback(no_such_path)

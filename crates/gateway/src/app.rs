@@ -27,6 +27,7 @@ pub mod scim;
 mod scope;
 pub mod sessions;
 pub mod sign_in;
+pub mod signals;
 mod sweep;
 pub mod token_service;
 pub mod wrapper;
@@ -76,6 +77,7 @@ pub struct App {
     metrics: Metrics,
     signals: Signals,
     directory: scim::Directory,
+    transmitters: signals::Transmitters,
 }
 
 /// The configuration in use, and its change.
@@ -113,6 +115,8 @@ impl App {
     fn use_config(&self, config: Config) {
         self.relays.follow(&config);
         self.directory.keep_only(|name| config.providers.contains_key(name));
+        let signals = config.providers.values().filter_map(|provider| provider.signals.as_ref());
+        self.transmitters.follow(signals);
         self.issuers.follow(&config);
         let version = config.version.0;
         self.config.current.store(Arc::new(config));
@@ -254,6 +258,7 @@ impl App {
             metrics: Metrics::default(),
             signals: Signals::default(),
             directory,
+            transmitters: signals::Transmitters::default(),
         };
         let mut runs_of: BTreeMap<PrincipalName, u64> = BTreeMap::new();
         for run in app.store.active_runs().await? {

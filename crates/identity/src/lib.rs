@@ -7,6 +7,7 @@ pub mod jwks;
 pub mod jwt;
 pub mod oidc;
 pub mod password;
+pub mod signals;
 pub mod token;
 
 pub use corral_model::token::{TokenDigest, TokenPurpose};

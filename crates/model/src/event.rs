@@ -183,6 +183,17 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "is_false")]
         break_glass: bool,
     },
+    /// A provider's transmitter said that something happened, and what that did here.
+    #[serde(rename = "signal.received")]
+    SignalReceived {
+        provider: String,
+        /// The address of the event's type, or `global-token-revocation`.
+        signal: String,
+        /// `suspended`, `disabled`, `reinstated` or `none`.
+        effect: String,
+        /// Who was meant, of those who are known.
+        people: Vec<String>,
+    },
     #[serde(rename = "principal.refused")]
     PrincipalRefused { name: String, reason: String },
     #[serde(rename = "run.started")]
@@ -374,6 +385,7 @@ impl EventBody {
             Self::ConfigChanged { .. } => "config.changed",
             Self::PrincipalDisabled { .. } => "principal.disabled",
             Self::PrincipalSuspended { .. } => "principal.suspended",
+            Self::SignalReceived { .. } => "signal.received",
             Self::PrincipalEnabled { .. } => "principal.enabled",
             Self::PrincipalSignedIn { .. } => "principal.signed_in",
             Self::PrincipalRefused { .. } => "principal.refused",
@@ -421,6 +433,7 @@ impl EventBody {
             | Self::ConfigChanged { .. }
             | Self::PrincipalDisabled { .. }
             | Self::PrincipalSuspended { .. }
+            | Self::SignalReceived { .. }
             | Self::PrincipalEnabled { .. }
             | Self::PrincipalSignedIn { .. }
             | Self::PrincipalRefused { .. }

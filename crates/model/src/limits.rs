@@ -16,6 +16,10 @@ pub const URL_BYTES_MAX: usize = 2_048;
 pub const SCIM_USERS_MAX: usize = 10_000;
 /// Groups that one provider writes by SCIM.
 pub const SCIM_GROUPS_MAX: usize = 2_000;
+/// How old a security event may be when it arrives: transmitters try again for hours.
+pub const SIGNAL_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How old the token of a global revocation may be: it is made for one request.
+pub const REVOCATION_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 /// A token as a client presents it, in bytes (CONTRACT section 5).
 pub const TOKEN_BYTES_MAX: usize = 64;
 

@@ -168,6 +168,10 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
             let names = [object.schema.as_str(), object.name.as_str()].into_iter();
             names.chain(diff.iter().map(String::as_str)).collect()
         }
+        EventBody::SignalReceived { provider, signal, people, .. } => {
+            let names = [provider.as_str(), signal.as_str()].into_iter();
+            names.chain(people.iter().map(String::as_str)).collect()
+        }
         EventBody::PrincipalDisabled { name, .. }
         | EventBody::PrincipalSuspended { name, .. }
         | EventBody::PrincipalEnabled { name, .. }

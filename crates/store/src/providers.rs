@@ -72,6 +72,21 @@ impl Store {
         change.commit().await.doing("keep a change")?;
         Ok(done.rows_affected() > 0)
     }
+
+    /// Whether something that may happen once within `scope` happened before.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn was_taken(&self, scope: &str, id: &str) -> Result<bool, StoreError> {
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM once WHERE scope = $1 AND id = $2")
+                .bind(scope)
+                .bind(id)
+                .fetch_optional(&self.read)
+                .await
+                .doing("be read")?;
+        Ok(found.is_some())
+    }
 }
 
 /// Gives whether anything changed; setting counts as a change even to the same value.

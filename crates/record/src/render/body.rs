@@ -98,6 +98,9 @@ pub(super) fn one_line(body: &EventBody) -> String {
             counted(*sessions_closed, "session")
         ),
         EventBody::PrincipalEnabled { name, by } => format!("{name} by {by}"),
+        EventBody::SignalReceived { provider, signal, effect, people } => {
+            format!("{provider}: {signal}: {effect} {}", people.join(", "))
+        }
         EventBody::PrincipalSignedIn { name, method, provider, .. } => {
             let provider = provider.as_ref().map_or(String::new(), |name| format!(" at {name}"));
             format!("{name} by {method}{provider}")
@@ -148,6 +151,7 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::ConfigChanged { .. } => "changed",
         EventBody::PrincipalDisabled { .. } => "disabled",
         EventBody::PrincipalSuspended { .. } => "suspended",
+        EventBody::SignalReceived { .. } => "received",
         EventBody::PrincipalEnabled { .. } => "enabled",
         EventBody::PrincipalSignedIn { .. } => "signed in",
         EventBody::PrincipalRefused { .. }
