@@ -30,7 +30,7 @@ test: ## install what is missing, build, and run every test of a change
 
 .PHONY: test-all
 test-all: ## make test, and the long tests
-	@.ci/setup build browser
+	@.ci/setup build browser saml
 	@python3 tests/run.py --long
 
 .PHONY: test-k8s

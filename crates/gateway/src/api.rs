@@ -30,6 +30,8 @@ mod policies;
 mod relays;
 mod resources;
 mod runs;
+#[cfg(feature = "saml")]
+mod saml;
 mod scim;
 mod sessions;
 mod sign_in;
@@ -60,7 +62,12 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .merge(sessions::routes())
         .merge(approvals::routes())
         .merge(events::routes());
+    #[cfg(feature = "saml")]
+    let auth = saml::routes();
+    #[cfg(not(feature = "saml"))]
+    let auth = Router::new();
     Router::new()
+        .merge(auth)
         .nest(corral_api::BASE, v1)
         .nest(scim::BASE, scim::service(app.clone()))
         .merge(about::unversioned_routes())

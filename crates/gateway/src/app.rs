@@ -23,6 +23,8 @@ pub mod record_key;
 pub mod relays;
 pub mod resources;
 pub mod runs;
+#[cfg(feature = "saml")]
+pub mod saml;
 pub mod scim;
 mod scope;
 pub mod sessions;
@@ -78,6 +80,8 @@ pub struct App {
     signals: Signals,
     directory: scim::Directory,
     transmitters: signals::Transmitters,
+    #[cfg(feature = "saml")]
+    saml_sign_ins: saml::SamlSignIns,
 }
 
 /// The configuration in use, and its change.
@@ -259,6 +263,8 @@ impl App {
             signals: Signals::default(),
             directory,
             transmitters: signals::Transmitters::default(),
+            #[cfg(feature = "saml")]
+            saml_sign_ins: saml::SamlSignIns::default(),
         };
         let mut runs_of: BTreeMap<PrincipalName, u64> = BTreeMap::new();
         for run in app.store.active_runs().await? {

@@ -12,6 +12,7 @@ use crate::signature;
 use crate::xml::{Node, PROTOCOL, SAML, SIGNATURE, decoded, parse};
 
 const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
+const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
 
 /// What a response must fit.
@@ -30,6 +31,7 @@ pub struct SignedIn {
     /// To be taken once, and remembered until `remember_until`.
     pub assertion_id: String,
     pub remember_until: OffsetDateTime,
+    /// The provider's lasting name of the person.
     pub name_id: String,
     pub attributes: BTreeMap<String, Vec<String>>,
     /// The provider's own session, where it names one.
@@ -58,13 +60,15 @@ impl<T> OrRefused<T> for Option<T> {
 
 /// The id of the request that a response claims to answer, by which the pending one is found.
 /// Nothing of it is proven.
-#[must_use]
-pub fn request_id(posted: &str) -> Option<String> {
-    let text = decode(posted).ok()?;
-    let document = parse(&text).ok()?;
-    let response = Node::outermost(&document)?;
-    let id = response.attribute("InResponseTo")?;
-    (id.len() <= bounds::ID_BYTES_MAX).then(|| id.to_owned())
+///
+/// # Errors
+/// [`Refused`] when it is no document, or claims nothing.
+pub fn request_id(posted: &str) -> Result<String, Refused> {
+    let text = decode(posted)?;
+    let document = parse(&text).map_err(|error| Refused(error.to_string()))?;
+    let response = Node::outermost(&document).or_refused("it is empty")?;
+    let id = response.attribute("InResponseTo").filter(|id| id.len() <= bounds::ID_BYTES_MAX);
+    id.map(ToOwned::to_owned).or_refused("it answers no request")
 }
 
 /// Reads the `SAMLResponse` of a form.
@@ -172,8 +176,11 @@ fn read_assertion(assertion: Node<'_, '_>, expected: Expected<'_>) -> Result<Sig
         return refused("its assertion is from another time; compare the clocks");
     }
     let subject = assertion.only(SAML, "Subject").or_refused("it names nobody")?;
-    let name_id = subject.text_of(SAML, "NameID").filter(|name| !name.is_empty());
-    let name_id = name_id.or_refused("it names nobody")?;
+    let name_node = subject.only(SAML, "NameID").or_refused("it names nobody")?;
+    if name_node.attribute("Format") == Some(TRANSIENT) {
+        return refused("its NameID is transient; let the provider send a lasting one");
+    }
+    let name_id = name_node.text().filter(|name| !name.is_empty()).or_refused("it names nobody")?;
     if name_id.len() > bounds::VALUE_BYTES_MAX {
         return refused("its NameID is too long");
     }

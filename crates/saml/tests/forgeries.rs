@@ -398,6 +398,13 @@ fn a_signed_assertion_for_somebody_else_is_refused() {
     check(Assertion { confirmation: holder, ..plain() }, "not for its bearer");
     check(Assertion { confirmation: String::new(), ..plain() }, "SubjectConfirmation");
     check(Assertion { issuer: "https://evil.example", ..plain() }, "another issuer");
+    let transient = plain().text("").replace(
+        "<saml:NameID>",
+        "<saml:NameID Format=\"urn:oasis:names:tc:SAML:2.0:nameid-format:transient\">",
+    );
+    let signature = provider.signature("_assertion1", &transient);
+    let transient = transient.replacen("<saml:Subject>", &format!("{signature}<saml:Subject>"), 1);
+    check_refused(&provider, &response(&transient), "transient");
     let good = response(&plain().signed(&provider));
     check_refused(
         &provider,
@@ -471,8 +478,10 @@ fn what_is_too_large_or_no_response_is_refused() {
     check_refused(&provider, &response(encrypted), "encrypted");
     let good = response(&Assertion::default().signed(&provider));
     let base = STANDARD.encode(&good);
-    assert_eq!(corral_saml::request_id(&base).as_deref(), Some(REQUEST));
-    assert_eq!(corral_saml::request_id("nonsense"), None);
+    assert_eq!(corral_saml::request_id(&base).as_deref(), Ok(REQUEST));
+    for other in ["nonsense", "", &STANDARD.encode("<x/>"), &STANDARD.encode("<!DOCTYPE x><x/>")] {
+        corral_saml::request_id(other).expect_err(other);
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ const DEVICE_CONFIRM: &str = "/auth/device/confirm";
 /// A state of the command line's, in bytes; it makes 43.
 const STATE_BYTES_MAX: usize = 256;
 
-type Fields = Vec<(String, String)>;
+pub(super) type Fields = Vec<(String, String)>;
 
 /// Where people and their clients come.
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -59,7 +59,7 @@ async fn providers(State(app): State<Arc<App>>) -> Json<Vec<ProviderView>> {
 }
 
 /// The value of a parameter that stands there once; RFC 6749 section 3.1: twice is an error.
-fn field<'f>(fields: &'f [(String, String)], name: &str) -> Option<&'f str> {
+pub(super) fn field<'f>(fields: &'f [(String, String)], name: &str) -> Option<&'f str> {
     let mut found = fields.iter().filter(|(known, value)| known == name && !value.is_empty());
     let one = found.next()?;
     found.next().is_none().then_some(one.1.as_str())
@@ -154,14 +154,14 @@ async fn send_to_provider(
 }
 
 /// The browser that the cookie names.
-fn browser_of(headers: &HeaderMap) -> Option<TokenDigest> {
+pub(super) fn browser_of(headers: &HeaderMap) -> Option<TokenDigest> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';'));
     let own = pairs.find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))?;
     Token::parse(own).ok().map(|token| token.digest())
 }
 
-fn redirect(to: &str) -> Response {
+pub(super) fn redirect(to: &str) -> Response {
     let Ok(location) = HeaderValue::from_str(to) else {
         return unfit("The provider's address cannot be used.");
     };
@@ -383,7 +383,7 @@ fn unfit(text: &str) -> Response {
 }
 
 /// What went wrong, for the person; details are in the record.
-fn refused(error: &AppError) -> Response {
+pub(super) fn refused(error: &AppError) -> Response {
     let code = Failure::status_of(error);
     Page::new(code, "Not signed in").text(&error.to_string()).into_response()
 }

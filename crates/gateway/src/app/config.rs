@@ -13,7 +13,8 @@ use corral_model::ids::{
 };
 use corral_model::resource::{
     ColumnName, CommandSpec, IdentityProviderSpec, LimitSpec, LimitSubject, ParsedAddress,
-    PolicySpec, RelaySpec, Resource, TargetSpec, TextSource, UserSpec, WorkloadSpec, manifest,
+    PolicySpec, RelaySpec, Resource, SamlSpec, TargetSpec, TextSource, UserSpec, WorkloadSpec,
+    manifest,
 };
 use corral_model::{Principal, PrincipalKind};
 use corral_transport::tunnel::{Reachable, reachable};
@@ -475,8 +476,22 @@ fn check_provider(provider: &IdentityProviderSpec) -> Vec<String> {
     if matches!(metadata, Some(TextSource::File { .. })) {
         let text = "saml.metadata: the gateway reads no files; send the text itself";
         texts.push(text.to_owned());
+    } else if let Some(saml) = &provider.saml {
+        texts.extend(fault_of_saml(saml));
     }
     texts
+}
+
+#[cfg(feature = "saml")]
+fn fault_of_saml(saml: &SamlSpec) -> Option<String> {
+    super::saml::fault_of(saml)
+}
+
+#[cfg(not(feature = "saml"))]
+fn fault_of_saml(_: &SamlSpec) -> Option<String> {
+    Some(
+        "saml: this gateway was built without it; use oidc, or a build with the feature".to_owned(),
+    )
 }
 
 fn runs_commands(target: &TargetSpec) -> bool {

@@ -103,6 +103,10 @@ impl App {
         purpose: SignInFor,
         browser: TokenDigest,
     ) -> Result<String, AppError> {
+        #[cfg(feature = "saml")]
+        if self.speaks_saml(provider) {
+            return self.begin_saml(provider, purpose, browser);
+        }
         let (provider, client) = self.oidc_client(provider)?;
         let redirect_uri = format!("{}/auth/callback/{}", self.api_url(), provider.name);
         let begun = client.begin(&redirect_uri, OffsetDateTime::now_utc()).await;
@@ -377,7 +381,7 @@ impl App {
     }
 
     /// Records why somebody is not let in; the person reads no details.
-    fn refuse_person(&self, provider: &ResourceName, reason: &str) -> AppError {
+    pub(super) fn refuse_person(&self, provider: &ResourceName, reason: &str) -> AppError {
         let name = format!("somebody from {provider}");
         let body = EventBody::PrincipalRefused { name, reason: reason.to_owned() };
         self.note(Origin::default(), body);
