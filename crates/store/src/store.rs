@@ -112,6 +112,7 @@ async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
         (1, "start", include_str!("../migrations/0001_start.sql")),
         (2, "own_keys", include_str!("../migrations/0002_own_keys.sql")),
         (3, "relays", include_str!("../migrations/0003_relays.sql")),
+        (4, "jobs", include_str!("../migrations/0004_jobs.sql")),
         (5, "people", include_str!("../migrations/0005_people.sql")),
         (6, "scim", include_str!("../migrations/0006_scim.sql")),
         (8, "processes", include_str!("../migrations/0008_processes.sql")),
