@@ -15,12 +15,12 @@ help: ## list these commands
 
 .PHONY: demo
 demo: build ## play the founding story; KEEP=1 leaves it running
-	@.ci/setup database hosts
+	@.ci/setup database hosts node
 	@$(CORRAL_PYTHON) demo/demo.py $(if $(KEEP),--keep)
 
 .PHONY: demo-k8s
 demo-k8s: build ## the same with a Kubernetes cluster, which it builds (minutes, once)
-	@.ci/setup database hosts cluster
+	@.ci/setup database hosts node cluster
 	@$(cache)/venv-k8s/bin/python demo/demo_k8s.py $(if $(KEEP),--keep)
 
 .PHONY: test

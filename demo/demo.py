@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The founding story, played with a real PostgreSQL, a real sshd, stock clients and real agent
-processes.
+"""The founding story, played with a real PostgreSQL, a real sshd, a real OpenID provider, stock
+clients and real agent processes.
 
 Every step prints what happens and what Corral did about it, and checks that it did. The demo
 exits non-zero when a step does not happen, and leaves nothing running unless --keep is given.
@@ -21,9 +21,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 from harness.gateway import CommandFailed, Gateway, binary  # noqa: E402
+from harness.oidc import RealProvider  # noqa: E402
 from harness.postgres import RealPostgres  # noqa: E402
 from harness.sshd import RealSshd  # noqa: E402
 from harness.waiting import DeadlinePassed, wait_until  # noqa: E402
+from people import Person  # noqa: E402
 
 CUSTOMERS_SECRETS = ("123-45-6789", "987-65-4321", "555-44-3333", "222-33-4444",
                      "4111111111111111", "5500005555555559", "340000000000009",
@@ -73,11 +75,11 @@ class Demo:
     def __init__(self):
         self.out = pathlib.Path(tempfile.mkdtemp(prefix="corral-demo-"))
         self.secrets = {name: secrets.token_urlsafe(16) for name in (
-            "DEMO_DATABASE_PASSWORD", "DEMO_ADA_PASSWORD", "DEMO_GRACE_PASSWORD",
-            "DEMO_SAM_PASSWORD", "DEMO_NIGHTLY_SECRET", "DEMO_CONTRACTOR_SECRET")}
+            "DEMO_DATABASE_PASSWORD", "DEMO_SAM_PASSWORD", "DEMO_NIGHTLY_SECRET", "DEMO_CONTRACTOR_SECRET")}
         self.server = None
         self.host = None
         self.gateway = None
+        self.provider = None
         self.planner = None
         self.targets = ["orders-db", "web-1"]
         # What an executor holds open, beside the watchers at the database.
@@ -100,19 +102,25 @@ class Demo:
         (files / "notes.txt").write_text("restock on Monday\n")
         (files / "secrets" / "database.env").write_text("PASSWORD=hunter2\n")
         self.gateway = Gateway()
+        # Who somebody is, the company's provider knows: that grace is a DBA, too.
+        self.provider = RealProvider(self.gateway.ready["api"], groups=("dba",))
+        self.provider.start(self.gateway.ready["ca_file"])
+        (self.out / "provider.yaml").write_text(self.provider.manifest())
         shutil.copy(self.host.folder / "user_key", self.out)
         for name in ("shop.yaml", "shop.cedar"):
             self.fill_in(name, {
                 "@PORT@": self.server.port, "@SSH_PORT@": self.host.port,
                 "@SSH_USER@": self.host.user, "@HOST_KEY@": self.host.host_key,
                 "@HOST_FOLDER@": files})
-        command("corral apply -f shop.yaml")
+        command("corral apply -f shop.yaml -f provider.yaml")
         env = self.gateway.client_env() | self.secrets
-        show(self.gateway.run("apply", "-f", self.out / "shop.yaml", env=env).stdout)
+        show(self.gateway.run("apply", "-f", self.out / "shop.yaml",
+                              "-f", self.out / "provider.yaml", env=env).stdout)
         listeners = self.gateway.ready["listeners"]
         tell(f"  PostgreSQL on 127.0.0.1:{self.server.port}, sshd on port {self.host.port}, "
              f"Corral on {listeners['postgres']} and {listeners['ssh']}. "
-             "Agents know only Corral.")
+             "Agents know only Corral.\n"
+             f"  People sign in at an OpenID provider on {self.provider.issuer}.")
 
     def fill_in(self, name, places):
         text = (HERE / name).read_text()
@@ -197,6 +205,9 @@ class Demo:
 
     def step_2_executors(self):
         heading(2, "An active sponsor's job starts a planner, which starts executors")
+        command("corral login")
+        self.ada = Person("ada", self.provider, self.gateway)
+        self.corral("whoami", token=self.ada.sign_in())
         token = self.gateway.login_workload("nightly-report", self.secrets["DEMO_NIGHTLY_SECRET"])
         self.planner = self.start_job(token)
         for number in range(1, WATCHERS + 1):
@@ -245,7 +256,10 @@ class Demo:
         check(not self.has_note() and not self.is_done("migrator"),
               "the statement is held: psql waits, the table is as it was")
         self.corral("approvals", "list")
-        grace = self.gateway.login("grace@shop.example", self.secrets["DEMO_GRACE_PASSWORD"])
+        command("corral login")
+        grace = Person("grace", self.provider, self.gateway).sign_in()
+        check(self.gateway.json("whoami", token=grace)["groups"] == ["dba"],
+              "grace signs in; that she is a DBA, the provider says")
         self.corral("approvals", "approve", waiting[0]["id"], "--reason", "reviewed, additive",
                     token=grace)
         output, code = self.finish("migrator")
@@ -294,8 +308,9 @@ class Demo:
 
     def step_8_offboarding(self):
         heading(8, "The sponsor leaves")
+        tell("  Her session at the provider ends, and the provider tells Corral so.")
         started = time.monotonic()
-        self.corral("users", "disable", "ada@shop.example")
+        self.ada.log_out()
         wait_until(lambda: not self.sessions(), "every session has ended", 10)
         busy = ("select 1 from pg_stat_activity where datname = 'orders' and state = 'active' "
                 "and usename = 'svc_agents'")
@@ -305,6 +320,9 @@ class Demo:
         seconds = time.monotonic() - started
         for number in range(1, WATCHERS + 1):
             self.finish(f"executor-{number}")
+        (gone,) = self.gateway.events("--event", "principal.suspended")
+        check(gone["name"] == "ada@example.com" and gone["cause"] == "logout",
+              "ada is suspended; neither she nor what she answers for can act")
         output, code = self.finish("executor-1")
         show(output)
         check(code != 0 and "57P01" in output, "the executors' psql is told why it ends")
@@ -341,7 +359,7 @@ class Demo:
 
     def keep(self):
         """Leaves everything up, and says how to reach it."""
-        self.gateway.run("users", "enable", "ada@shop.example")
+        self.gateway.run("users", "enable", "ada@example.com")
         host, port = self.gateway.address()
         data = self.gateway.data
         print(f"""
@@ -352,7 +370,7 @@ Still running. Try, with `corral` from {binary().parent}:
   corral --data {data} audit tail
 
 PostgreSQL behind it: 127.0.0.1:{self.server.port}; Corral's listener: {host}:{port}
-To end: kill {self.gateway.pid} {self.server.process.pid} {self.host.process.pid}
+To end: kill {self.gateway.pid} {self.server.process.pid} {self.host.process.pid} {self.provider.process.pid}
         rm -r {self.gateway.folder} {self.server.folder} {self.host.folder} {self.out}""")
 
     def tear_down(self):
@@ -362,6 +380,8 @@ To end: kill {self.gateway.pid} {self.server.process.pid} {self.host.process.pid
             self.planner.wait()
         if self.gateway:
             self.gateway.close()
+        if self.provider:
+            self.provider.close()
         if self.host:
             self.host.close()
         if self.server:

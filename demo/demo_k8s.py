@@ -18,6 +18,7 @@ from demo import Demo, check, heading, main, show, tell  # noqa: E402
 from harness import cluster_parts as parts  # noqa: E402
 from harness.cluster import Cluster  # noqa: E402
 from harness.waiting import wait_until  # noqa: E402
+from people import Person  # noqa: E402
 from objects import TALK, deployment, manifest, secret  # noqa: E402
 
 DOOR = "open-sesame-4711"
@@ -68,7 +69,7 @@ class KubernetesDemo(Demo):
                      if a["state"] == "pending"], "the change waits for approval", 20)
         check(self.replicas() == 1 and not self.is_done("scaler"),
               "scaling is held: kubectl waits, the deployment is as it was")
-        grace = self.gateway.login("grace@shop.example", self.secrets["DEMO_GRACE_PASSWORD"])
+        grace = Person("grace", self.provider, self.gateway).sign_in()
         self.corral("approvals", "approve", waiting[0]["id"], "--reason", "the sale starts today",
                     token=grace)
         output, code = self.finish("scaler")
