@@ -1,12 +1,14 @@
 """Stock OpenSSH clients against a real sshd, through the gateway."""
 
 import hashlib
+import json
 import os
 import pty
 import subprocess
 import threading
 import time
 
+import paramiko
 import pytest
 
 from harness.hosts import Hosts
@@ -318,21 +320,49 @@ def test_a_kill_ends_the_connection_and_the_remote_command(own_hosts):
                "the remote command is gone", 10)
 
 
-@pytest.mark.parametrize("command", [b"a\0b", b"x" * (2 * 1024 * 1024)], ids=["nul", "2 MiB"])
-def test_commands_that_cannot_be_judged_never_run(hosts, command):
+@pytest.mark.parametrize(("command", "why"), [
+    (b"a\0b", "control character"),
+    (b"a\nb", "line break"),
+    (b"x" * (300 * 1024), "longer than"),
+    (b"x" * (1024 * 1024), "longer than"),
+], ids=["nul", "newline", "300 KiB", "1 MiB"])
+def test_commands_that_cannot_be_judged_are_denied_with_one_event(hosts, paramiko_to, command, why):
     # ssh itself passes no NUL; paramiko does.
-    paramiko = pytest.importorskip("paramiko")
-    client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-    client.connect(hosts.address[0], hosts.address[1], username=f"{hosts.user}@web-1",
-                   password=hosts.run()["token"], allow_agent=False, look_for_keys=False)
-    try:
-        try:
-            _, out, err = client.exec_command(command.decode(), timeout=20)
-            code = out.channel.recv_exit_status()
-            assert code in (126, -1), (code, err.read())
-        except (paramiko.SSHException, EOFError, OSError):
-            pass
-    finally:
-        client.close()
+    run = hosts.run()
+    client = paramiko_to(run["token"])
+    _, out, err = client.exec_command(command.decode(), timeout=20)
+    assert out.channel.recv_exit_status() == 126
+    assert why in err.read().decode()
+    # Only that channel ended.
+    assert client.exec_command("echo fine")[1].read() == b"fine\n"
+    [denied] = decided(hosts, run, "deny")
+    assert len(json.dumps(denied)) < 32 * 1024
+    assert len(decided(hosts, run, "allow")) == 1
+
+
+def test_a_packet_that_is_too_long_ends_its_connection_alone(hosts, paramiko_to):
+    run = hosts.run()
+    client = paramiko_to(run["token"])
+    with pytest.raises((paramiko.SSHException, EOFError, OSError)):
+        client.exec_command("x" * (2 * 1024 * 1024), timeout=20)
+    ends = wait_until(lambda: [event for event in hosts.events("--run", run["run_id"])
+                               if event["event"] == "session.closed"], "the session has ended")
+    assert len(ends) == 1
     assert hosts.ssh("echo fine").stdout == b"fine\n"
+
+
+@pytest.fixture
+def paramiko_to(hosts):
+    clients = []
+
+    def connect(token):
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.connect(hosts.address[0], hosts.address[1], username=f"{hosts.user}@web-1",
+                       password=token, allow_agent=False, look_for_keys=False)
+        clients.append(client)
+        return client
+
+    yield connect
+    for client in clients:
+        client.close()

@@ -7,6 +7,13 @@ use std::time::Duration;
 pub(crate) const WINDOW_BYTES: u32 = 1024 * 1024;
 /// One packet's data, in bytes (RFC 4253 section 6.1: everybody takes 32,768).
 pub(crate) const PACKET_BYTES: u32 = 32 * 1024;
+/// A packet of a client that is logged in, in bytes with its padding: room for a command of
+/// [`corral_model::limits::STATEMENT_BYTES_MAX`], which is refused with its reason. Who sends more
+/// is disconnected.
+pub(crate) const PACKET_LEN_MAX: usize = 1024 * 1024 + 4 * 1024;
+/// A command, in bytes: OpenSSH's server takes packets of 256 KiB and breaks the connection, with
+/// all its channels, at a longer one.
+pub(crate) const EXEC_BYTES_MAX: usize = 255 * 1024;
 /// Consumed bytes after which the sender is given window again.
 pub(crate) const GRANT_BYTES: u32 = WINDOW_BYTES / 4;
 /// Channels open at once on one connection: ten times what OpenSSH's server allows a master.

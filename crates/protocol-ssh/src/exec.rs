@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use corral_model::limits;
 use corral_model::statement::{Attribute, Facts, Obstacle};
 
-use crate::spec;
+use crate::{bounds, spec};
 
 const RULE: &str = "exec";
 /// Of a string that cannot be read, the record has this much, in bytes.
@@ -24,8 +23,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Arc<str>, Obstacle> {
         let text = text.to_owned();
         Err(Obstacle { rule: RULE, text, position: None, is_size: false })
     };
-    if bytes.len() > limits::STATEMENT_BYTES_MAX {
-        let text = format!("the command is longer than {} bytes", limits::STATEMENT_BYTES_MAX);
+    if bytes.len() > bounds::EXEC_BYTES_MAX {
+        let text = format!("the command is longer than {} bytes", bounds::EXEC_BYTES_MAX);
         return Err(Obstacle { rule: "limits", text, position: None, is_size: true });
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -149,9 +148,9 @@ mod tests {
         check(b"a\x1b[2Jb", false);
         check(b"a\xff", false);
         check(b"", false);
-        check(&vec![b'a'; limits::STATEMENT_BYTES_MAX + 1], true);
+        check(&vec![b'a'; bounds::EXEC_BYTES_MAX + 1], true);
         assert_eq!(&*read("echo grün\t1".as_bytes()).expect("text"), "echo grün\t1");
-        let longest = vec![b'a'; limits::STATEMENT_BYTES_MAX];
+        let longest = vec![b'a'; bounds::EXEC_BYTES_MAX];
         assert!(read(&longest).is_ok());
     }
 }

@@ -101,6 +101,7 @@ fn config(key: russh::keys::PrivateKey) -> Config {
         keepalive_interval: Some(bounds::KEEP_ALIVE),
         keepalive_max: bounds::KEEP_ALIVES_MAX,
         window_by_consumer: true,
+        packet_len_max: bounds::PACKET_LEN_MAX,
         ..Config::default()
     }
 }
