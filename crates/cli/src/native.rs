@@ -10,9 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use corral_api::{
     ClientQuery, GatewayInfo, ListenerClient, PublishedQuery, PublishedView, TargetConnection,
 };
-use corral_model::native::{
-    FileKind, Lifetime, LocalClient, NativeClient, Piece, VariableValue,
-};
+use corral_model::native::{FileKind, Lifetime, LocalClient, NativeClient, Piece, VariableValue};
 
 use crate::client::{Client, host_of};
 use crate::client_dir::ClientDir;

@@ -247,7 +247,10 @@ mod tests {
         let config = text(&through, "ssh_config");
         assert!(config.contains("    ProxyCommand /run/d/bin/corral carry /run/d/ssh.stream\n"));
         assert!(config.contains("    UserKnownHostsFile /run/d/known_hosts\n"));
-        assert_eq!(client(&reach(Lifetime::Kept, &[("web-1", "root")])).and_then(|c| c.local), None);
+        assert_eq!(
+            client(&reach(Lifetime::Kept, &[("web-1", "root")])).and_then(|c| c.local),
+            None
+        );
     }
 
     #[test]

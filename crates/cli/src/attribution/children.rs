@@ -119,8 +119,7 @@ impl Children {
         }
         let parent = process::look(seen.parent_pid)?;
         // A helper whose parent had ended would have another one by now.
-        let is_its_parent =
-            process::stat(pid).is_some_and(|stat| stat.parent_pid == parent.id.pid);
+        let is_its_parent = process::stat(pid).is_some_and(|stat| stat.parent_pid == parent.id.pid);
         if !is_its_parent || seen.has_ended() {
             return Err(format!("process {}, which connected, has ended", parent.id.pid));
         }
@@ -146,8 +145,8 @@ impl Children {
         let process = process_of(&seen);
         #[expect(deprecated, reason = "an OwnedFd keeps its descriptor; the other way is unsafe")]
         let watched = AsyncFd::with_interest(seen.pidfd, Interest::READABLE);
-        let watched = watched
-            .map_err(|error| format!("process {pid} cannot be watched: {error}"))?;
+        let watched =
+            watched.map_err(|error| format!("process {pid} cannot be watched: {error}"))?;
         let member = Arc::new(Member {
             process,
             run: tokio::sync::Mutex::default(),

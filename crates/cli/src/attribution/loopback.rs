@@ -20,9 +20,9 @@ pub(crate) fn owner(client: SocketAddr, server: SocketAddr, ancestor: u32) -> Op
 
 fn holds(pid: u32, socket: &str) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    entries.flatten().any(|entry| {
-        fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == socket)
-    })
+    entries
+        .flatten()
+        .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == socket))
 }
 
 /// In a table as proc_pid_net(5) has it: number, local and remote address, …, the inode as the

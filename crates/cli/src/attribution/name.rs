@@ -19,7 +19,15 @@ const INTERPRETERS: [&str; 14] = [
 ];
 /// An option or variable of such a name holds a secret.
 const SECRET_NAMES: [&str; 10] = [
-    "password", "passwd", "pwd", "secret", "token", "apikey", "api-key", "api_key", "credential",
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api-key",
+    "api_key",
+    "credential",
     "auth",
 ];
 /// What begins like this is one.
@@ -130,7 +138,8 @@ fn announces_secret(word: &str) -> bool {
 
 fn hide_word(word: &str) -> String {
     let named = word.split_once(['=', ':']);
-    if let Some((name, _)) = named.filter(|(name, value)| !value.is_empty() && is_secret_name(name)) {
+    if let Some((name, _)) = named.filter(|(name, value)| !value.is_empty() && is_secret_name(name))
+    {
         let sign = word.get(name.len()..=name.len()).unwrap_or_default();
         return format!("{name}{sign}{HIDDEN}");
     }
@@ -142,9 +151,8 @@ fn hide_word(word: &str) -> String {
         let host = authority.rsplit_once('@').map(|(_, host)| host);
         let authority = host.map_or(authority.to_owned(), |host| format!("{HIDDEN}@{host}"));
         // What follows a question mark may be anything.
-        let path = path.split_once('?').map_or(path.to_owned(), |(path, _)| {
-            format!("{path}?{HIDDEN}")
-        });
+        let path =
+            path.split_once('?').map_or(path.to_owned(), |(path, _)| format!("{path}?{HIDDEN}"));
         return format!("{scheme}://{authority}{path}");
     }
     let is_edge = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-');
@@ -231,9 +239,10 @@ mod tests {
         check(&["crl_0123456789abcdef"], &["***"]);
         check(&["AKIA1234abcdEFGH5678ijklMNOP"], &["***"]);
         check(&["-c", "export X_SECRET=1; run"], &["-c", "export X_SECRET=*** run"]);
-        check(&["0123456789abcdef0123456789abcdef01234567"], &[
-            "0123456789abcdef0123456789abcdef01234567",
-        ]);
+        check(
+            &["0123456789abcdef0123456789abcdef01234567"],
+            &["0123456789abcdef0123456789abcdef01234567"],
+        );
         check(&["-c", "psql --password x -h y"], &["-c", "psql --password *** -h y"]);
         check(&["a\u{1b}[2Jb"], &["a [2Jb"]);
     }

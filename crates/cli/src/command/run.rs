@@ -121,11 +121,8 @@ fn started_below(
 ) -> Result<Started, Failure> {
     let own = std::env::current_exe()
         .map_err(|error| Failure::failed(format!("cannot tell where corral is: {error}")))?;
-    let mut words: Vec<OsString> = vec![
-        "below".into(),
-        "--wrapper".into(),
-        std::process::id().to_string().into(),
-    ];
+    let mut words: Vec<OsString> =
+        vec!["below".into(), "--wrapper".into(), std::process::id().to_string().into()];
     if let Some(count) = open_files {
         words.extend(["--open-files".into(), count.to_string().into()]);
     }
