@@ -56,6 +56,12 @@ bench-ssh: ## measure SSH beside ssh -J, print a table, write target/bench-ssh.j
 	@cargo build --release -p corral
 	@$(CORRAL_PYTHON) bench/ssh.py $(if $(QUICK),--quick)
 
+.PHONY: bench-runs
+bench-runs: ## measure the end of runs and people, print a table, write target/bench-runs.json
+	@.ci/setup build database
+	@cargo build --release -p corral
+	@$(CORRAL_PYTHON) bench/runs.py $(if $(QUICK),--quick)
+
 .PHONY: bench
 bench: ## measure, print a table, write target/bench.json; QUICK=1 for a short one
 	@.ci/setup build database

@@ -14,6 +14,7 @@ pub mod oauth;
 pub mod openapi;
 pub mod policy;
 pub mod relay;
+pub mod report;
 pub mod resource;
 pub mod run;
 pub mod secret;
@@ -36,8 +37,9 @@ pub use policy::{
 pub use policy::{RuleView, VerdictNow};
 pub use relay::{RelayJoinRequest, RelayJoinResponse, RelayProcessState, RelayProcessView};
 pub use relay::{RelayRevoked, RelayToken, RelayTokenRequest, RelayView};
+pub use report::{DormantReport, GrantReport, OrphanReport, RefusedReport, SponsorReport};
 pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction};
-pub use run::{EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
+pub use run::{BudgetLeft, EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
 pub use run::{StartRunRequest, StartRunResponse};
 pub use secret::WireSecret;
 pub use session::{ATTACH_UPGRADE, STREAM_UPGRADE, WRAPPER_KEY_HEADER};

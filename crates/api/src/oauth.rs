@@ -64,6 +64,12 @@ pub struct RunDetail {
     /// Empty: whatever its parent or principal may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
+    /// Policy actions, or groups of them, that it is limited to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
+    /// It ends when nobody renews it for this long, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_within_s: Option<u64>,
     /// Seconds, at least 1. The default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
@@ -89,6 +95,8 @@ pub struct StartedDetail {
     pub parent: Option<RunId>,
     #[schema(value_type = Vec<String>)]
     pub targets: Vec<TargetName>,
+    #[serde(default)]
+    pub actions: Vec<String>,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: OffsetDateTime,

@@ -26,6 +26,7 @@ use crate::policy::{DecisionView, PolicyCheckRequest, PolicyCheckResponse};
 use crate::relay::{
     RelayJoinRequest, RelayJoinResponse, RelayRevoked, RelayToken, RelayTokenRequest, RelayView,
 };
+use crate::report::{DormantReport, GrantReport, OrphanReport, RefusedReport, SponsorReport};
 use crate::resource::{ApplyRequest, ApplyResponse};
 use crate::run::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
@@ -158,6 +159,14 @@ fn runs(api: &mut Document) {
     api.post("/runs/{id}/end", "A run is done: end it and what is below it").gives::<EndedView>();
     api.post("/runs/{id}/kill", "Kill a run, what is below it, and their sessions")
         .gives::<EndedView>();
+    api.get("/reports/sponsors", "Runs by the person who answers for them")
+        .gives_list::<SponsorReport>();
+    api.get("/reports/dormant", "Workloads without an active run").gives_list::<DormantReport>();
+    api.get("/reports/grants", "What runs were granted by name and never used")
+        .gives_list::<GrantReport>();
+    api.get("/reports/refused", "Root runs that were refused").gives_list::<RefusedReport>();
+    api.get("/reports/orphans", "Runs that ended because what they hung on was gone")
+        .gives_list::<OrphanReport>();
 }
 
 fn sessions_and_approvals(api: &mut Document) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use corral_model::ids::{PrincipalName, RunId, TargetName};
 use corral_model::resource::Platform;
-use corral_model::{Process, RunEnd};
+use corral_model::{Process, RunEnd, TraceParent};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -22,6 +22,13 @@ pub struct StartRunRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub targets: Vec<TargetName>,
+    /// Policy actions or groups of them, such as `read`: policy permits within these only. Empty:
+    /// whatever its parent or principal may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
+    /// Seconds within which it has to be renewed, again and again; it ends when nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_within_s: Option<u64>,
     /// Seconds, at least 1. The default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
@@ -36,6 +43,10 @@ pub struct StartRunRequest {
     pub process: Option<Process>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrapper: Option<WireSecret>,
+    /// W3C `traceparent` of whoever asks: kept as a claim, never trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// A run's token. Only its digest is stored: this is the only time that it is shown.
@@ -59,6 +70,26 @@ pub struct StartRunResponse {
     pub parent: Option<RunId>,
     #[schema(value_type = Vec<String>)]
     pub targets: Vec<TargetName>,
+    /// Policy actions that it is limited to; empty when it is not.
+    #[serde(default)]
+    pub actions: Vec<String>,
+}
+
+/// What is left of budgets: the least of a run's own and its ancestors'. Absent where nothing
+/// limits it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct BudgetLeft {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statements: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Of the run's own wall time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_time_s: Option<u64>,
 }
 
 /// Whether a run may still act.
@@ -86,6 +117,12 @@ pub struct RunView {
     pub purpose: Option<String>,
     #[schema(value_type = Vec<String>)]
     pub targets: Vec<TargetName>,
+    /// Policy actions that it is limited to; empty when it is not.
+    #[serde(default)]
+    pub actions: Vec<String>,
+    /// It has to be renewed within this many seconds, again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_within_s: Option<u64>,
     /// 0 for a root run.
     pub depth: u32,
     pub state: RunStateView,
@@ -96,8 +133,21 @@ pub struct RunView {
     pub sessions: u64,
     /// Charged to this run so far, what is below it included.
     pub statements: u64,
+    /// Of these, statements that may do more than read.
+    #[serde(default)]
+    pub writes: u64,
     pub rows: u64,
     pub bytes: u64,
+    /// Of an active run.
+    #[serde(default)]
+    pub left: BudgetLeft,
+    /// Targets that sessions of it, or below it, were opened to.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub used_targets: Vec<TargetName>,
+    /// Verbs of the statements that it, and what is below it, was allowed.
+    #[serde(default)]
+    pub used_actions: Vec<String>,
     /// The administrator who started it in the principal's name.
     #[schema(value_type = Option<String>)]
     pub started_by: Option<PrincipalName>,
@@ -155,6 +205,17 @@ pub struct RunNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub process: Option<Process>,
+    /// Charged so far, what is below it included.
+    #[serde(default)]
+    pub statements: u64,
+    #[serde(default)]
+    pub rows: u64,
+    /// Of an active run.
+    #[serde(default)]
+    pub left: BudgetLeft,
+    /// Policy actions that it is limited to; empty when it is not.
+    #[serde(default)]
+    pub actions: Vec<String>,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub started_at: OffsetDateTime,

@@ -37,6 +37,10 @@ fn detail(body: &EventBody) -> String {
             format!("version {version}, {recovered_sessions} lost sessions closed")
         }
         EventBody::GatewayStopped {} => String::new(),
+        EventBody::AuthorityLost { sessions_closed } => {
+            format!("the store does not answer; {sessions_closed} sessions closed")
+        }
+        EventBody::AuthorityRegained { away_ms } => format!("after {away_ms} ms"),
         EventBody::ConfigChanged { by, version, changes } => {
             format!("version {} by {by}: {}", version.0, changes.join(", "))
         }

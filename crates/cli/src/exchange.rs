@@ -27,6 +27,8 @@ pub(crate) async fn start(
         name: request.name.clone(),
         purpose: request.purpose.clone(),
         targets: request.targets.iter().map(ToString::to_string).collect(),
+        actions: request.actions.clone(),
+        renew_within_s: request.renew_within_s,
         ttl_s: request.ttl_s,
     };
     let details = serde_json::to_string(&[detail])
@@ -55,6 +57,7 @@ pub(crate) async fn start(
         sponsor: started.sponsor,
         parent: started.parent,
         targets: started.targets,
+        actions: started.actions,
     })
 }
 

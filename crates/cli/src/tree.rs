@@ -34,7 +34,7 @@ fn line(run: &RunNode, now: OffsetDateTime) -> String {
     };
     let state = match run.state {
         RunStateView::Active => {
-            format!("active{sessions}, {} left", duration(run.expires_at - now))
+            format!("active{sessions}, {} left{}", duration(run.expires_at - now), budgets(run))
         }
         RunStateView::Ended => {
             let reason = run.end_reason.map_or("ended", crate::words::run_end);
@@ -46,7 +46,24 @@ fn line(run: &RunNode, now: OffsetDateTime) -> String {
     };
     // The name of such a run is its program's, as a wrapper saw it.
     let observed = if run.process.is_some() { ", observed" } else { "" };
-    format!("{} ({}) {state}{observed}", visible(&run.name), run.run_id)
+    let grant = if run.actions.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", visible(&run.actions.join(", ")))
+    };
+    format!("{} ({}) {state}{observed}{grant}", visible(&run.name), run.run_id)
+}
+
+/// What it may still use, where that is limited.
+fn budgets(run: &RunNode) -> String {
+    let left = [
+        ("statements", run.left.statements),
+        ("writes", run.left.writes),
+        ("rows", run.left.rows),
+        ("bytes", run.left.bytes),
+    ];
+    let left = left.into_iter().filter_map(|(what, left)| Some(format!(", {} {what} left", left?)));
+    left.collect()
 }
 
 /// Whose tree it is.
@@ -76,11 +93,25 @@ mod tests {
             end_reason: None,
             sessions,
             process: None,
+            statements: 0,
+            rows: 0,
+            left: corral_api::BudgetLeft::default(),
+            actions: Vec::new(),
             started_at: datetime!(2026-01-01 00:00 UTC),
             expires_at: datetime!(2026-01-01 00:15 UTC),
             ended_at: None,
             children,
         }
+    }
+
+    #[test]
+    fn a_grant_and_what_is_left_of_budgets_stand_behind_the_time() {
+        let mut one = run("job", 0, Vec::new());
+        one.left = corral_api::BudgetLeft { statements: Some(88), ..Default::default() };
+        one.actions = vec!["read".to_owned()];
+        let expect = "job (run_job) active, 5m left, 88 statements left [read]  by nightly, \
+                      sponsor ada";
+        assert_eq!(draw(&[one], NOW), expect);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) fn run_end(reason: RunEnd) -> &'static str {
         RunEnd::ParentEnded => "parent ended",
         RunEnd::SponsorDisabled => "sponsor disabled",
         RunEnd::WrapperLost => "wrapper lost",
+        RunEnd::BudgetSpent => "budget spent",
+        RunEnd::RenewMissed => "not renewed",
     }
 }
 
@@ -37,6 +39,7 @@ pub(crate) fn close_reason(reason: CloseReason) -> &'static str {
         CloseReason::Protocol => "protocol broken",
         CloseReason::Tripwire => "mask tripwire",
         CloseReason::Record => "record unavailable",
+        CloseReason::Authority => "store away",
         CloseReason::Shutdown => "gateway stopped",
         CloseReason::Lost => "lost",
     }

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use corral_model::Used;
 use corral_model::ids::{GroupName, ResourceName, RunId, TargetName};
 use corral_model::resource::{LimitSpec, LimitSubject, LimitTarget};
-use corral_model::{Principal, PrincipalKind, limits};
+use corral_model::{Effect, Effects, Principal, PrincipalKind, limits};
 
 use crate::decision::{Denial, DenialKind};
 use crate::policy::TargetFacts;
@@ -102,8 +103,12 @@ pub struct RunBounds {
     /// Sessions at once of the run and all below it.
     pub sessions: Option<Bound<u64>>,
     pub statements: Option<Bound<u64>>,
+    /// Statements that may do more than read.
+    pub writes: Option<Bound<u64>>,
     pub rows: Option<Bound<u64>>,
     pub bytes: Option<Bound<u64>>,
+    /// From the start of the run, however often it is renewed.
+    pub wall_time: Option<Bound<Duration>>,
 }
 
 /// The bounds of a session that `principal` opens to `target`. `targets` are all targets there
@@ -150,8 +155,10 @@ pub fn run_bounds(all: &[LimitSpec], principal: &Principal, groups: &[GroupName]
         Bound::tighten(&mut bounds.depth, run.depth_max, name);
         Bound::tighten(&mut bounds.sessions, run.sessions_max, name);
         Bound::tighten(&mut bounds.statements, run.statements_max, name);
+        Bound::tighten(&mut bounds.writes, run.writes_max, name);
         Bound::tighten(&mut bounds.rows, run.rows_max, name);
         Bound::tighten(&mut bounds.bytes, run.bytes_max.map(|size| size.0), name);
+        Bound::tighten(&mut bounds.wall_time, run.wall_time_max.map(|time| time.0), name);
     }
     bounds
 }
@@ -179,17 +186,20 @@ fn is_target(wanted: &LimitTarget, target: &TargetFacts) -> bool {
     has_name && has_label
 }
 
-/// The TTL that a run gets: what was asked for (or [`limits::RUN_TTL`]), but never longer than
-/// its limits, the gateway's own [`limits::RUN_TTL_MAX`], or what its parent has left.
+/// The TTL that a run of this age gets: what was asked for (or [`limits::RUN_TTL`]), but never
+/// longer than its limits, the gateway's own [`limits::RUN_TTL_MAX`], what its wall time leaves,
+/// or what its parent has left.
 #[must_use]
 pub fn clamp_ttl(
     asked: Option<Duration>,
     bounds: &RunBounds,
+    age: Duration,
     parent_left: Option<Duration>,
 ) -> Duration {
-    let asked = asked.unwrap_or(limits::RUN_TTL);
-    let of_limit = bounds.ttl.as_ref().map_or(limits::RUN_TTL_MAX, |bound| bound.max);
-    asked.min(of_limit).min(limits::RUN_TTL_MAX).min(parent_left.unwrap_or(Duration::MAX))
+    let of_limit = bounds.ttl.as_ref().map(|bound| bound.max);
+    let of_wall = bounds.wall_time.as_ref().map(|bound| bound.max.saturating_sub(age));
+    let asked = asked.unwrap_or(limits::RUN_TTL).min(limits::RUN_TTL_MAX);
+    [of_limit, of_wall, parent_left].into_iter().flatten().fold(asked, Duration::min)
 }
 
 /// A limit was reached.
@@ -210,17 +220,29 @@ pub enum SpentKind {
     Children,
     Depth,
     Statements,
+    Writes,
     Rows,
     Bytes,
 }
 
 impl SpentKind {
+    /// Whether nothing more can be done once it is spent, so that the run ends. Without writes
+    /// left, a run may go on reading.
+    #[must_use]
+    pub fn ends_run(self) -> bool {
+        match self {
+            Self::Statements | Self::Rows | Self::Bytes => true,
+            Self::Sessions | Self::Children | Self::Depth | Self::Writes => false,
+        }
+    }
+
     fn unit(self) -> &'static str {
         match self {
             Self::Sessions => "sessions at once",
             Self::Children => "child runs at once",
             Self::Depth => "levels of child runs",
             Self::Statements => "statements",
+            Self::Writes => "statements that do more than read",
             Self::Rows => "rows",
             Self::Bytes => "bytes",
         }
@@ -244,6 +266,7 @@ impl From<Spent> for Denial {
             SpentKind::Children
             | SpentKind::Depth
             | SpentKind::Statements
+            | SpentKind::Writes
             | SpentKind::Rows
             | SpentKind::Bytes => DenialKind::BudgetSpent,
         };
@@ -380,12 +403,25 @@ fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u64>, key: &K) {
     }
 }
 
-/// What a run and everything below it have used.
+/// What is left of each budget; None where nothing bounds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Used {
-    pub statements: u64,
-    pub rows: u64,
-    pub bytes: u64,
+pub struct Left {
+    pub statements: Option<u64>,
+    pub writes: Option<u64>,
+    pub rows: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
+/// Whether a statement with these effects counts as a write: everything but reading, so that what
+/// cannot be told counts too.
+#[must_use]
+pub fn is_write(effects: Effects) -> bool {
+    effects.iter().any(|effect| match effect {
+        Effect::Read => false,
+        Effect::Write | Effect::Define | Effect::Administer | Effect::Shell | Effect::Unknown => {
+            true
+        }
+    })
 }
 
 /// A counter with a ceiling that may be moved while it counts.
@@ -433,6 +469,12 @@ impl Meter {
     fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire)
     }
+
+    /// None when nothing bounds it.
+    fn left(&self) -> Option<u64> {
+        let max = self.max.load(Ordering::Relaxed);
+        (max != u64::MAX).then(|| max.saturating_sub(self.used()))
+    }
 }
 
 fn max_of(bound: Option<&Bound<u64>>) -> u64 {
@@ -449,6 +491,7 @@ pub struct RunBudget {
     is_ended: AtomicBool,
     children: Meter,
     statements: Meter,
+    writes: Meter,
     rows: Meter,
     bytes: Meter,
     /// Read when something is refused or configured, never when something is charged.
@@ -512,6 +555,7 @@ impl RunBudget {
             is_ended: AtomicBool::new(false),
             children: Meter::new(0, bounds.children.as_ref()),
             statements: Meter::new(used.statements, bounds.statements.as_ref()),
+            writes: Meter::new(used.writes, bounds.writes.as_ref()),
             rows: Meter::new(used.rows, bounds.rows.as_ref()),
             bytes: Meter::new(used.bytes, bounds.bytes.as_ref()),
             bounds: Mutex::new(bounds),
@@ -534,9 +578,28 @@ impl RunBudget {
     pub fn used(&self) -> Used {
         Used {
             statements: self.statements.used(),
+            writes: self.writes.used(),
             rows: self.rows.used(),
             bytes: self.bytes.used(),
         }
+    }
+
+    /// What is left to the run: the least of what it and each ancestor have left.
+    #[must_use]
+    pub fn left(&self) -> Left {
+        let least = |meter: fn(&Self) -> &Meter| self.chain().filter_map(|n| meter(n).left()).min();
+        Left {
+            statements: least(|node| &node.statements),
+            writes: least(|node| &node.writes),
+            rows: least(|node| &node.rows),
+            bytes: least(|node| &node.bytes),
+        }
+    }
+
+    /// How long the run may last, from its start.
+    #[must_use]
+    pub fn wall_time(&self) -> Option<Duration> {
+        self.locked_bounds().wall_time.as_ref().map(|bound| bound.max)
     }
 
     /// Children alive now.
@@ -556,30 +619,52 @@ impl RunBudget {
         bounds.children.get_or_insert(Bound { max: limits::RUN_CHILDREN_MAX, limit: None });
         self.children.set_bound(bounds.children.as_ref());
         self.statements.set_bound(bounds.statements.as_ref());
+        self.writes.set_bound(bounds.writes.as_ref());
         self.rows.set_bound(bounds.rows.as_ref());
         self.bytes.set_bound(bounds.bytes.as_ref());
         *self.locked_bounds() = bounds;
     }
 
-    /// Charges one statement to the run and every ancestor, or to none.
+    /// Charges one statement to the run and every ancestor, or to none. Concurrent charges never
+    /// pass a ceiling; one that is refused elsewhere in the chain may for that moment take
+    /// another's place, so the bias is to refuse.
     ///
     /// # Errors
-    /// [`Spent`] when any of them has no statement, row or byte left.
-    pub fn charge_statement(&self) -> Result<(), Spent> {
-        for node in self.chain() {
-            // A budget of 0 rows is not spent by statements that return none; used == max only
-            // counts as spent once something was used.
-            if node.rows.used() > 0 && node.rows.is_spent() {
-                return Err(node.spent(SpentKind::Rows));
-            }
-            if node.bytes.used() > 0 && node.bytes.is_spent() {
-                return Err(node.spent(SpentKind::Bytes));
-            }
+    /// [`Spent`] when any of them has no statement, row or byte left, or no write for a statement
+    /// that may do more than read.
+    pub fn charge_statement(&self, effects: Effects) -> Result<(), Spent> {
+        // A budget of 0 rows is not spent by statements that return none; used == max only counts
+        // as spent once something was used.
+        let is_spent = |meter: &Meter| meter.used() > 0 && meter.is_spent();
+        let over = |node: &Self| {
+            let rows = is_spent(&node.rows).then_some(SpentKind::Rows);
+            let kind = rows.or_else(|| is_spent(&node.bytes).then_some(SpentKind::Bytes))?;
+            Some(node.spent(kind))
+        };
+        if let Some(spent) = self.chain().filter_map(over).last() {
+            return Err(spent);
         }
+        // Writes first: who is refused for a write that comes back a moment later only misses
+        // that write, and a spent budget of statements ends its run.
+        let is_write = is_write(effects);
+        if is_write {
+            self.take_one(|node| &node.writes, SpentKind::Writes)?;
+        }
+        self.take_one(|node| &node.statements, SpentKind::Statements).inspect_err(|_| {
+            if is_write {
+                self.chain().for_each(|node| node.writes.give_back());
+            }
+        })
+    }
+
+    /// Takes one from the run's and every ancestor's meter, or from none.
+    fn take_one(&self, meter: fn(&Self) -> &Meter, kind: SpentKind) -> Result<(), Spent> {
         for (taken, node) in self.chain().enumerate() {
-            if !node.statements.try_take() {
-                self.chain().take(taken).for_each(|below| below.statements.give_back());
-                return Err(node.spent(SpentKind::Statements));
+            if !meter(node).try_take() {
+                self.chain().take(taken).for_each(|below| meter(below).give_back());
+                // The topmost: whoever ends the run for it ends all that has nothing left.
+                let above = node.chain().filter(|node| meter(node).is_spent());
+                return Err(above.last().unwrap_or(node).spent(kind));
             }
         }
         Ok(())
@@ -591,18 +676,17 @@ impl RunBudget {
     /// # Errors
     /// [`Spent`] when any ceiling is passed; the session ends.
     pub fn charge(&self, rows: u64, bytes: u64) -> Result<(), Spent> {
-        let mut first: Option<Spent> = None;
+        let mut topmost: Option<Spent> = None;
         for node in self.chain() {
             let has_rows = node.rows.add(rows);
             let has_bytes = node.bytes.add(bytes);
             if !has_rows {
-                first.get_or_insert_with(|| node.spent(SpentKind::Rows));
-            }
-            if !has_bytes {
-                first.get_or_insert_with(|| node.spent(SpentKind::Bytes));
+                topmost = Some(node.spent(SpentKind::Rows));
+            } else if !has_bytes {
+                topmost = Some(node.spent(SpentKind::Bytes));
             }
         }
-        first.map_or(Ok(()), Err)
+        topmost.map_or(Ok(()), Err)
     }
 
     /// The run ended: its place among its parent's children is free. More calls do nothing.
@@ -627,6 +711,7 @@ impl RunBudget {
             SpentKind::Children => bounds.children.clone(),
             SpentKind::Depth => None,
             SpentKind::Statements => bounds.statements.clone(),
+            SpentKind::Writes => bounds.writes.clone(),
             SpentKind::Rows => bounds.rows.clone(),
             SpentKind::Bytes => bounds.bytes.clone(),
         };

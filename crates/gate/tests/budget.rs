@@ -10,13 +10,15 @@ use corral_gate::budget::{
 };
 use corral_gate::policy::TargetFacts;
 use corral_gate::{Denial, DenialKind};
-use corral_model::Principal;
 use corral_model::ids::{GroupName, PrincipalName, ResourceName, RunId, TargetName};
 use corral_model::limits;
 use corral_model::resource::{
     ByteSize, HumanDuration, LimitSpec, LimitSubject, LimitTarget, RunLimits,
 };
+use corral_model::{Effect, Effects, Principal};
 use proptest::prelude::*;
+
+const READ: Effects = Effects::of(Effect::Read);
 
 fn workload(name: &str) -> Principal {
     Principal::workload(PrincipalName::new(name).expect("a name"))
@@ -130,7 +132,7 @@ fn the_smallest_of_several_limits_decides_and_is_named() {
         assert_eq!((statements.max, named(&statements.limit).as_deref()), (100, Some("strict")));
         assert_eq!(run.bytes.as_ref().map(|bound| bound.max), Some(1 << 30));
         assert_eq!(run.rows, None);
-        assert_eq!(clamp_ttl(Some(minutes(90)), &run, None), minutes(30));
+        assert_eq!(clamp_ttl(Some(minutes(90)), &run, Duration::ZERO, None), minutes(30));
     }
 }
 
@@ -139,7 +141,10 @@ fn a_ttl_is_never_longer_than_anything_above_it() {
     let check = |asked: Option<u64>, limit: Option<u64>, parent: Option<u64>, expect: Duration| {
         let ttl = limit.map(|max| Bound { max: minutes(max), limit: None });
         let bounds = RunBounds { ttl, ..RunBounds::default() };
-        assert_eq!(clamp_ttl(asked.map(minutes), &bounds, parent.map(minutes)), expect);
+        assert_eq!(
+            clamp_ttl(asked.map(minutes), &bounds, Duration::ZERO, parent.map(minutes)),
+            expect
+        );
     };
     check(None, None, None, limits::RUN_TTL);
     check(None, Some(5), None, minutes(5));
@@ -312,18 +317,18 @@ fn rows_that_pass_a_ceiling_end_the_session_and_stop_the_next_statement() {
     let root = RunBudget::root(run_id("root"), bounds, Used::default());
     let child = root.child(run_id("child"), RunBounds::default(), Used::default());
     let child = child.expect("there is room");
-    assert_eq!(child.charge_statement(), Ok(()));
+    assert_eq!(child.charge_statement(READ), Ok(()));
     assert_eq!(child.charge(10, 400), Ok(()));
-    let spent = child.charge_statement().expect_err("all ten rows were sent");
+    let spent = child.charge_statement(READ).expect_err("all ten rows were sent");
     let sentence = Denial::from(spent).sentence();
     assert_eq!(sentence, "corral: agents: at most 10 rows are allowed in run root");
     assert_eq!(child.charge(1, 0).map_err(|spent| spent.kind), Err(SpentKind::Rows));
-    assert_eq!(root.used(), Used { statements: 1, rows: 11, bytes: 400 });
+    assert_eq!(root.used(), Used { statements: 1, writes: 0, rows: 11, bytes: 400 });
     root.set_bounds(RunBounds { bytes: bound(400), ..RunBounds::default() });
-    let spent = child.charge_statement().map_err(|spent| spent.kind);
+    let spent = child.charge_statement(READ).map_err(|spent| spent.kind);
     assert_eq!(spent, Err(SpentKind::Bytes));
     root.set_bounds(RunBounds::default());
-    assert_eq!(child.charge_statement(), Ok(()));
+    assert_eq!(child.charge_statement(READ), Ok(()));
 }
 
 #[test]
@@ -341,7 +346,7 @@ fn statements_charged_by_many_threads_are_charged_exactly() {
         let threads: Vec<_> = children
             .iter()
             .map(|child| {
-                scope.spawn(|| (0..100).filter(|_| child.charge_statement().is_ok()).count())
+                scope.spawn(|| (0..100).filter(|_| child.charge_statement(READ).is_ok()).count())
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum()
@@ -475,7 +480,7 @@ proptest! {
                     if is_allowed {
                         reference.add(run, 1, 1);
                     }
-                    prop_assert_eq!(runs[run].charge_statement().is_ok(), is_allowed);
+                    prop_assert_eq!(runs[run].charge_statement(READ).is_ok(), is_allowed);
                 }
                 Step::Charge { run, rows, bytes } => {
                     let run = run % runs.len();
@@ -487,7 +492,7 @@ proptest! {
             for (number, run) in runs.iter().enumerate() {
                 let [children, statements, rows, bytes] = reference.used[&number];
                 prop_assert_eq!(run.children(), children);
-                prop_assert_eq!(run.used(), Used { statements, rows, bytes });
+                prop_assert_eq!(run.used(), Used { statements, writes: 0, rows, bytes });
             }
         }
     }

@@ -28,6 +28,7 @@ mod oauth;
 mod page;
 mod policies;
 mod relays;
+mod reports;
 mod resources;
 mod runs;
 #[cfg(feature = "saml")]
@@ -57,6 +58,7 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .merge(policies::routes())
         .merge(users::routes())
         .merge(runs::routes())
+        .merge(reports::routes())
         .merge(attach::routes())
         .merge(streams::routes())
         .merge(sessions::routes())

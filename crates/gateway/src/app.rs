@@ -8,6 +8,7 @@ pub mod access_tokens;
 mod admit;
 pub mod approvals;
 pub mod audit;
+mod authority;
 pub mod caller;
 mod config;
 pub mod credentials;
@@ -21,6 +22,7 @@ pub mod principals;
 mod recheck;
 pub mod record_key;
 pub mod relays;
+pub mod reports;
 pub mod resources;
 pub mod runs;
 #[cfg(feature = "saml")]
@@ -32,6 +34,7 @@ pub mod sign_in;
 pub mod signals;
 mod sweep;
 pub mod token_service;
+mod usage;
 pub mod wrapper;
 
 use std::collections::BTreeMap;
@@ -82,6 +85,7 @@ pub struct App {
     transmitters: signals::Transmitters,
     #[cfg(feature = "saml")]
     saml_sign_ins: saml::SamlSignIns,
+    authority: authority::Authority,
 }
 
 /// The configuration in use, and its change.
@@ -265,10 +269,11 @@ impl App {
             transmitters: signals::Transmitters::default(),
             #[cfg(feature = "saml")]
             saml_sign_ins: saml::SamlSignIns::default(),
+            authority: authority::Authority::new(tokio::time::Instant::now()),
         };
         let mut runs_of: BTreeMap<PrincipalName, u64> = BTreeMap::new();
-        for run in app.store.active_runs().await? {
-            *runs_of.entry(run.sponsor).or_default() += 1;
+        for kept in app.store.active_runs().await? {
+            *runs_of.entry(kept.run.sponsor).or_default() += 1;
         }
         app.take_up().await?;
         app.complete_offboardings(&runs_of).await?;

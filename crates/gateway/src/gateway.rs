@@ -37,8 +37,7 @@ pub struct Gateway {
     https: Https,
     recorder: Recorder,
     store: Store,
-    watcher: tokio::task::JoinHandle<()>,
-    people: tokio::task::JoinHandle<()>,
+    watchers: tokio::task::JoinSet<()>,
     lines: Option<EventLines>,
 }
 
@@ -76,8 +75,11 @@ impl Gateway {
             .append_gateway(now, &Origin::default(), &started)
             .context("the record cannot be written")?;
         let (listeners, https) = listen(&app, &settings, &certificates).await?;
-        let watcher = tokio::spawn(app.clone().watch_deadlines());
-        let people = tokio::spawn(app.clone().watch_people(settings.identity_recheck_interval));
+        let mut watchers = tokio::task::JoinSet::new();
+        watchers.spawn(app.clone().watch_deadlines());
+        watchers.spawn(app.clone().watch_usage());
+        watchers.spawn(app.clone().watch_authority());
+        watchers.spawn(app.clone().watch_people(settings.identity_recheck_interval));
         let gateway = Self {
             options,
             settings,
@@ -87,8 +89,7 @@ impl Gateway {
             https,
             recorder,
             store,
-            watcher,
-            people,
+            watchers,
             lines,
         };
         gateway.write_ready()?;
@@ -191,8 +192,7 @@ impl Gateway {
             https,
             recorder,
             store,
-            watcher,
-            people,
+            mut watchers,
             lines,
             ..
         } = self;
@@ -219,8 +219,8 @@ impl Gateway {
         if tokio::time::timeout(GOODBYE_DEADLINE, goodbye).await.is_err() {
             tracing::warn!("some sessions did not say goodbye in time");
         }
-        watcher.abort();
-        people.abort();
+        watchers.shutdown().await;
+        app.keep_usage().await;
         let at = OffsetDateTime::now_utc();
         let stopped = EventBody::GatewayStopped {};
         recorder

@@ -32,7 +32,7 @@ pub(crate) struct Gauges {
     pub(crate) config_version: u64,
 }
 
-const CLOSE_REASONS: [(CloseReason, &str); 12] = [
+const CLOSE_REASONS: [(CloseReason, &str); 13] = [
     (CloseReason::Client, "client"),
     (CloseReason::Target, "target"),
     (CloseReason::Killed, "killed"),
@@ -43,6 +43,7 @@ const CLOSE_REASONS: [(CloseReason, &str); 12] = [
     (CloseReason::Protocol, "protocol"),
     (CloseReason::Tripwire, "tripwire"),
     (CloseReason::Record, "record"),
+    (CloseReason::Authority, "authority"),
     (CloseReason::Shutdown, "shutdown"),
     (CloseReason::Lost, "lost"),
 ];

@@ -11,6 +11,7 @@ use crate::process::Process;
 use crate::resource::Job;
 use crate::run::RunEnd;
 use crate::statement::{Attribute, Effects, ObjectRef, Parameter};
+use crate::trace::TraceParent;
 
 /// One event with its place in a chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,8 @@ pub enum CloseReason {
     Tripwire,
     /// Its account can no longer be written.
     Record,
+    /// The gateway could not ask its store for too long.
+    Authority,
     /// The gateway stops.
     Shutdown,
     /// The gateway ended without closing it; found at the next start.
@@ -145,6 +148,12 @@ pub enum EventBody {
     GatewayStarted { version: String, recovered_sessions: u64 },
     #[serde(rename = "gateway.stopped")]
     GatewayStopped {},
+    /// The gateway could not ask its store for a whole lease: it ended what it had.
+    #[serde(rename = "authority.lost")]
+    AuthorityLost { sessions_closed: u64 },
+    /// It can again.
+    #[serde(rename = "authority.regained")]
+    AuthorityRegained { away_ms: u64 },
     #[serde(rename = "config.changed")]
     ConfigChanged {
         by: String,
@@ -204,7 +213,11 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         purpose: Option<String>,
         targets: Vec<TargetName>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        actions: Vec<String>,
         ttl_s: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renew_within_s: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         started_by: Option<String>,
         /// As the parent's wrapper observed it.
@@ -213,6 +226,9 @@ pub enum EventBody {
         /// The job whose token started it, as the gateway verified it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<Job>,
+        /// What whoever asked for it says of its trace: a claim.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<TraceParent>,
     },
     #[serde(rename = "run.refused")]
     RunRefused { name: String, reason: String },
@@ -256,6 +272,9 @@ pub enum EventBody {
         in_transaction: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         approval: Option<ApprovalId>,
+        /// What the client says of its trace: a claim.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<TraceParent>,
         /// The request's fields that policies read.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         attributes: BTreeMap<String, Attribute>,
@@ -382,6 +401,8 @@ impl EventBody {
         match self {
             Self::GatewayStarted { .. } => "gateway.started",
             Self::GatewayStopped { .. } => "gateway.stopped",
+            Self::AuthorityLost { .. } => "authority.lost",
+            Self::AuthorityRegained { .. } => "authority.regained",
             Self::ConfigChanged { .. } => "config.changed",
             Self::PrincipalDisabled { .. } => "principal.disabled",
             Self::PrincipalSuspended { .. } => "principal.suspended",
@@ -430,6 +451,8 @@ impl EventBody {
             | Self::SessionTripped { seq_in_session, .. } => Some(*seq_in_session),
             Self::GatewayStarted { .. }
             | Self::GatewayStopped {}
+            | Self::AuthorityLost { .. }
+            | Self::AuthorityRegained { .. }
             | Self::ConfigChanged { .. }
             | Self::PrincipalDisabled { .. }
             | Self::PrincipalSuspended { .. }

@@ -14,12 +14,14 @@ pub mod run;
 pub mod secret;
 pub mod statement;
 pub mod token;
+pub mod trace;
 
 pub use event::{CloseReason, Event, EventBody};
 pub use ids::{ApprovalId, GroupName, PolicyVersion, RunId, SessionId, StatementSeq, TargetName};
 pub use principal::{OffboardCause, OffboardEffect, Offboarding, Principal, PrincipalKind};
 pub use process::Process;
-pub use run::{Run, RunEnd, RunState};
+pub use run::{Run, RunEnd, RunState, RunUse, Used};
 pub use secret::Secret;
 pub use statement::{Effect, Effects, ObjectRef, ObjectRole, Statement, Verb};
 pub use token::{TokenDigest, TokenPurpose};
+pub use trace::TraceParent;

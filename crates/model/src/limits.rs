@@ -223,6 +223,23 @@ pub const REFUSAL_BYTES_MAX: usize = 500;
 /// Between the end of a command and the killing of the processes that it left behind: until then
 /// they may end by themselves.
 pub const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
+/// Actions that one run may name.
+pub const RUN_ACTIONS_MAX: usize = 64;
+/// Shortest interval in which a run may have to be renewed: shorter ones end runs for a slow network.
+pub const RUN_RENEW_WITHIN_MIN: Duration = Duration::from_secs(1);
+/// Statements that run when a budget is spent may take this long to end by themselves; then their
+/// run ends.
+pub const BUDGET_GRACE: Duration = Duration::from_secs(2);
+/// What runs used is stored this often: a gateway that is killed forgets no more than this.
+pub const BUDGET_STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Sessions of a run that ended may be charged for what they sent for this long.
+pub const RUN_PARTING: Duration = Duration::from_secs(10);
+/// A gateway that could not ask its store for this long admits nothing and ends what it has.
+pub const STORE_LEASE: Duration = Duration::from_secs(10);
+/// The store is asked this often whether it still reads and writes.
+pub const STORE_BEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// One such question; several fit into [`STORE_LEASE`].
+pub const STORE_BEAT_TIMEOUT: Duration = Duration::from_secs(3);
 /// TTL of a login token.
 pub const LOGIN_TTL: Duration = Duration::from_secs(12 * 3600);
 /// Longest life of a credential that a client gets for a token (a certificate): it outlives a

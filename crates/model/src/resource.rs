@@ -477,10 +477,16 @@ pub struct RunLimits {
     pub sessions_max: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statements_max: Option<u64>,
+    /// Statements that may do more than read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes_max: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_max: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_max: Option<ByteSize>,
+    /// From its start to its end, however often it is renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_time_max: Option<HumanDuration>,
 }
 
 /// A duration written as `30m`, `1h 30m`, `10s`.
@@ -623,7 +629,7 @@ impl serde::de::Visitor<'_> for ByteSizeVisitor {
 /// One resource of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
-#[expect(clippy::large_enum_variant, reason = "there are few of them, and none on a hot path")]
+#[allow(clippy::large_enum_variant, reason = "there are few of them, and none on a hot path")]
 pub enum Resource {
     Target(TargetSpec),
     User(UserSpec),

@@ -1,5 +1,7 @@
 //! One execution of an agent.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -21,6 +23,13 @@ pub struct Run {
     pub purpose: Option<String>,
     /// Targets that this run may use; empty means whatever its parent or principal may.
     pub targets: Vec<TargetName>,
+    /// Policy actions, or groups of them, that this run may use (`read`, `update`); empty means
+    /// whatever its parent or principal may. A right that policy gives counts within them only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
+    /// It ends when nobody renews it for this long, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_within_s: Option<u64>,
     /// 0 for a root run.
     pub depth: u32,
     /// The administrator who started it in somebody's name.
@@ -76,4 +85,28 @@ pub enum RunEnd {
     SponsorDisabled,
     /// The wrapper that held it ended without a word, or no longer answers.
     WrapperLost,
+    /// A budget of it is spent: statements, rows, bytes or wall time.
+    BudgetSpent,
+    /// It was to be renewed at an interval, and was not.
+    RenewMissed,
+}
+
+/// What a run and everything below it used of its budgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Used {
+    pub statements: u64,
+    /// Statements that may do more than read.
+    pub writes: u64,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// What is kept of what a run did, so that neither a restart nor its end forgets it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunUse {
+    pub used: Used,
+    /// Targets that sessions of it, or below it, were opened to.
+    pub targets: BTreeSet<TargetName>,
+    /// Verbs of the statements that it, and what is below it, was allowed.
+    pub actions: BTreeSet<String>,
 }

@@ -44,7 +44,7 @@ impl Effect {
         }
     }
 
-    fn bit(self) -> u8 {
+    const fn bit(self) -> u8 {
         match self {
             Self::Read => 1,
             Self::Write => 2,
@@ -64,7 +64,7 @@ impl Effects {
     pub const NONE: Self = Self(0);
 
     #[must_use]
-    pub fn of(effect: Effect) -> Self {
+    pub const fn of(effect: Effect) -> Self {
         Self(effect.bit())
     }
 

@@ -194,6 +194,8 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
         }
         EventBody::GatewayStarted { .. }
         | EventBody::GatewayStopped {}
+        | EventBody::AuthorityLost { .. }
+        | EventBody::AuthorityRegained { .. }
         | EventBody::RunEnded { .. }
         | EventBody::SessionClosed { .. }
         | EventBody::StatementRows { .. }

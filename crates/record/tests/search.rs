@@ -22,9 +22,13 @@ fn record(dir: &std::path::Path) -> Reader {
             parent: parent.map(run_id),
             purpose: Some("Nightly report".to_owned()),
             targets: vec![TargetName::new("orders-db").expect("a name")],
+            actions: Vec::new(),
             ttl_s: 900,
+            renew_within_s: None,
             started_by: None,
             process: None,
+            job: None,
+            traceparent: None,
         };
         let origin = Origin { run: Some(run_id(run)), ..Origin::default() };
         recorder.append_gateway(at(0), &origin, &body).expect("written");

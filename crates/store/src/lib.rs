@@ -5,6 +5,7 @@
 //! no protocol, no policy, and no token or password, only digests, hashes and sealed bytes.
 
 mod approvals;
+mod beat;
 mod credentials;
 mod error;
 mod history;
@@ -33,7 +34,7 @@ pub use relays::{JoinToken, JoinVerdict, RelayCertificateRow};
 pub use resources::{
     Applied, Apply, Change, ChangeEffect, Changed, ConfigChange, Put, SecretChange,
 };
-pub use runs::{JobToken, RunFilter};
+pub use runs::{JobToken, KeptRun, RunFilter};
 pub use scim::{ScimChange, ScimRow};
 pub use seal::{SealError, SealKey, SealSource};
 pub use sessions::{SessionFilter, SessionRow, SessionTotals};

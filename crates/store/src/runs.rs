@@ -3,13 +3,13 @@
 use corral_model::ids::{PrincipalName, RunId};
 use corral_model::limits;
 use corral_model::resource::Job;
-use corral_model::run::{Run, RunEnd, RunState};
+use corral_model::run::{Run, RunEnd, RunState, RunUse, Used};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use crate::error::{Doing, StoreError};
-use crate::rows::{Columns, from_json, to_json, to_ms, to_word};
+use crate::rows::{Columns, from_count, from_json, to_count, to_json, to_ms, to_word};
 use crate::store::Store;
 use crate::tokens::{self, TokenRow};
 
@@ -32,6 +32,13 @@ pub struct JobToken {
     pub id: String,
     /// It is remembered until then; afterwards it is refused for its age.
     pub expires_at: OffsetDateTime,
+}
+
+/// A run with what it did, as far as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRun {
+    pub run: Run,
+    pub done: RunUse,
 }
 
 impl Store {
@@ -112,6 +119,34 @@ impl Store {
         Ok(ended)
     }
 
+    /// Keeps what runs did, all of it or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    ///
+    /// # Cancel safety
+    /// Cancelled before it returns, everything was kept or nothing.
+    pub async fn keep_use(&self, rows: &[(RunId, RunUse)]) -> Result<(), StoreError> {
+        let mut change = self.begin().await?;
+        for (id, done) in rows {
+            sqlx::query(
+                "UPDATE runs SET used_statements = $2, used_writes = $3, used_rows = $4,
+                     used_bytes = $5, used_targets = $6, used_actions = $7 WHERE id = $1",
+            )
+            .bind(id.as_str())
+            .bind(to_count(done.used.statements))
+            .bind(to_count(done.used.writes))
+            .bind(to_count(done.used.rows))
+            .bind(to_count(done.used.bytes))
+            .bind(to_json(&done.targets)?)
+            .bind(to_json(&done.actions)?)
+            .execute(&mut *change)
+            .await
+            .doing("be written")?;
+        }
+        change.commit().await.doing("keep a change")
+    }
+
     /// Changes when an active run and its tokens expire; false when it had ended.
     ///
     /// # Errors
@@ -175,6 +210,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
+        let kept = self.kept_runs(filter).await?;
+        Ok(kept.into_iter().map(|kept| kept.run).collect())
+    }
+
+    /// The same with what they did.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn kept_runs(&self, filter: &RunFilter) -> Result<Vec<KeptRun>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM runs
              WHERE ($1 IS NULL OR ($1 = 1 AND ended_at_ms IS NULL)
@@ -192,21 +236,21 @@ impl Store {
         .fetch_all(&self.read)
         .await
         .doing("be read")?;
-        rows.iter().map(read_run).collect()
+        rows.iter().map(read_kept).collect()
     }
 
     /// Every run that has not ended, parents before children: what a starting gateway takes up.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
-    pub async fn active_runs(&self) -> Result<Vec<Run>, StoreError> {
+    pub async fn active_runs(&self) -> Result<Vec<KeptRun>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM runs WHERE ended_at_ms IS NULL ORDER BY depth, started_at_ms, id",
         )
         .fetch_all(&self.read)
         .await
         .doing("be read")?;
-        rows.iter().map(read_run).collect()
+        rows.iter().map(read_kept).collect()
     }
 }
 
@@ -233,8 +277,9 @@ async fn insert(
     sqlx::query(
         "INSERT INTO runs (id, parent, principal_kind, principal, sponsor, name, purpose,
              targets, depth, started_by, started_at_ms, expires_at_ms, ended_reason,
-             ended_at_ms, process, attached, job)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+             ended_at_ms, process, attached, job, actions, renew_within_s)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+             $18, $19)",
     )
     .bind(run.id.as_str())
     .bind(run.parent.as_ref().map(RunId::as_str))
@@ -253,6 +298,8 @@ async fn insert(
     .bind(run.process.as_ref().map(to_json).transpose()?)
     .bind(i64::from(run.attached))
     .bind(run.job.as_ref().map(to_json).transpose()?)
+    .bind(to_json(&run.actions)?)
+    .bind(run.renew_within_s.map(to_count))
     .execute(&mut **change)
     .await
     .doing("be written")?;
@@ -297,6 +344,18 @@ async fn claim_job(
     Ok(())
 }
 
+fn read_kept(row: &SqliteRow) -> Result<KeptRun, StoreError> {
+    let columns = Columns(row);
+    let used = Used {
+        statements: columns.count("used_statements")?,
+        writes: columns.count("used_writes")?,
+        rows: columns.count("used_rows")?,
+        bytes: columns.count("used_bytes")?,
+    };
+    let (targets, actions) = (columns.json("used_targets")?, columns.json("used_actions")?);
+    Ok(KeptRun { run: read_run(row)?, done: RunUse { used, targets, actions } })
+}
+
 fn read_run(row: &SqliteRow) -> Result<Run, StoreError> {
     let columns = Columns(row);
     let ended_reason: Option<RunEnd> = columns.optional_id("ended_reason")?;
@@ -315,6 +374,8 @@ fn read_run(row: &SqliteRow) -> Result<Run, StoreError> {
         name: columns.text("name")?,
         purpose: columns.optional_text("purpose")?,
         targets: columns.json("targets")?,
+        actions: columns.json("actions")?,
+        renew_within_s: columns.optional_number("renew_within_s")?.map(from_count).transpose()?,
         depth,
         started_by: columns.optional_id("started_by")?,
         process: columns

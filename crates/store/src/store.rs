@@ -13,6 +13,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
 
+use crate::beat::StoreFile;
 use crate::error::{Doing, StoreError};
 use crate::seal::{Seal, SealSource};
 
@@ -25,6 +26,7 @@ pub struct Store {
     pub(crate) write: SqlitePool,
     pub(crate) read: SqlitePool,
     pub(crate) seal: Arc<Seal>,
+    pub(crate) file: Arc<StoreFile>,
 }
 
 impl std::fmt::Debug for Store {
@@ -76,7 +78,8 @@ impl Store {
             .await
             .doing("be opened for reading")?;
         let seal = crate::meta::open_seal(&write, seal).await?;
-        Ok(Self { write, read, seal: Arc::new(seal) })
+        let file = Arc::new(StoreFile::at(path)?);
+        Ok(Self { write, read, seal: Arc::new(seal), file })
     }
 
     /// Waits for what is being written and closes the file.
@@ -115,6 +118,7 @@ async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
         (4, "jobs", include_str!("../migrations/0004_jobs.sql")),
         (5, "people", include_str!("../migrations/0005_people.sql")),
         (6, "scim", include_str!("../migrations/0006_scim.sql")),
+        (7, "grants", include_str!("../migrations/0007_grants.sql")),
         (8, "processes", include_str!("../migrations/0008_processes.sql")),
     ];
     let migrations = texts

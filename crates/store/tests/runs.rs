@@ -10,7 +10,7 @@ use corral_model::event::CloseReason;
 use corral_model::ids::{PrincipalName, RunId, SessionId, TargetName};
 use corral_model::principal::Principal;
 use corral_model::resource::{Job, Platform};
-use corral_model::run::{Run, RunEnd, RunState};
+use corral_model::run::{Run, RunEnd, RunState, RunUse, Used};
 use corral_model::token::{TokenDigest, TokenPurpose};
 use corral_store::{
     Forgotten, JobToken, RunFilter, SessionFilter, SessionRow, SessionTotals, Store, StoreError,
@@ -45,6 +45,8 @@ fn run(text: &str, parent: Option<&str>, depth: u32) -> Run {
         name: format!("run {text}"),
         purpose: (depth == 0).then(|| "why".to_owned()),
         targets: vec![TargetName::new("orders-db").expect("a name")],
+        actions: vec!["read".to_owned()],
+        renew_within_s: Some(30),
         depth,
         started_by: parent.is_none().then(|| person("root")),
         process: parent.is_some().then(process),
@@ -92,7 +94,24 @@ async fn active_runs_come_back_parents_first_after_a_restart() {
     store.end_runs(&[(id("done"), RunEnd::Done)], at(5)).await.expect("ends");
     store.close().await;
     let active = place.open().await.active_runs().await.expect("reads");
+    let active: Vec<Run> = active.into_iter().map(|kept| kept.run).collect();
     assert_eq!(active, [run("root", None, 0), run("child", Some("root"), 1)]);
+}
+
+#[tokio::test]
+async fn what_a_run_did_is_kept_with_all_of_its_parts() {
+    let place = Place::new();
+    let store = store_with_tree(&place).await;
+    let done = RunUse {
+        used: Used { statements: 4, writes: 3, rows: 2, bytes: 1 },
+        targets: [TargetName::new("orders-db").expect("a name")].into(),
+        actions: ["select".to_owned(), "update".to_owned()].into(),
+    };
+    store.keep_use(&[(id("root"), done.clone())]).await.expect("kept");
+    store.close().await;
+    let active = place.open().await.active_runs().await.expect("reads");
+    let found: Vec<RunUse> = active.into_iter().map(|kept| kept.done).collect();
+    assert_eq!(found, [done, RunUse::default()]);
 }
 
 #[tokio::test]

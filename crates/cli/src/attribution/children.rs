@@ -195,11 +195,14 @@ impl Children {
             name: name_of(process),
             purpose: None,
             targets: Vec::new(),
+            actions: Vec::new(),
+            renew_within_s: None,
             // As long as the wrapper's own run, which is cut to by the gateway.
             ttl_s: Some(limits::RUN_TTL_MAX.as_secs()),
             for_principal: None,
             process: Some(process.clone()),
             wrapper: Some(self.wrapper.clone().into()),
+            traceparent: None,
         };
         let started: StartRunResponse = self.client.post(&["runs"], &request).await?;
         let id = started.run_id.to_string();

@@ -10,6 +10,7 @@ pub(crate) mod login;
 pub(crate) mod policy;
 pub(crate) mod relays;
 pub(crate) mod replay;
+pub(crate) mod reports;
 pub(crate) mod resources;
 pub(crate) mod run;
 pub(crate) mod runs;

@@ -5,9 +5,9 @@ use corral_api::{
     EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView, StartRunRequest,
     StartRunResponse,
 };
-use corral_model::Process;
 use corral_model::ids::{PrincipalName, RunId, TargetName};
 use corral_model::resource::HumanDuration;
+use corral_model::{Process, TraceParent};
 use corral_record::render::{self, TimelineEntry};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::Context;
 use crate::command::replay::{detail, events_of};
+use crate::command::reports::{ReportCommand, report};
 use crate::exchange::start;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format};
@@ -50,6 +51,9 @@ pub enum RunsCommand {
     End { id: String },
     /// Kill a run, what is below it, and what their sessions run
     Kill { id: String },
+    /// Report on runs: sponsors, dormant, grants, refused, orphans
+    #[command(subcommand)]
+    Report(ReportCommand),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -59,6 +63,9 @@ pub struct StartArgs {
     pub name: String,
     #[command(flatten)]
     pub what: WhatArgs,
+    /// End it when it is not renewed (`runs renew`) within this time, again and again
+    #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
+    pub renew_within: Option<HumanDuration>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -85,6 +92,10 @@ pub struct WhatArgs {
     /// use when absent
     #[arg(long, value_name = "TARGET")]
     pub target: Vec<TargetName>,
+    /// A policy action or group of actions that it is limited to, such as `read`; several times
+    /// for several. All that its parent or principal may do when absent
+    #[arg(long, value_name = "ACTION")]
+    pub action: Vec<String>,
     /// When it ends at the latest: 15m, 1h 30m, 10s
     #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
     pub ttl: Option<HumanDuration>,
@@ -117,6 +128,11 @@ fn parse_ttl(text: &str) -> Result<HumanDuration, String> {
     }
 }
 
+/// The trace that this process runs in, where its environment says so in the standard's form.
+fn own_trace() -> Option<TraceParent> {
+    std::env::var("TRACEPARENT").ok().and_then(|text| TraceParent::parse(&text))
+}
+
 impl WhatArgs {
     /// The request for a run with this name.
     #[must_use]
@@ -125,10 +141,13 @@ impl WhatArgs {
             name,
             purpose: self.purpose,
             targets: self.target,
+            actions: self.action,
+            renew_within_s: None,
             ttl_s: self.ttl.map(|ttl| ttl.0.as_secs()),
             for_principal: self.for_principal,
             process: None,
             wrapper: None,
+            traceparent: own_trace(),
         }
     }
 }
@@ -143,7 +162,8 @@ pub(crate) async fn runs(context: &Context<'_>, command: RunsCommand) -> Result<
     let client = context.client()?;
     match command {
         RunsCommand::Start(args) => {
-            let request = args.what.request(args.name);
+            let mut request = args.what.request(args.name);
+            request.renew_within_s = args.renew_within.map(|within| within.0.as_secs());
             let started = start(&client, &request).await?;
             // The token is what a caller wants, so this is for scripts unless asked otherwise.
             output::show(context.format_for_scripts(), &started, started_text)
@@ -190,6 +210,7 @@ pub(crate) async fn runs(context: &Context<'_>, command: RunsCommand) -> Result<
             let ended: EndedView = client.post(&["runs", &id, "kill"], &Value::Null).await?;
             output::show(context.format(), &ended, |ended| ended_text("killed", ended))
         }
+        RunsCommand::Report(command) => report(&client, context.format(), command).await,
     }
 }
 
@@ -210,6 +231,7 @@ fn started_text(started: &StartRunResponse) -> String {
         ("principal", Some(started.principal.to_string())),
         ("sponsor", Some(started.sponsor.to_string())),
         ("targets", (!targets.is_empty()).then(|| targets.join(", "))),
+        ("actions", (!started.actions.is_empty()).then(|| started.actions.join(", "))),
     ])
 }
 
@@ -257,6 +279,11 @@ fn process_text(process: &Process) -> String {
     format!("{pid}, child of {parent}: {} (observed by the wrapper)", visible(&words.join(" ")))
 }
 
+/// `12, 88 left`.
+fn with_left(used: u64, left: Option<u64>) -> String {
+    left.map_or_else(|| used.to_string(), |left| format!("{used}, {left} left"))
+}
+
 fn run_text(run: &RunView) -> String {
     let targets: Vec<&str> = run.targets.iter().map(TargetName::as_str).collect();
     let targets = if targets.is_empty() {
@@ -277,12 +304,16 @@ fn run_text(run: &RunView) -> String {
         ("job", run.job.as_ref().map(job_text)),
         ("parent", run.parent.as_ref().map(ToString::to_string)),
         ("targets", Some(targets)),
+        ("actions", (!run.actions.is_empty()).then(|| run.actions.join(", "))),
+        ("renewed within", run.renew_within_s.map(|within| format!("{within}s"))),
         ("started", Some(timestamp(run.started_at))),
         ("expires", Some(timestamp(run.expires_at))),
         ("ended", run.ended_at.map(timestamp)),
         ("sessions", Some(run.sessions.to_string())),
-        ("statements", Some(run.statements.to_string())),
-        ("rows", Some(run.rows.to_string())),
-        ("bytes", Some(run.bytes.to_string())),
+        ("statements", Some(with_left(run.statements, run.left.statements))),
+        ("writes", Some(with_left(run.writes, run.left.writes))),
+        ("rows", Some(with_left(run.rows, run.left.rows))),
+        ("bytes", Some(with_left(run.bytes, run.left.bytes))),
+        ("wall time left", run.left.wall_time_s.map(|left| format!("{left}s"))),
     ])
 }

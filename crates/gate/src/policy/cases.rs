@@ -259,7 +259,12 @@ fn subject_of(principal: &CasePrincipal) -> Result<Subject, String> {
     let mut runs = Vec::new();
     for (index, name) in principal.runs.iter().enumerate() {
         let id = RunId::new(format!("run-{}", index + 1)).map_err(|error| error.to_string())?;
-        runs.push(RunNode { id, name: name.clone(), attribution: Attribution::Token });
+        runs.push(RunNode {
+            id,
+            name: name.clone(),
+            attribution: Attribution::Token,
+            actions: Vec::new(),
+        });
     }
     if let Some(acting) = runs.last_mut() {
         acting.attribution = principal.attribution;

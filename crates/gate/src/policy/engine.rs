@@ -12,13 +12,14 @@ use crate::decision::{Denial, DenialKind, Ruling, Verdict};
 use crate::policy::actions::{Actions, CONNECT, UNMASK};
 use crate::policy::depth;
 use crate::policy::fields::Fields;
+use crate::policy::grant::{self, GrantError};
 use crate::policy::index::{Bucket, Index, Sets};
 use crate::policy::problem::{PolicyProblem, Severity};
 use crate::policy::question::{Node, Parts, Question};
 use crate::policy::requirement::{self, Need, Requirement, Resource};
 use crate::policy::rules::{self, Checks, Compiled, Rule};
 use crate::policy::schema::{self, Types};
-use crate::policy::subject::{Context, PolicySource, ProtocolVerbs, Subject, TargetFacts};
+use crate::policy::subject::{Context, PolicySource, ProtocolVerbs, RunNode, Subject, TargetFacts};
 use crate::policy::verdict::{Answer, Collector, Judged};
 use crate::policy::wording;
 
@@ -132,6 +133,25 @@ impl Engine {
         self.stamp(&self.judge(subject, target, facts, context), decision_id)
     }
 
+    /// Whether every run of a chain was granted what a statement needs, whatever policy says of it.
+    /// [`Engine::rule`] asks this first.
+    ///
+    /// # Errors
+    /// The [`Denial`] that the client reads.
+    pub fn within_grants(&self, chain: &[RunNode], facts: &Facts) -> Result<(), Denial> {
+        let needed = requirement::of(facts, &self.actions, &|_| false);
+        let actions = needed.iter().map(|requirement| requirement.action);
+        grant::refusal(&self.actions, chain, actions).map_or(Ok(()), Err)
+    }
+
+    /// Whether a run below `above` (root first) may be granted these actions.
+    ///
+    /// # Errors
+    /// [`GrantError`]: whoever asks for them is to blame.
+    pub fn check_grant(&self, above: &[RunNode], asked: &[String]) -> Result<(), GrantError> {
+        grant::check(&self.actions, above, asked)
+    }
+
     /// Whether a session may be opened. A connection cannot wait: what would be held is denied.
     #[must_use]
     pub fn may_connect(
@@ -171,6 +191,12 @@ impl Engine {
         let facts = Facts::default();
         let asked = Asked { subject, target, facts: &facts, context };
         self.judge_all(&asked, &needed).verdict == Verdict::Allow
+    }
+
+    /// The group of actions that a verb belongs to: `select` to `read`. None for what is none.
+    #[must_use]
+    pub fn group_of_action(&self, name: &str) -> Option<&'static str> {
+        self.actions.group_of(name)
     }
 
     /// The fields that make equal statements of equal subjects differ.
@@ -224,6 +250,10 @@ impl Engine {
     fn judge_all(&self, asked: &Asked<'_>, needed: &[Requirement<'_>]) -> Judged {
         if asked.is_too_much(needed) {
             return too_many_objects();
+        }
+        let actions = needed.iter().map(|requirement| requirement.action);
+        if let Some(denial) = grant::refusal(&self.actions, &asked.subject.runs, actions) {
+            return refused(denial);
         }
         self.with_stack(|| self.judge_needed(asked, needed))
     }
@@ -348,6 +378,10 @@ fn obstructed(obstacle: &Obstacle) -> Judged {
     let mut denial = Denial::new(kind, obstacle.text.clone());
     denial.rules = vec![obstacle.rule.to_owned()];
     denial.position = obstacle.position;
+    refused(denial)
+}
+
+fn refused(denial: Denial) -> Judged {
     let rules = denial.rules.clone();
     Judged { verdict: Verdict::Deny(denial), rules, is_of_the_moment: false }
 }

@@ -75,7 +75,9 @@ impl Engine {
                 (Outcome::Hold, reasons.join(" "))
             }
         };
-        let was_asked = facts.obstacle.is_none() && !asked.is_too_much(&needed);
+        let was_asked = facts.obstacle.is_none()
+            && !asked.is_too_much(&needed)
+            && self.within_grants(&subject.runs, facts).is_ok();
         let steps =
             if was_asked { self.with_stack(|| self.steps(&asked, &needed)) } else { Vec::new() };
         Explanation { outcome, text, steps }

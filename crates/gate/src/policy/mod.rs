@@ -13,6 +13,7 @@ mod depth;
 mod engine;
 mod explain;
 mod fields;
+mod grant;
 mod index;
 mod nearest;
 mod problem;
@@ -33,6 +34,7 @@ pub use cases::{
 };
 pub use engine::{Engine, check_sources};
 pub use explain::{ExplainedRule, ExplainedStep, Explanation};
+pub use grant::GrantError;
 pub use problem::{PolicyProblem, Severity};
 pub use schema::schema_text;
 pub use subject::{

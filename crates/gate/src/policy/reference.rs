@@ -185,6 +185,7 @@ fn subject() -> impl Strategy<Value = Subject> {
             id: RunId::new(format!("r-{index}")).expect("a run's id"),
             name: format!("run {index}"),
             attribution: Attribution::default(),
+            actions: Vec::new(),
         };
         Subject {
             principal: Principal::workload(PrincipalName::new("w").expect("a name")),

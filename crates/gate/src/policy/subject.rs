@@ -35,6 +35,8 @@ pub struct RunNode {
     pub id: RunId,
     pub name: String,
     pub attribution: Attribution,
+    /// Actions, or groups of them, that it was granted; empty for all.
+    pub actions: Vec<String>,
 }
 
 /// How it is known whose a run's sessions are.

@@ -103,6 +103,7 @@ pub fn agent(runs: &[&str]) -> Subject {
         id: RunId::new(format!("run-{name}")).expect("a run's id"),
         name: (*name).to_owned(),
         attribution: Attribution::Token,
+        actions: Vec::new(),
     };
     Subject {
         principal: Principal::workload(PrincipalName::new("nightly").expect("a name")),

@@ -125,7 +125,7 @@ fn asked(details: Option<&str>) -> Result<StartRun, Refusal> {
         Refusal::new(
             "invalid_authorization_details",
             "authorization_details is a list of one object: type corral_run, name, and where \
-             wanted purpose, targets and ttl_s",
+             wanted purpose, targets, actions, renew_within_s and ttl_s",
         )
     };
     let details: Vec<RunDetail> = serde_json::from_str(text).map_err(|_| unfit())?;
@@ -137,8 +137,10 @@ fn asked(details: Option<&str>) -> Result<StartRun, Refusal> {
         name: detail.name,
         purpose: detail.purpose,
         targets: detail.targets,
+        actions: detail.actions,
+        renew_within: detail.renew_within_s.map(std::time::Duration::from_secs),
         ttl: detail.ttl_s.map(std::time::Duration::from_secs),
-        for_principal: None,
+        ..StartRun::default()
     })
 }
 
@@ -163,6 +165,7 @@ fn answer(exchanged: Exchanged, form: TokenForm) -> TokenResponse {
             sponsor: run.sponsor,
             parent: run.parent,
             targets: run.targets,
+            actions: run.actions,
             expires_at: run.expires_at,
         }],
     }

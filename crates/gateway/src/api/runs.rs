@@ -8,11 +8,11 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use corral_api::{
-    EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView, StartRunRequest,
-    StartRunResponse,
+    BudgetLeft, EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView,
+    StartRunRequest, StartRunResponse,
 };
 use corral_model::resource::Job;
-use corral_model::{RunEnd, RunState};
+use corral_model::{RunEnd, RunState, RunUse};
 use time::OffsetDateTime;
 
 use super::Failure;
@@ -39,6 +39,8 @@ async fn start(
         name: request.name,
         purpose: request.purpose,
         targets: request.targets.iter().map(ToString::to_string).collect(),
+        actions: request.actions,
+        renew_within: request.renew_within_s.map(Duration::from_secs),
         ttl: request.ttl_s.map(Duration::from_secs),
         for_principal: request.for_principal.map(|name| name.to_string()),
         process: match (request.process, request.wrapper) {
@@ -48,6 +50,7 @@ async fn start(
                 return Err(Failure::invalid("process and wrapper go together".to_owned()));
             }
         },
+        traceparent: request.traceparent,
     };
     let started = app.start_run(&caller, ask).await?;
     let run = started.run;
@@ -61,6 +64,7 @@ async fn start(
         sponsor: run.sponsor,
         parent: run.parent,
         targets: run.targets,
+        actions: run.actions,
     };
     Ok((StatusCode::OK, Json(response)))
 }
@@ -139,8 +143,20 @@ fn state_view(state: &RunState) -> (RunStateView, Option<RunEnd>, Option<OffsetD
     }
 }
 
+fn left(found: &app_runs::RunView) -> BudgetLeft {
+    BudgetLeft {
+        statements: found.left.statements,
+        writes: found.left.writes,
+        rows: found.left.rows,
+        bytes: found.left.bytes,
+        wall_time_s: found.wall_time_left.map(|left| left.as_secs()),
+    }
+}
+
 fn view(found: app_runs::RunView) -> RunView {
+    let left = left(&found);
     let run = found.run;
+    let RunUse { used, targets: used_targets, actions: used_actions } = found.done;
     let (state, end_reason, ended_at) = state_view(&run.state);
     RunView {
         id: run.id,
@@ -151,13 +167,19 @@ fn view(found: app_runs::RunView) -> RunView {
         sponsor: run.sponsor,
         purpose: run.purpose,
         targets: run.targets,
+        actions: run.actions,
+        renew_within_s: run.renew_within_s,
         depth: run.depth,
         state,
         end_reason,
         sessions: found.sessions_open,
-        statements: found.statements,
-        rows: found.rows,
-        bytes: found.bytes,
+        statements: used.statements,
+        writes: used.writes,
+        rows: used.rows,
+        bytes: used.bytes,
+        left,
+        used_targets: used_targets.into_iter().collect(),
+        used_actions: used_actions.into_iter().collect(),
         started_by: run.started_by,
         process: run.process,
         attached: run.attached,
@@ -175,6 +197,7 @@ fn job_view(job: Job) -> JobView {
 
 // As deep as a run may be, which a limit bounds.
 fn node(found: app_runs::RunNode) -> RunNode {
+    let left = left(&found.view);
     let run = found.view.run;
     let (state, end_reason, ended_at) = state_view(&run.state);
     RunNode {
@@ -186,6 +209,10 @@ fn node(found: app_runs::RunNode) -> RunNode {
         end_reason,
         sessions: found.view.sessions_open,
         process: run.process,
+        statements: found.view.done.used.statements,
+        rows: found.view.done.used.rows,
+        left,
+        actions: run.actions,
         started_at: run.started_at,
         expires_at: run.expires_at,
         ended_at,

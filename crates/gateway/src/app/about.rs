@@ -181,6 +181,7 @@ impl App {
         if self.is_draining() {
             return Err("the gateway stops".to_owned());
         }
+        self.check_authority().map_err(|denial| denial.client_text)?;
         self.store
             .config_version()
             .await

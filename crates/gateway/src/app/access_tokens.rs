@@ -87,7 +87,7 @@ impl App {
             "sub": run.principal().name.as_str(),
             "client_id": run.principal().name.as_str(),
             "iat": now.unix_timestamp(),
-            "exp": run.lease().expires_at.unix_timestamp(),
+            "exp": run.shown_end().unix_timestamp(),
             "jti": new_id("t"),
             "run_id": run.id().as_str(),
             "sponsor": run.sponsor().as_str(),

@@ -236,6 +236,7 @@ impl App {
             let denial = Denial::new(DenialKind::Shutdown, "the gateway stops");
             return Err(Refusal::new(&nobody, denial));
         }
+        self.check_authority().map_err(|denial| Refusal::new(&nobody, denial))?;
         let bearer = match &login.proof {
             Proof::Token(token) => match Token::parse(token.reveal()) {
                 Ok(token) => self.bearer(token.digest()).await,
@@ -354,6 +355,9 @@ impl App {
             let text = "the record cannot be written; no session is opened";
             refuse(Denial::new(DenialKind::RecordUnavailable, text))
         })?;
+        if let Some(run) = entry.bearer.run() {
+            run.reached(&entry.target.spec.name);
+        }
         let scope = SessionScope::new(self.clone(), &entry, place, &masked, tap);
         self.metrics.session_opened();
         let database = login.database.or_else(|| entry.target.spec.database.clone());
@@ -490,6 +494,7 @@ impl App {
         let is_same = config.targets.get(&entry.target.spec.name).is_some_and(|target| {
             config.version == entry.config.version || target.revision == entry.target.revision
         });
+        self.check_authority()?;
         if !is_same || self.is_draining() {
             let text = "the configuration changed while this session was opened; try again";
             return Err(Denial::new(DenialKind::Shutdown, text));

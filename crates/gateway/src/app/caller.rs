@@ -117,7 +117,7 @@ impl App {
             Caller::Run { run, principal } => {
                 let run = self.live.runs().get(run.as_str());
                 let run = run.filter(|run| run.is_live(Instant::now())).ok_or_else(nobody)?;
-                let expires_at = run.lease().expires_at;
+                let expires_at = run.shown_end();
                 (principal, Some(run), expires_at)
             }
         };

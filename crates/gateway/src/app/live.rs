@@ -5,6 +5,8 @@
 
 pub(crate) mod approvals;
 pub(crate) mod logins;
+#[cfg(test)]
+mod model;
 pub(crate) mod quorum;
 pub(crate) mod runs;
 pub(crate) mod sessions;
@@ -18,6 +20,7 @@ use corral_identity::oidc::OidcClient;
 use corral_model::ids::ResourceName;
 use corral_model::resource::OidcSpec;
 use corral_model::{RunEnd, RunId};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::offboard::Unfinished;
@@ -39,6 +42,10 @@ pub(crate) struct Live {
     unfinished: Mutex<Vec<Unfinished>>,
     sign_ins: Mutex<sign_ins::SignIns>,
     clients: Mutex<Clients>,
+    /// Runs with a spent budget, and when they end; at most as many as are active.
+    spent: Mutex<BTreeMap<RunId, Instant>>,
+    /// Runs that ended a moment ago: their sessions may still be charged.
+    parting: Mutex<Vec<(Instant, Arc<runs::LiveRun>)>>,
     /// Sessions that are no listener's own task.
     tasks: TaskTracker,
 }
@@ -82,6 +89,14 @@ impl Live {
 
     pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<Unfinished>> {
         lock(&self.unfinished)
+    }
+
+    pub(crate) fn spent(&self) -> MutexGuard<'_, BTreeMap<RunId, Instant>> {
+        lock(&self.spent)
+    }
+
+    pub(crate) fn parting(&self) -> MutexGuard<'_, Vec<(Instant, Arc<runs::LiveRun>)>> {
+        lock(&self.parting)
     }
 }
 

@@ -136,7 +136,7 @@ impl App {
         while let Some(id) = next.take() {
             let Some(run) = self.store.run(&id).await? else { return Ok(None) };
             let attribution = attribution_of(&run);
-            runs.push(RunNode { id: run.id, name: run.name, attribution });
+            runs.push(RunNode { id: run.id, name: run.name, attribution, actions: run.actions });
             next = run.parent.filter(|_| runs.len() <= usize_of(limits::RUN_DEPTH_MAX));
         }
         runs.reverse();

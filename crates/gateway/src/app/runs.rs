@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral_gate::Denial;
-use corral_gate::budget::{self, RunBudget, Used};
+use corral_gate::budget::{self, Left, RunBudget};
+use corral_gate::policy::GrantError;
 use corral_identity::Token;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PrincipalName, TargetName};
 use corral_model::token::TokenPurpose;
 use corral_model::{
-    Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, Secret, limits,
+    Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, RunUse, Secret, TraceParent,
+    Used, limits,
 };
-use corral_store::{JobToken, RunFilter as StoredFilter, StoreError, TokenRow};
+use corral_store::{JobToken, KeptRun, RunFilter as StoredFilter, StoreError, TokenRow};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -21,7 +23,7 @@ use super::admit::left_of;
 use super::caller::is_sponsor;
 use super::config::{Config, NoStanding};
 use super::jobs::ProvenJob;
-use super::live::runs::{Lease, LiveRun};
+use super::live::runs::{Age, LeaseTerms, LiveRun};
 use super::offboard::Disabled;
 use super::principals::new_token;
 use super::{App, AppError, Caller, Problem, new_id};
@@ -34,6 +36,10 @@ pub struct StartRun {
     pub purpose: Option<String>,
     /// Empty: whatever the parent or principal may use.
     pub targets: Vec<String>,
+    /// Policy actions or groups of them; empty: whatever the parent or principal may.
+    pub actions: Vec<String>,
+    /// It ends when nobody renews it for this long. Whole seconds.
+    pub renew_within: Option<Duration>,
     /// None: 15 minutes, or less where a limit says so. Longer than the limits allow is cut.
     pub ttl: Option<Duration>,
     /// A user or workload, named by the administrator only.
@@ -41,6 +47,8 @@ pub struct StartRun {
     /// The process that a child run is for, and the key of the parent's wrapper, who alone may
     /// say so.
     pub process: Option<(Process, Secret)>,
+    /// What whoever asks says of its trace: a claim, kept with `run.started`.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// A run with its token, shown once.
@@ -59,10 +67,12 @@ pub struct RunView {
     pub path: String,
     /// Live sessions of this run itself.
     pub sessions_open: u64,
-    /// Statements, rows and bytes charged to this run, its descendants included.
-    pub statements: u64,
-    pub rows: u64,
-    pub bytes: u64,
+    /// What was charged to this run and did happen, its descendants included.
+    pub done: RunUse,
+    /// What is left of its budgets and its ancestors'; none of an ended run.
+    pub left: Left,
+    /// What is left of its wall time.
+    pub wall_time_left: Option<Duration>,
 }
 
 /// A run with its children, oldest first.
@@ -199,10 +209,18 @@ impl App {
         };
         let standing = standing.map_err(refused_run)?;
         let targets = granted_targets(config, starter, &ask.targets)?;
+        let actions = granted_actions(config, starter, &ask.actions)?;
         let bounds = budget::run_bounds(&config.limits, &starter.principal, &standing.groups);
         let now = Instant::now();
-        let parent_left = starter.parent.as_ref().map(|parent| parent.time_left(now));
-        let ttl = budget::clamp_ttl(ask.ttl, &bounds, parent_left);
+        let started_at = OffsetDateTime::now_utc();
+        let terms = LeaseTerms {
+            asked: ask.ttl,
+            bounds: &bounds,
+            age: Duration::ZERO,
+            parent: starter.parent.as_ref(),
+        };
+        let lease = terms.grant(now, started_at);
+        let ttl = lease.deadline.saturating_duration_since(now);
         let id = RunId::new(new_id("r")).expect("an id is hexadecimal with a prefix");
         let budget = match &starter.parent {
             None => RunBudget::root(id.clone(), bounds, Used::default()),
@@ -211,7 +229,6 @@ impl App {
                 .child(id.clone(), bounds, Used::default())
                 .map_err(|spent| AppError::LimitReached(Denial::from(spent).sentence()))?,
         };
-        let started_at = OffsetDateTime::now_utc();
         let run = Run {
             id,
             parent: starter.parent.as_ref().map(|parent| parent.id().clone()),
@@ -220,13 +237,15 @@ impl App {
             name: ask.name.clone(),
             purpose: ask.purpose.clone(),
             targets,
+            actions,
+            renew_within_s: ask.renew_within.map(|within| within.as_secs()),
             depth: budget.depth(),
             started_by: starter.started_by.clone(),
             process: ask.process.as_ref().map(|(process, _)| process.clone()),
             attached: false,
             job: starter.job.as_ref().map(|job| job.job.clone()),
             started_at,
-            expires_at: shown_end(started_at + ttl, starter.parent.as_ref()),
+            expires_at: lease.expires_at,
             state: RunState::Active,
         };
         let token = new_token()?;
@@ -235,10 +254,11 @@ impl App {
             Some(token.digest()),
             starter.parent.clone(),
             budget,
-            now + ttl,
+            lease.deadline,
+            Age::new(now),
         ));
         let job_token = starter.job.as_ref().map(|job| &job.token);
-        self.keep_run(&run, job_token, &live, &token, ttl).await?;
+        self.keep_run(&run, job_token, &live, &token, ttl, ask.traceparent.clone()).await?;
         let path = live.path().to_owned();
         Ok(StartedRun { run, path, token: Secret::new(token.reveal().to_owned()) })
     }
@@ -251,6 +271,7 @@ impl App {
         live: &Arc<LiveRun>,
         token: &Token,
         ttl: Duration,
+        traceparent: Option<TraceParent>,
     ) -> Result<(), AppError> {
         let row = TokenRow {
             digest: token.digest(),
@@ -281,10 +302,13 @@ impl App {
             parent: run.parent.clone(),
             purpose: run.purpose.clone(),
             targets: run.targets.clone(),
+            actions: run.actions.clone(),
             ttl_s: ttl.as_secs(),
+            renew_within_s: run.renew_within_s,
             started_by: run.started_by.as_ref().map(ToString::to_string),
             process: run.process.clone(),
             job: run.job.clone(),
+            traceparent,
         };
         if let Err(error) = self.append(self.origin_of_run(live), started) {
             self.end_tree(&run.id, RunEnd::Killed, "gateway").await;
@@ -323,14 +347,16 @@ impl App {
     ) -> Result<Vec<RunView>, AppError> {
         let is_active = (!filter.with_ended).then_some(true);
         let wanted = StoredFilter { is_active, ..StoredFilter::default() };
-        let stored = self.store.runs(&wanted).await?;
+        let stored = self.store.kept_runs(&wanted).await?;
         let sessions = self.sessions_by_run();
-        let known: HashMap<&RunId, &Run> = stored.iter().map(|run| (&run.id, run)).collect();
+        let known: HashMap<&RunId, &Run> =
+            stored.iter().map(|kept| (&kept.run.id, &kept.run)).collect();
         let own = match caller {
             Caller::Admin | Caller::Principal { .. } => None,
             Caller::Run { run, .. } => Some(run),
         };
-        let is_wanted = |run: &&Run| {
+        let is_wanted = |kept: &&KeptRun| {
+            let run = &kept.run;
             let is_visible = match caller {
                 Caller::Admin => true,
                 Caller::Principal { principal, .. } => {
@@ -343,9 +369,9 @@ impl App {
             let of_tree = filter.below.as_ref().is_none_or(|id| is_below(run, id, &known));
             is_visible && of_principal && of_tree
         };
-        let view = |run: &Run| {
-            let open = sessions.get(&run.id).copied().unwrap_or(0);
-            self.view_of_run(run, open, &known)
+        let view = |kept: &KeptRun| {
+            let open = sessions.get(&kept.run.id).copied().unwrap_or(0);
+            self.view_of_run(kept, open, &known)
         };
         Ok(stored.iter().filter(is_wanted).map(view).collect())
     }
@@ -362,10 +388,11 @@ impl App {
 
     fn view_of_run(
         &self,
-        stored: &Run,
+        kept: &KeptRun,
         sessions_open: u64,
         known: &HashMap<&RunId, &Run>,
     ) -> RunView {
+        let stored = &kept.run;
         let live = self.live.runs().get(stored.id.as_str());
         let path = match &live {
             Some(live) => live.path().to_owned(),
@@ -373,14 +400,14 @@ impl App {
         };
         // Memory is where a run ends first, and where it is renewed first.
         let run = live.as_ref().map_or_else(|| stored.clone(), |live| live.snapshot());
-        let used = live.as_ref().map(|live| live.budget().used()).unwrap_or_default();
+        let now = Instant::now();
         RunView {
             run,
             path,
             sessions_open,
-            statements: used.statements,
-            rows: used.rows,
-            bytes: used.bytes,
+            done: live.as_ref().map_or_else(|| kept.done.clone(), |live| live.done()),
+            left: live.as_ref().map(|live| live.budget().left()).unwrap_or_default(),
+            wall_time_left: live.as_ref().and_then(|live| live.wall_time_left(now)),
         }
     }
 
@@ -416,7 +443,9 @@ impl App {
     }
 
     /// Lets a run live longer from now on: never longer than the limits and its parent allow.
-    /// A run may not renew itself; its parent, its principal and the administrator may.
+    /// A run may not renew itself; its parent, its principal and the administrator may. One that
+    /// has to be renewed at an interval may say itself that it is still there, which gives it no
+    /// later end.
     ///
     /// # Errors
     /// [`AppError::Denied`], [`AppError::NotFound`], [`AppError::Conflict`] for an ended run.
@@ -427,26 +456,31 @@ impl App {
         ttl: Option<Duration>,
     ) -> Result<OffsetDateTime, AppError> {
         let view = self.show_run(caller, id).await?;
+        let run = self.live.runs().get(id).filter(|run| run.is_live(Instant::now()));
         if own_run(caller).is_some_and(|own| *own == view.run.id) {
+            if let Some(run) = run.filter(|run| run.has_heartbeat() && ttl.is_none()) {
+                run.beat(Instant::now());
+                return Ok(run.shown_end());
+            }
             let text = "a run does not renew itself; its parent, its principal or the \
                         administrator does";
             return Err(AppError::Denied(text.to_owned()));
         }
-        let run = self.live.runs().get(id).filter(|run| run.is_live(Instant::now()));
         let run = run.ok_or_else(|| AppError::Conflict("this run has ended".to_owned()))?;
         let config = self.config();
         let standing = config.standing_under(run.principal(), run.sponsor());
         let standing = standing.map_err(refused_run)?;
         let bounds = budget::run_bounds(&config.limits, run.principal(), &standing.groups);
         let now = Instant::now();
-        let parent_left = run.parent().map(|parent| parent.time_left(now));
-        let ttl = budget::clamp_ttl(ttl, &bounds, parent_left);
-        let expires_at = shown_end(OffsetDateTime::now_utc() + ttl, run.parent());
+        let terms =
+            LeaseTerms { asked: ttl, bounds: &bounds, age: run.age(now), parent: run.parent() };
+        let lease = terms.grant(now, OffsetDateTime::now_utc());
+        let expires_at = lease.expires_at;
         if !self.store.renew_run(run.id(), expires_at).await? {
             return Err(AppError::Conflict("this run has ended".to_owned()));
         }
-        let lease = Lease { deadline: now + ttl, expires_at };
         run.set_lease(lease);
+        run.beat(now);
         // A wrapper asks for its processes' runs to last as long as its own.
         let processes = self.live.runs().processes_of(run.id());
         for process in processes {
@@ -502,7 +536,7 @@ impl App {
         let now = Instant::now();
         let config = self.config();
         let mut ends: Vec<(RunId, RunEnd)> = Vec::new();
-        for run in self.store.active_runs().await? {
+        for KeptRun { run, done } in self.store.active_runs().await? {
             let left = left_of(run.expires_at, wall, limits::RUN_TTL_MAX).min(left_of(
                 run.expires_at,
                 run.started_at,
@@ -522,14 +556,21 @@ impl App {
             };
             let bounds = budget::run_bounds(&config.limits, &run.principal, &standing.groups);
             let parent = parent.flatten();
+            let age = Age {
+                since: now,
+                before: Duration::try_from(wall - run.started_at).unwrap_or_default(),
+            };
+            let wall_time = bounds.wall_time.as_ref().map(|bound| bound.max);
+            let left = wall_time.map_or(left, |max| left.min(max.saturating_sub(age.before)));
             let budget = match &parent {
-                None => Ok(RunBudget::root(run.id.clone(), bounds, Used::default())),
-                Some(parent) => parent.budget().child(run.id.clone(), bounds, Used::default()),
+                None => Ok(RunBudget::root(run.id.clone(), bounds, done.used)),
+                Some(parent) => parent.budget().child(run.id.clone(), bounds, done.used),
             };
             let id = run.id.clone();
             let is_listed = budget.is_ok_and(|budget| {
                 let is_held = run.attached;
-                let live = LiveRun::new(run, None, parent, budget, now + left);
+                let live = LiveRun::new(run, None, parent, budget, now + left, age);
+                let live = live.having_done(done);
                 if is_held {
                     live.await_wrapper(now + limits::ATTACH_RETURN);
                 }
@@ -584,6 +625,25 @@ impl Starter {
     }
 }
 
+/// The actions that are asked for, when they exist and every ancestor was granted them.
+fn granted_actions(
+    config: &Config,
+    starter: &Starter,
+    names: &[String],
+) -> Result<Vec<String>, AppError> {
+    let above = starter.parent.as_ref().map(|parent| parent.nodes()).unwrap_or_default();
+    config.engine.check_grant(&above, names).map_err(|error| match error {
+        GrantError::Unknown { .. } => {
+            AppError::Invalid(vec![Problem::new(None, format!("actions: {error}"))])
+        }
+        GrantError::Wider { .. } => AppError::Denied(error.to_string()),
+    })?;
+    let mut actions = names.to_vec();
+    actions.sort();
+    actions.dedup();
+    Ok(actions)
+}
+
 pub(super) fn check_ask(ask: &StartRun) -> Result<(), AppError> {
     let invalid = |text: String| Err(AppError::Invalid(vec![Problem::new(None, text)]));
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -607,8 +667,17 @@ pub(super) fn check_ask(ask: &StartRun) -> Result<(), AppError> {
     if let Some(text) = ask.process.as_ref().and_then(|(process, _)| process.unfit()) {
         return invalid(text);
     }
+    if ask.actions.len() > limits::RUN_ACTIONS_MAX {
+        return invalid(format!("a run names at most {} actions", limits::RUN_ACTIONS_MAX));
+    }
     if ask.ttl.is_some_and(|ttl| ttl < Duration::from_secs(1)) {
         return invalid("a TTL is at least 1s".to_owned());
+    }
+    let is_interval =
+        |within: Duration| (limits::RUN_RENEW_WITHIN_MIN..=limits::RUN_TTL_MAX).contains(&within);
+    if !ask.renew_within.is_none_or(is_interval) {
+        let max = limits::RUN_TTL_MAX.as_secs();
+        return invalid(format!("a run is renewed within 1s to {max}s"));
     }
     Ok(())
 }
@@ -651,12 +720,6 @@ fn refused_run(why: NoStanding) -> AppError {
             "the run is refused: {why}; an active person must answer for it"
         )),
     }
-}
-
-/// The two clocks are read one after the other: what people read of a child's end must not be
-/// later than its parent's because of that.
-fn shown_end(end: OffsetDateTime, parent: Option<&Arc<LiveRun>>) -> OffsetDateTime {
-    parent.map_or(end, |parent| end.min(parent.lease().expires_at))
 }
 
 fn parent_ended() -> AppError {

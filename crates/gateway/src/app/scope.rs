@@ -8,6 +8,7 @@ use corral_gate::{Denial, DenialKind, Ruling, Tap, TapError, Verdict};
 use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, PolicyVersion, StatementSeq};
 use corral_model::resource::{ColumnName, CommandSpec};
+use corral_model::statement::Facts;
 use corral_model::{ObjectRef, Statement};
 use corral_record::SessionTap;
 use corral_session::scope::BoxFuture;
@@ -56,6 +57,8 @@ pub(crate) struct SessionScope {
     masked: Mask,
     /// As the protocol was told.
     commands: Arc<[CommandSpec]>,
+    /// Verbs that this session's run is known to have used.
+    verbs: Vec<&'static str>,
     tap: SessionTap,
     /// Released last: fields are dropped in order, and the place is free once the rest is gone.
     _place: Place,
@@ -99,6 +102,7 @@ impl SessionScope {
         Self {
             session: place.session.clone(),
             commands: entry.target.commands.clone(),
+            verbs: Vec::new(),
             view: View { config: entry.config.clone(), target: entry.target.clone() },
             decisions: SessionDecisions::new(subject, entry.target.facts.clone()),
             context: entry.context.clone(),
@@ -137,6 +141,7 @@ impl SessionScope {
         if self.session.activity.is_ending() || !is_run_live {
             return Err(Denial::new(DenialKind::Ended, "this session has ended"));
         }
+        self.app.check_authority()?;
         self.renew()
     }
 
@@ -185,12 +190,23 @@ impl SessionScope {
         }
     }
 
-    /// Charges one statement to the run and its ancestors.
-    fn charge_statement(&self, ruling: Ruling) -> Ruling {
-        let Some(run) = &self.session.run else { return ruling };
-        match (&ruling.verdict, run.budget().charge_statement()) {
-            (Verdict::Allow, Err(spent)) => self.refuse(ruling.decision_id, Denial::from(spent)),
-            (Verdict::Allow, Ok(())) | (Verdict::Deny(_) | Verdict::Hold(_), _) => ruling,
+    /// Charges one allowed statement to the run and its ancestors.
+    fn charge_statement(&mut self, ruling: Ruling, facts: &Facts) -> Ruling {
+        let Some(run) = self.session.run.clone() else { return ruling };
+        match run.budget().charge_statement(facts.effects) {
+            Ok(()) => {
+                for verb in facts.verbs.iter().filter(|verb| verb.effect.is_some()) {
+                    if !self.verbs.contains(&verb.name) {
+                        self.verbs.push(verb.name);
+                        run.acted(verb.name);
+                    }
+                }
+                ruling
+            }
+            Err(spent) => {
+                self.app.budget_spent(&spent);
+                self.refuse(ruling.decision_id, Denial::from(spent))
+            }
         }
     }
 }
@@ -208,7 +224,7 @@ impl Scope for SessionScope {
         self.session.activity.count_statement();
         let ruling = self.ask(statement);
         let ruling = match &ruling.verdict {
-            Verdict::Allow => self.charge_statement(ruling),
+            Verdict::Allow => self.charge_statement(ruling, &statement.facts),
             Verdict::Deny(_) | Verdict::Hold(_) => ruling,
         };
         self.app.metrics.statement_decided(&ruling.verdict);
@@ -240,9 +256,10 @@ impl Scope for SessionScope {
             (Err(denial), Verdict::Allow | Verdict::Hold(_)) => {
                 self.refuse(ruling.decision_id, denial)
             }
-            (Ok(_), Verdict::Allow) => self.charge_statement(ruling),
+            (Ok(_), Verdict::Allow) => self.charge_statement(ruling, &statement.facts),
             (Ok(waiting), Verdict::Hold(terms)) if waiting.covers(terms) => {
-                self.charge_statement(Ruling { verdict: Verdict::Allow, ..ruling })
+                let ruling = Ruling { verdict: Verdict::Allow, ..ruling };
+                self.charge_statement(ruling, &statement.facts)
             }
             (Ok(_), Verdict::Hold(_)) => {
                 let text = "the policy asks for more than was approved; send it again";
@@ -263,7 +280,10 @@ impl Scope for SessionScope {
         self.app.metrics.moved(usage);
         let Some(run) = &self.session.run else { return Ok(()) };
         let bytes = usage.bytes_to_client.saturating_add(usage.bytes_to_target);
-        run.budget().charge(usage.rows, bytes).map_err(Denial::from)
+        run.budget().charge(usage.rows, bytes).map_err(|spent| {
+            self.app.budget_spent(&spent);
+            Denial::from(spent)
+        })
     }
 
     fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {

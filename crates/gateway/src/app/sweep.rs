@@ -1,10 +1,11 @@
 //! Ending what may not go on: runs and sessions whose principal, sponsor, target or time is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use corral_gate::policy::Context;
+use corral_gate::{Denial, DenialKind};
 use corral_model::event::EventBody;
 use corral_model::{CloseReason, RunEnd, RunId};
 use time::OffsetDateTime;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::config::Config;
+use super::live::runs::LiveRun;
 use super::live::sessions::LiveSession;
 use super::offboard::Disabled;
 
@@ -24,41 +26,67 @@ const HISTORY_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl App {
-    /// Ends a run and everything below it: first in memory, where it counts, then its sessions,
-    /// then in the record and the store.
+    /// Ends a run and everything below it, as [`App::end_trees`] does.
     pub(super) async fn end_tree(&self, id: &RunId, reason: RunEnd, by: &str) -> Disabled {
-        self.end_trees(std::slice::from_ref(id), reason, by).await
+        self.end_all(&[(id.clone(), reason)], by).await
     }
 
-    /// Ends runs and everything below them. Nothing waits for the store before all of them are
-    /// dead in memory and their sessions were told.
+    /// Ends runs and everything below them for one reason, as [`App::end_all`] does.
     pub(super) async fn end_trees(&self, roots: &[RunId], reason: RunEnd, by: &str) -> Disabled {
-        let mut total = Disabled::default();
-        let at = OffsetDateTime::now_utc();
-        let mut rows: Vec<(RunId, RunEnd)> = Vec::new();
-        for root in roots {
-            let ended = self.live.runs().end(root);
-            for (place, run) in ended.iter().enumerate() {
-                let own = if place == 0 { reason } else { RunEnd::ParentEnded };
-                let (close, text) = close_of(reason);
-                let closed = self.end_sessions(close, text, |session| {
-                    session.run.as_ref().is_some_and(|of_session| of_session.id() == run.id())
-                });
-                total.runs_ended += 1;
-                total.sessions_closed += closed;
-                let body =
-                    EventBody::RunEnded { reason: own, by: by.to_owned(), sessions_closed: closed };
-                self.note(self.origin_of_run(run), body);
-                rows.push((run.id().clone(), own));
+        let roots: Vec<(RunId, RunEnd)> = roots.iter().map(|id| (id.clone(), reason)).collect();
+        self.end_all(&roots, by).await
+    }
+
+    /// Ends runs and everything below them: all of them first in memory, where it counts, then
+    /// their sessions, then in the record and the store.
+    async fn end_all(&self, roots: &[(RunId, RunEnd)], by: &str) -> Disabled {
+        let mut ended: Vec<EndedRun> = Vec::new();
+        for (root, reason) in roots {
+            for (place, run) in self.live.runs().end(root).into_iter().enumerate() {
+                let own = if place == 0 { *reason } else { RunEnd::ParentEnded };
+                ended.push(EndedRun { run, own, of_root: *reason, sessions_closed: 0 });
             }
         }
-        if !rows.is_empty() {
-            let runs = rows.len();
-            tracing::info!(runs, sessions = total.sessions_closed, ?reason, "runs ended");
-            if let Err(error) = self.store.end_runs(&rows, at).await {
-                // They are dead in memory; without this they would come back with a restart.
-                tracing::error!(%error, runs, "ended runs are not stored yet; trying again");
-                self.live.unstored().extend(rows);
+        if ended.is_empty() {
+            return Disabled::default();
+        }
+        let sessions_closed = self.end_sessions_of(&mut ended);
+        let now = Instant::now();
+        self.live.parting().extend(ended.iter().map(|ended| (now, ended.run.clone())));
+        let mut rows: Vec<(RunId, RunEnd)> = Vec::new();
+        for EndedRun { run, own, sessions_closed, .. } in &ended {
+            let (by, sessions_closed) = (by.to_owned(), *sessions_closed);
+            let body = EventBody::RunEnded { reason: *own, by, sessions_closed };
+            self.note(self.origin_of_run(run), body);
+            rows.push((run.id().clone(), *own));
+        }
+        let runs = rows.len();
+        tracing::info!(runs, sessions = sessions_closed, "runs ended");
+        if let Err(error) = self.store.end_runs(&rows, OffsetDateTime::now_utc()).await {
+            // They are dead in memory; without this they would come back with a restart.
+            tracing::error!(%error, runs, "ended runs are not stored yet; trying again");
+            self.live.unstored().extend(rows);
+        }
+        self.keep_usage().await;
+        Disabled { runs_ended: u64::try_from(runs).unwrap_or(u64::MAX), sessions_closed }
+    }
+
+    /// Ends the sessions of runs that ended, in one look through all sessions.
+    fn end_sessions_of(&self, ended: &mut [EndedRun]) -> u64 {
+        let places: HashMap<RunId, usize> =
+            ended.iter().enumerate().map(|(at, ended)| (ended.run.id().clone(), at)).collect();
+        let place_of = |session: &LiveSession| {
+            session.run.as_ref().and_then(|run| places.get(run.id())).copied()
+        };
+        let mut total = 0;
+        for session in self.live.sessions().select(|session| place_of(session).is_some()) {
+            let Some(ended) = place_of(&session).and_then(|place| ended.get_mut(place)) else {
+                continue;
+            };
+            let (close, denial) = close_of(ended.of_root);
+            if session.end(close, denial) {
+                ended.sessions_closed += 1;
+                total += 1;
             }
         }
         total
@@ -96,7 +124,7 @@ impl App {
                     run.principal(),
                     &standing.groups,
                 );
-                run.budget().set_bounds(bounds);
+                run.set_bounds(bounds, Instant::now());
             }
         }
     }
@@ -125,14 +153,11 @@ impl App {
     /// Ends what is over at this moment.
     pub(crate) async fn expire_now(self: &Arc<Self>) {
         let now = Instant::now();
-        let over = self.live.runs().expired(now);
-        for id in over {
-            self.end_tree(&id, RunEnd::Expired, "gateway").await;
-        }
+        let mut over = self.live.runs().over(now);
+        over.extend(self.spent_by(now));
         let abandoned = self.live.runs().abandoned(now);
-        for id in abandoned {
-            self.end_tree(&id, RunEnd::WrapperLost, "gateway").await;
-        }
+        over.extend(abandoned.into_iter().map(|run| (run, RunEnd::WrapperLost)));
+        self.end_all(&over, "gateway").await;
         self.expire_approvals();
         self.expire_logins(now).await;
         self.store_unstored().await;
@@ -172,18 +197,39 @@ impl App {
     }
 }
 
+/// A run that ended, alone or with what was above it.
+struct EndedRun {
+    run: Arc<LiveRun>,
+    own: RunEnd,
+    /// Of the run at the top of what ended.
+    of_root: RunEnd,
+    sessions_closed: u64,
+}
+
 /// What a session is told when its run ends.
-fn close_of(reason: RunEnd) -> (CloseReason, &'static str) {
+fn close_of(reason: RunEnd) -> (CloseReason, Denial) {
+    let ended = |close: CloseReason, text: &str| (close, Denial::new(DenialKind::Ended, text));
     match reason {
-        RunEnd::Done => (CloseReason::Killed, "the run of this session has ended"),
-        RunEnd::Killed => (CloseReason::Killed, "the run of this session was killed"),
-        RunEnd::Expired => (CloseReason::Expired, "the run of this session has expired"),
-        RunEnd::ParentEnded => (CloseReason::Killed, "the parent of this session's run has ended"),
+        RunEnd::Done => ended(CloseReason::Killed, "the run of this session has ended"),
+        RunEnd::Killed => ended(CloseReason::Killed, "the run of this session was killed"),
+        RunEnd::Expired => ended(CloseReason::Expired, "the run of this session has expired"),
+        RunEnd::ParentEnded => {
+            ended(CloseReason::Killed, "the parent of this session's run has ended")
+        }
         RunEnd::WrapperLost => {
-            (CloseReason::Killed, "the wrapper of this session's run ended or does not answer")
+            let text = "the wrapper of this session's run ended or does not answer";
+            ended(CloseReason::Killed, text)
         }
         RunEnd::SponsorDisabled => {
-            (CloseReason::Disabled, "the sponsor of this session's run is no longer active")
+            let text = "the sponsor of this session's run is no longer active";
+            ended(CloseReason::Disabled, text)
+        }
+        RunEnd::BudgetSpent => {
+            let text = "a budget of this session's run, or of one above it, is spent";
+            (CloseReason::Budget, Denial::new(DenialKind::BudgetSpent, text))
+        }
+        RunEnd::RenewMissed => {
+            ended(CloseReason::Expired, "the run of this session was not renewed in time")
         }
     }
 }

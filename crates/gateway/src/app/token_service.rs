@@ -137,7 +137,7 @@ impl App {
                     run: Some(run.id().clone()),
                     run_path: Some(run.path().to_owned()),
                     actors: Some(access_tokens::actors(&run)),
-                    expires_at: Some(run.lease().expires_at),
+                    expires_at: Some(run.shown_end()),
                     key,
                 })
             }

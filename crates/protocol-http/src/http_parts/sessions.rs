@@ -165,6 +165,7 @@ fn stays_ended(end: &End) -> bool {
         | CloseReason::Target
         | CloseReason::Idle
         | CloseReason::Record
+        | CloseReason::Authority
         | CloseReason::Shutdown
         | CloseReason::Lost => false,
     }

@@ -64,17 +64,31 @@ pub(super) fn one_line(body: &EventBody) -> String {
         EventBody::SessionRefused { reason, client_address } => {
             format!("session from {client_address}: {reason}")
         }
-        EventBody::RunStarted { name, purpose, targets, ttl_s, started_by, job, .. } => {
+        EventBody::RunStarted {
+            name,
+            purpose,
+            targets,
+            actions,
+            ttl_s,
+            started_by,
+            job,
+            ..
+        } => {
             let purpose =
                 purpose.as_ref().map_or(String::new(), |purpose| format!(" for: {purpose}"));
             let targets: Vec<&str> = targets.iter().map(|target| target.as_str()).collect();
             let targets =
                 if targets.is_empty() { "any target".to_owned() } else { targets.join(", ") };
+            let actions = if actions.is_empty() {
+                String::new()
+            } else {
+                format!(", only {}", actions.join(", "))
+            };
             let by = started_by.as_ref().map_or(String::new(), |by| format!(", started by {by}"));
             let of_job = job.as_ref().map_or(String::new(), |job| {
                 format!(", {} job {} of {}", job.platform.name(), job.key, job.issuer)
             });
-            format!("run {name}{purpose} ({targets}, {ttl_s} s{by}{of_job})")
+            format!("run {name}{purpose} ({targets}{actions}, {ttl_s} s{by}{of_job})")
         }
         EventBody::RunRefused { name, reason } => format!("run {name}: {reason}"),
         EventBody::RunEnded { reason, by, sessions_closed } => {
@@ -88,6 +102,16 @@ pub(super) fn one_line(body: &EventBody) -> String {
             format!("gateway {version}; {} found lost", counted(*recovered_sessions, "session"))
         }
         EventBody::GatewayStopped {} => "gateway".to_owned(),
+        EventBody::AuthorityLost { sessions_closed } => format!(
+            "the store did not answer for a whole lease; {} closed",
+            counted(*sessions_closed, "session")
+        ),
+        EventBody::AuthorityRegained { away_ms } => {
+            format!(
+                "the store answers again, after {}",
+                duration_text(away_ms.saturating_mul(1_000))
+            )
+        }
         EventBody::ConfigChanged { by, version, changes } => {
             format!("version {} by {by}: {}", version.0, changes.join(", "))
         }
@@ -148,6 +172,8 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
     match body {
         EventBody::GatewayStarted { .. } | EventBody::RunStarted { .. } => "started",
         EventBody::GatewayStopped {} => "stopped",
+        EventBody::AuthorityLost { .. } => "LOST",
+        EventBody::AuthorityRegained { .. } => "regained",
         EventBody::ConfigChanged { .. } => "changed",
         EventBody::PrincipalDisabled { .. } => "disabled",
         EventBody::PrincipalSuspended { .. } => "suspended",

@@ -76,6 +76,7 @@ pub(crate) fn decided(seq: u64, text: &str) -> EventBody {
         policy_version: PolicyVersion(1),
         in_transaction: false,
         approval: None,
+        traceparent: None,
         attributes: std::collections::BTreeMap::new(),
     }
 }

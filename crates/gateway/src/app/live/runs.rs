@@ -1,15 +1,15 @@
 //! The trees of active runs: who is below whom, whose token is whose, when each one ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use corral_gate::budget::RunBudget;
+use corral_gate::budget::{self, RunBounds, RunBudget};
 use corral_gate::policy::{Attribution, RunNode};
 use corral_model::ids::{PrincipalName, TargetName};
 use corral_model::token::TokenDigest;
-use corral_model::{Principal, Run, RunId, RunState};
+use corral_model::{Principal, Run, RunEnd, RunId, RunState, RunUse};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -18,6 +18,65 @@ use tokio::time::Instant;
 pub(crate) struct Lease {
     pub(crate) deadline: Instant,
     pub(crate) expires_at: OffsetDateTime,
+}
+
+/// How long a run has been there, by the clock that nobody can set back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Age {
+    /// When this gateway took it up.
+    pub(crate) since: Instant,
+    /// What it was then: zero, unless the gateway was started again meanwhile.
+    pub(crate) before: Duration,
+}
+
+impl Age {
+    /// The age of a run that starts now.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { since: now, before: Duration::ZERO }
+    }
+
+    pub(crate) fn at(self, now: Instant) -> Duration {
+        self.before.saturating_add(now.saturating_duration_since(self.since))
+    }
+}
+
+/// What a lease is made of.
+pub(crate) struct LeaseTerms<'a> {
+    /// None: as long as is usual.
+    pub(crate) asked: Option<Duration>,
+    pub(crate) bounds: &'a RunBounds,
+    /// Of the run itself; zero for one that starts.
+    pub(crate) age: Duration,
+    pub(crate) parent: Option<&'a Arc<LiveRun>>,
+}
+
+impl LeaseTerms<'_> {
+    /// The lease from now on: never longer than limits and the parent's own allow.
+    pub(crate) fn grant(&self, now: Instant, wall: OffsetDateTime) -> Lease {
+        let parent_left = self.parent.map(|parent| parent.time_left(now));
+        let ttl = budget::clamp_ttl(self.asked, self.bounds, self.age, parent_left);
+        let expires_at = wall + ttl;
+        // The two clocks are read one after the other: what people read of a child's end must not
+        // be later than its parent's because of that.
+        let expires_at =
+            self.parent.map_or(expires_at, |parent| expires_at.min(parent.shown_end()));
+        Lease { deadline: now + ttl, expires_at }
+    }
+}
+
+/// A run that has to be renewed at an interval.
+#[derive(Debug)]
+struct Heartbeat {
+    within: Duration,
+    due: Mutex<Instant>,
+}
+
+/// What a run did so far, and what of it is stored.
+#[derive(Debug, Default)]
+struct Done {
+    targets: BTreeSet<TargetName>,
+    actions: BTreeSet<&'static str>,
+    kept: RunUse,
 }
 
 /// An active run.
@@ -30,6 +89,9 @@ pub(crate) struct LiveRun {
     parent: Option<Arc<LiveRun>>,
     budget: Arc<RunBudget>,
     lease: Mutex<Lease>,
+    age: Age,
+    heartbeat: Option<Heartbeat>,
+    done: Mutex<Done>,
     is_ended: AtomicBool,
     hold: Mutex<Hold>,
 }
@@ -52,14 +114,36 @@ impl LiveRun {
         parent: Option<Arc<Self>>,
         budget: Arc<RunBudget>,
         deadline: Instant,
+        age: Age,
     ) -> Self {
         let path = match &parent {
             Some(parent) => format!("{}/{}", parent.path, run.name),
             None => run.name.clone(),
         };
         let lease = Mutex::new(Lease { deadline, expires_at: run.expires_at });
-        let hold = Mutex::new(Hold::Never);
-        Self { run, path, token, parent, budget, lease, is_ended: AtomicBool::new(false), hold }
+        let heartbeat = run
+            .renew_within_s
+            .map(Duration::from_secs)
+            .map(|within| Heartbeat { within, due: Mutex::new(age.since + within) });
+        Self {
+            run,
+            path,
+            token,
+            parent,
+            budget,
+            lease,
+            age,
+            heartbeat,
+            done: Mutex::new(Done::default()),
+            is_ended: AtomicBool::new(false),
+            hold: Mutex::new(Hold::Never),
+        }
+    }
+
+    /// A run that was there before the gateway was started, with what it did until then.
+    pub(crate) fn having_done(self, kept: RunUse) -> Self {
+        self.locked_done().kept = kept;
+        self
     }
 
     /// For a run that was taken up from the store, and that a wrapper held.
@@ -128,22 +212,120 @@ impl LiveRun {
         &self.budget
     }
 
-    pub(crate) fn lease(&self) -> Lease {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lease(&self) -> Lease {
+        *lock(&self.lease)
     }
 
     pub(crate) fn set_lease(&self, lease: Lease) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        *lock(&self.lease) = lease;
+    }
+
+    /// When it ends at the latest, for people: no later than any of its ancestors.
+    pub(crate) fn shown_end(&self) -> OffsetDateTime {
+        let own = self.lease().expires_at;
+        self.chain().map(|run| run.lease().expires_at).fold(own, OffsetDateTime::min)
+    }
+
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        self.age.at(now)
+    }
+
+    /// What is left of its own wall time, where that is limited.
+    pub(crate) fn wall_time_left(&self, now: Instant) -> Option<Duration> {
+        self.budget.wall_time().map(|max| max.saturating_sub(self.age(now)))
     }
 
     /// The run as it is now, for others to see.
     pub(crate) fn snapshot(&self) -> Run {
         Run {
-            expires_at: self.lease().expires_at,
+            expires_at: self.shown_end(),
             state: RunState::Active,
             attached: self.run.attached || *self.hold() != Hold::Never,
             ..self.run.clone()
         }
+    }
+
+    /// Whether it has to be renewed at an interval.
+    pub(crate) fn has_heartbeat(&self) -> bool {
+        self.heartbeat.is_some()
+    }
+
+    /// It was renewed: the interval starts again.
+    pub(crate) fn beat(&self, now: Instant) {
+        if let Some(heartbeat) = &self.heartbeat {
+            *lock(&heartbeat.due) = now + heartbeat.within;
+        }
+    }
+
+    /// Limits changed: a wall time that is shorter than the lease shortens it.
+    pub(crate) fn set_bounds(&self, bounds: RunBounds, now: Instant) {
+        if let Some(wall_time) = &bounds.wall_time {
+            let left = wall_time.max.saturating_sub(self.age(now));
+            let mut lease = lock(&self.lease);
+            let too_much = lease.deadline.saturating_duration_since(now).saturating_sub(left);
+            lease.deadline -= too_much;
+            lease.expires_at -= too_much;
+        }
+        self.budget.set_bounds(bounds);
+    }
+
+    /// Why the run itself is over, if it is.
+    fn over(&self, now: Instant) -> Option<RunEnd> {
+        if self.lease().deadline <= now {
+            let wall_time = self.budget.wall_time();
+            let is_spent = wall_time.is_some_and(|max| max <= self.age(now));
+            return Some(if is_spent { RunEnd::BudgetSpent } else { RunEnd::Expired });
+        }
+        let is_missed = self.heartbeat.as_ref().is_some_and(|beat| *lock(&beat.due) <= now);
+        is_missed.then_some(RunEnd::RenewMissed)
+    }
+
+    /// When it is over next, unless it is renewed.
+    fn due(&self) -> Instant {
+        let deadline = self.lease().deadline;
+        self.heartbeat.as_ref().map_or(deadline, |beat| deadline.min(*lock(&beat.due)))
+    }
+
+    /// A session to this target was opened by it or below it.
+    pub(crate) fn reached(&self, target: &TargetName) {
+        for run in self.chain() {
+            let mut done = run.locked_done();
+            if !done.targets.contains(target) {
+                done.targets.insert(target.clone());
+            }
+        }
+    }
+
+    /// A statement with this verb was allowed to it or below it.
+    pub(crate) fn acted(&self, verb: &'static str) {
+        self.chain().for_each(|run| {
+            run.locked_done().actions.insert(verb);
+        });
+    }
+
+    /// What it, and everything below it, did so far.
+    pub(crate) fn done(&self) -> RunUse {
+        let done = self.locked_done();
+        let mut all = done.kept.clone();
+        all.used = self.budget.used();
+        all.targets.extend(done.targets.iter().cloned());
+        all.actions.extend(done.actions.iter().map(|verb| (*verb).to_owned()));
+        all
+    }
+
+    /// The same, when it is more than what was stored.
+    pub(crate) fn unkept(&self) -> Option<RunUse> {
+        let all = self.done();
+        (self.locked_done().kept != all).then_some(all)
+    }
+
+    /// It was stored.
+    pub(crate) fn kept(&self, done: RunUse) {
+        self.locked_done().kept = done;
+    }
+
+    fn locked_done(&self) -> MutexGuard<'_, Done> {
+        lock(&self.done)
     }
 
     /// This run, its parent, and so on to the root.
@@ -159,6 +341,7 @@ impl LiveRun {
                 id: run.run.id.clone(),
                 name: run.run.name.clone(),
                 attribution: attribution_of(&run.run),
+                actions: run.run.actions.clone(),
             })
             .collect();
         nodes.reverse();
@@ -167,7 +350,7 @@ impl LiveRun {
 
     /// Whether neither it nor an ancestor has ended or outlived its lease.
     pub(crate) fn is_live(&self, now: Instant) -> bool {
-        self.chain().all(|run| !run.is_ended.load(Ordering::Acquire) && now < run.lease().deadline)
+        self.chain().all(|run| !run.is_ended.load(Ordering::Acquire) && now < run.due())
     }
 
     /// Whether it and every ancestor were granted this target.
@@ -266,12 +449,14 @@ impl RunTree {
         ended
     }
 
-    /// The runs whose own lease is over; their descendants end with them.
-    pub(crate) fn expired(&self, now: Instant) -> Vec<RunId> {
-        let is_over = |run: &&Arc<LiveRun>| run.lease().deadline <= now;
-        let mut over: Vec<&Arc<LiveRun>> = self.runs.values().filter(is_over).collect();
-        over.sort_by_key(|run| run.run.depth);
-        over.into_iter().map(|run| run.id().clone()).collect()
+    /// The runs that are over by themselves, and why, ancestors first; their descendants end with
+    /// them.
+    pub(crate) fn over(&self, now: Instant) -> Vec<(RunId, RunEnd)> {
+        let runs = self.runs.values();
+        let over = runs.filter_map(|run| run.over(now).map(|end| (run, end)));
+        let mut over: Vec<(&Arc<LiveRun>, RunEnd)> = over.collect();
+        over.sort_by_key(|(run, _)| run.run.depth);
+        over.into_iter().map(|(run, end)| (run.id().clone(), end)).collect()
     }
 
     /// The runs whose wrapper did not come back in time.
@@ -292,9 +477,9 @@ impl RunTree {
         runs.filter(|run| run.run.process.is_some()).cloned().collect()
     }
 
-    /// When the next lease is over.
+    /// When the next run is over.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.runs.values().map(|run| run.lease().deadline).min()
+        self.runs.values().map(|run| run.due()).min()
     }
 
     /// The roots of the trees for which `is_meant` holds.
@@ -302,6 +487,11 @@ impl RunTree {
         let roots = self.runs.values().filter(|run| run.parent.is_none() && is_meant(run));
         roots.map(|run| run.id().clone()).collect()
     }
+}
+
+/// Every change under these locks is whole, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -325,6 +515,8 @@ mod tests {
             name: "job".to_owned(),
             purpose: None,
             targets: Vec::new(),
+            actions: Vec::new(),
+            renew_within_s: None,
             depth: 0,
             started_by: None,
             process: None,
@@ -336,7 +528,7 @@ mod tests {
             state: RunState::Active,
         };
         let budget = RunBudget::root(id, RunBounds::default(), Used::default());
-        let run = LiveRun::new(run, None, None, budget, start + hour);
+        let run = LiveRun::new(run, None, None, budget, start + hour, Age::new(start));
         assert!(run.is_live(start));
         assert_eq!(run.time_left(start), hour);
         assert!(!run.is_live(start + hour));

@@ -428,6 +428,7 @@ fn check_run_limits(run: &RunLimits, faults: &mut Faults) {
         let max = HumanDuration(limits::RUN_TTL_MAX);
         faults.add("run.ttl_max", format!("run.ttl_max is above {max}"), "write 24h or less");
     }
+    check_duration("run.wall_time_max", run.wall_time_max, faults);
     if run.depth_max.is_some_and(|depth| depth > limits::RUN_DEPTH_MAX) {
         let max = limits::RUN_DEPTH_MAX;
         faults.add("run.depth_max", format!("run.depth_max is above {max}"), "");
