@@ -39,7 +39,9 @@ pub use relay::{RelayJoinRequest, RelayJoinResponse, RelayProcessState, RelayPro
 pub use relay::{RelayRevoked, RelayToken, RelayTokenRequest, RelayView};
 pub use report::{DormantReport, GrantReport, OrphanReport, RefusedReport, SponsorReport};
 pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction};
-pub use run::{BudgetLeft, EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView};
+pub use run::{
+    BudgetLeft, EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView,
+};
 pub use run::{StartRunRequest, StartRunResponse};
 pub use secret::WireSecret;
 pub use session::{ATTACH_UPGRADE, STREAM_UPGRADE, WRAPPER_KEY_HEADER};

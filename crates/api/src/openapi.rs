@@ -19,9 +19,7 @@ use crate::credential::{
 use crate::error::ErrorBody;
 use crate::event::{EventQuery, RecordKey, StreamQuery};
 use crate::login::{Identity, LoginRequest, LoginResponse};
-use crate::oauth::{
-    Introspection, ServerMetadata, TokenQuestion, TokenRequest, TokenResponse,
-};
+use crate::oauth::{Introspection, ServerMetadata, TokenQuestion, TokenRequest, TokenResponse};
 use crate::policy::{DecisionView, PolicyCheckRequest, PolicyCheckResponse};
 use crate::relay::{
     RelayJoinRequest, RelayJoinResponse, RelayRevoked, RelayToken, RelayTokenRequest, RelayView,
@@ -31,8 +29,8 @@ use crate::resource::{ApplyRequest, ApplyResponse};
 use crate::run::{
     EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
 };
-use crate::sign_in::OAuthError;
 use crate::session::{SessionQuery, SessionStreamQuery, SessionView};
+use crate::sign_in::OAuthError;
 use crate::sign_in::ProviderView;
 use crate::user::{UserDisabled, UserEnabled};
 

@@ -332,6 +332,7 @@ impl UserSpec {
         Self {
             name,
             groups: Vec::new(),
+            accounts: BTreeMap::new(),
             password: None,
             disabled: false,
             disabled_by: None,

@@ -58,8 +58,17 @@ fn every_key_is_explained() {
                 continue;
             }
             let of_examples = [
-                "env", "team", "kind", "service", "lines", "DB Admins", "Platform", "github",
-                "repository", "ref", "project",
+                "env",
+                "team",
+                "kind",
+                "service",
+                "lines",
+                "DB Admins",
+                "Platform",
+                "github",
+                "repository",
+                "ref",
+                "project",
             ];
             let is_known = of_examples.contains(&key)
                 || PAGE.contains(&format!("`{key}`"))

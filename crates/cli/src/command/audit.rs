@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use corral_api::{EventQuery, StreamQuery};
-use corral_model::{Event, limits};
 use corral_model::event::Outcome;
 use corral_model::ids::{RunId, SessionId, TargetName};
+use corral_model::{Event, limits};
 use corral_record::PublicKey;
 use serde::Serialize;
 use time::OffsetDateTime;

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use corral_api::sign_in::{
-    AUTHORIZE_PATH, CALLBACK_PATH, CLIENT_ID, DEVICE_PATH,
-    DeviceAuthorization, OAuthError, ProviderView, SignInTokens,
+    AUTHORIZE_PATH, CALLBACK_PATH, CLIENT_ID, DEVICE_PATH, DeviceAuthorization, OAuthError,
+    ProviderView, SignInTokens,
 };
 use corral_identity::Token;
 use corral_identity::token::digest_of;

@@ -114,10 +114,9 @@ impl App {
         let Some((_, first)) = queries.first() else { return Page::whole(Vec::new()) };
         let mut page = Page::begin(first);
         for (kind, query) in queries {
-            for realm in realms.get(&provider.name) {
-                for entry in realm.all(*kind) {
-                    page.see(query, shown(realm, entry, base));
-                }
+            let Some(realm) = realms.get(&provider.name) else { continue };
+            for entry in realm.all(*kind) {
+                page.see(query, shown(realm, entry, base));
             }
         }
         page

@@ -214,6 +214,7 @@ async fn signed_in_at_a_dead_provider(directory: &Path, unanswered_for: Duration
         by: "test".to_owned(),
         at: now,
         offboardings: Vec::new(),
+        documents: Vec::new(),
     };
     store.apply(apply).await.expect("applies");
     let token = TokenRow {

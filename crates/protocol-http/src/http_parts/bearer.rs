@@ -65,6 +65,7 @@ mod tests {
         check(&["Bearer"], Err(BearerError::NoBearer));
         check(&["Bearer "], Err(BearerError::NoBearer));
         check(&["Bearer a b"], Err(BearerError::NoBearer));
-        check(&[&format!("Bearer {}", "a".repeat(65))], Err(BearerError::NoBearer));
+        let too_long = "a".repeat(limits::ACCESS_TOKEN_BYTES_MAX + 1);
+        check(&[&format!("Bearer {too_long}")], Err(BearerError::NoBearer));
     }
 }

@@ -65,14 +65,7 @@ pub(super) fn one_line(body: &EventBody) -> String {
             format!("session from {client_address}: {reason}")
         }
         EventBody::RunStarted {
-            name,
-            purpose,
-            targets,
-            actions,
-            ttl_s,
-            started_by,
-            job,
-            ..
+            name, purpose, targets, actions, ttl_s, started_by, job, ..
         } => {
             let purpose =
                 purpose.as_ref().map_or(String::new(), |purpose| format!(" for: {purpose}"));
