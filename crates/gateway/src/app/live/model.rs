@@ -469,7 +469,7 @@ fn run(
 }
 
 fn engine() -> Engine {
-    let verbs = ProtocolVerbs { protocol: "postgres", verbs: &VERBS, attributes: &[] };
+    let verbs = ProtocolVerbs { protocol: "any", verbs: &VERBS, attributes: &[] };
     Engine::compile(PolicyVersion(1), &[], &[verbs], &[]).expect("no policies, no problems")
 }
 
@@ -582,7 +582,7 @@ fn random_trees_are_deep_refused_and_allowed() {
 
 #[test]
 fn a_grant_denies_by_its_own_rule_whatever_policy_permits() {
-    let verbs = ProtocolVerbs { protocol: "postgres", verbs: &VERBS, attributes: &[] };
+    let verbs = ProtocolVerbs { protocol: "any", verbs: &VERBS, attributes: &[] };
     let source = corral_gate::policy::PolicySource {
         name: "all".parse().expect("a name"),
         cedar: "permit (principal, action, resource);".to_owned(),
