@@ -106,7 +106,7 @@ impl ListQuery {
         for kind in ResourceKind::ALL {
             match Self::of_search(kind, body) {
                 Ok(query) => queries.push((kind, query)),
-                Err(error) => drop(refusal.get_or_insert(error)),
+                Err(error) => refusal = refusal.or(Some(error)),
             }
         }
         match refusal {

@@ -113,8 +113,8 @@ impl App {
         let realms = self.directory.read();
         let Some((_, first)) = queries.first() else { return Page::whole(Vec::new()) };
         let mut page = Page::begin(first);
+        let Some(realm) = realms.get(&provider.name) else { return page };
         for (kind, query) in queries {
-            let Some(realm) = realms.get(&provider.name) else { continue };
             for entry in realm.all(*kind) {
                 page.see(query, shown(realm, entry, base));
             }
