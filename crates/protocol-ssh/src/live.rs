@@ -140,10 +140,20 @@ async fn reach(
         let target = target::connect(&visit, belongs).await?;
         Ok((options, from_target, target, owner))
     };
-    // Somebody may kill the session while its target is slow.
-    let reached = tokio::select! {
-        reached = work => reached,
-        end = session.ended() => Err(end.denial),
+    let reached = {
+        tokio::pin!(work);
+        // Somebody may kill the session while its target is slow.
+        let first = tokio::select! {
+            biased;
+            reached = &mut work => Ok(reached),
+            end = session.ended() => Err(end),
+        };
+        match first {
+            Ok(reached) => reached,
+            // Whoever tried a target whose connection is gone is about to say why.
+            Err(end) if matches!(end.reason, CloseReason::Target) => work.await,
+            Err(end) => Err(end.denial),
+        }
     };
     match reached {
         Ok((options, from_target, target, owner)) => {

@@ -198,3 +198,13 @@ impl AsyncWrite for Severable {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn messages_of_the_librarys_queues_stay_small() {
+        // A queue keeps room for 32 of them, and an idle connection has six queues.
+        assert!(size_of::<russh::server::Msg>() <= 160);
+        assert!(size_of::<russh::client::Msg>() <= 160);
+    }
+}
