@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The founding story, played with a real PostgreSQL, a real sshd, a real OpenID provider, stock
-clients and real agent processes.
+"""The founding story, played with a real PostgreSQL, a real sshd, a real OpenID provider, a
+CI system that signs tokens for its jobs, stock clients and real agent processes.
 
 Every step prints what happens and what Corral did about it, and checks that it did. The demo
 exits non-zero when a step does not happen, and leaves nothing running unless --keep is given.
@@ -20,6 +20,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+from harness.ci import GitHubActions  # noqa: E402
 from harness.gateway import CommandFailed, Gateway, binary  # noqa: E402
 from harness.oidc import RealProvider  # noqa: E402
 from harness.postgres import RealPostgres  # noqa: E402
@@ -33,6 +34,9 @@ CUSTOMERS_SECRETS = ("123-45-6789", "987-65-4321", "555-44-3333", "222-33-4444",
 SESSIONS_MAX = 8
 WATCHERS = 3
 LINES_SHOWN = 40
+# Who pushed: the name may change, the number is the account's for ever.
+SAM = {"actor": "sam-codes", "actor_id": "90125"}
+ADA = {"actor": "ada", "actor_id": "583231"}
 
 COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
@@ -74,8 +78,8 @@ def check(condition, what):
 class Demo:
     def __init__(self):
         self.out = pathlib.Path(tempfile.mkdtemp(prefix="corral-demo-"))
-        self.secrets = {name: secrets.token_urlsafe(16) for name in (
-            "DEMO_DATABASE_PASSWORD", "DEMO_SAM_PASSWORD", "DEMO_NIGHTLY_SECRET", "DEMO_CONTRACTOR_SECRET")}
+        self.secrets = {"DEMO_DATABASE_PASSWORD": secrets.token_urlsafe(16)}
+        self.ci = None
         self.server = None
         self.host = None
         self.gateway = None
@@ -96,6 +100,7 @@ class Demo:
         with self.server.connect("orders") as connection:
             connection.execute("set role svc_agents")
             connection.execute((HERE / "schema.sql").read_text())
+        self.ci = GitHubActions()
         self.host = RealSshd()
         files = self.host.folder / "files"
         (files / "secrets").mkdir(parents=True)
@@ -111,7 +116,7 @@ class Demo:
             self.fill_in(name, {
                 "@PORT@": self.server.port, "@SSH_PORT@": self.host.port,
                 "@SSH_USER@": self.host.user, "@HOST_KEY@": self.host.host_key,
-                "@HOST_FOLDER@": files})
+                "@HOST_FOLDER@": files, "@CI@": self.ci.url})
         command("corral apply -f shop.yaml -f provider.yaml")
         env = self.gateway.client_env() | self.secrets
         show(self.gateway.run("apply", "-f", self.out / "shop.yaml",
@@ -120,7 +125,8 @@ class Demo:
         tell(f"  PostgreSQL on 127.0.0.1:{self.server.port}, sshd on port {self.host.port}, "
              f"Corral on {listeners['postgres']} and {listeners['ssh']}. "
              "Agents know only Corral.\n"
-             f"  People sign in at an OpenID provider on {self.provider.issuer}.")
+             f"  People sign in at an OpenID provider on {self.provider.issuer}; a CI system on "
+             f"{self.ci.url} signs for each of its jobs what the job is and who started it.")
 
     def fill_in(self, name, places):
         text = (HERE / name).read_text()
@@ -137,20 +143,23 @@ class Demo:
 
     # -- agents
 
-    def job_env(self, workload_token):
-        env = self.gateway.client_env(workload_token)
+    def job_env(self, job):
+        env = self.gateway.client_env() | job
+        # All that a job has is what its CI system signs for it.
+        del env["CORRAL_TOKEN"]
+        env["DEMO_PYTHON"] = sys.executable
         env["PATH"] = f"{binary().parent}:{env['PATH']}"
         env["DEMO_OUT"] = str(self.out)
         env["DEMO_HOST"] = str(self.host.folder / "files")
         return env
 
-    def start_job(self, token):
+    def start_job(self, job):
+        """The workflow's one step, in the environment that the CI system gives this job."""
         chosen = [word for target in self.targets for word in ("--target", target)]
-        words = ["corral", "run", "--name", "planner", *chosen, "--purpose", "nightly report",
-                 "--", sys.executable, HERE / "planner.py"]
+        command('CORRAL_TOKEN=$(curl "$ACTIONS_ID_TOKEN_REQUEST_URL&audience=corral" …)')
         command(f"corral run --name planner {' '.join(chosen)} -- planner.py")
         return subprocess.Popen(
-            [binary(), *words[1:]], env=self.job_env(token), text=True, stdin=subprocess.PIPE,
+            [HERE / "job.sh", *chosen], env=self.job_env(job), text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
     def plan(self, name, task, target="orders-db"):
@@ -192,24 +201,27 @@ class Demo:
         self.step_9_account()
 
     def step_1_offboarded(self):
-        heading(1, "A contractor has left; his CI job still has its secret")
-        token = self.gateway.login_workload("contractor-job",
-                                            self.secrets["DEMO_CONTRACTOR_SECRET"])
+        heading(1, "A contractor has left; the CI job that he started still runs")
         self.corral("users", "disable", "sam@contractor.example")
-        job = self.start_job(token)
+        tell("  The CI system does not know that, and signs for his job as it always did.")
+        job = self.start_job(self.ci.start_job(**SAM))
         output, _ = job.communicate(timeout=20)
         show(output)
-        check(job.returncode == 3, "the job's root run is refused: its sponsor is disabled")
-        check(not any("contractor" in run["principal"] for run in self.tree()),
-              "no run of the contractor exists, and no planner was started")
+        check(job.returncode == 3 and "sam@contractor.example" in output,
+              "the job's root run is refused: who answers for it is disabled")
+        check(self.tree() == [], "no run exists, and no planner was started")
+        (refused,) = self.gateway.events("--event", "run.refused")
+        check(refused["principal"] == "nightly-report"
+              and refused["sponsor"] == "sam@contractor.example",
+              "the refusal is on record, with the job and the person")
 
     def step_2_executors(self):
         heading(2, "An active sponsor's job starts a planner, which starts executors")
         command("corral login")
         self.ada = Person("ada", self.provider, self.gateway)
         self.corral("whoami", token=self.ada.sign_in())
-        token = self.gateway.login_workload("nightly-report", self.secrets["DEMO_NIGHTLY_SECRET"])
-        self.planner = self.start_job(token)
+        job = self.ci.start_job(**ADA)
+        self.planner = self.start_job(job)
         for number in range(1, WATCHERS + 1):
             self.plan(f"executor-{number}", "watch")
         try:
@@ -228,6 +240,10 @@ class Demo:
         check(names == [f"executor-{n}" for n in range(1, WATCHERS + 1)],
               f"Corral sees {', '.join(names)} below {root['name']}, for {root['sponsor']}")
         self.root = root["run_id"]
+        copy = self.start_job(job)
+        output, _ = copy.communicate(timeout=20)
+        show(output)
+        check(copy.returncode == 3, "another token of the same job starts nothing: one job, one root")
 
     def step_3_masked(self):
         heading(3, "An executor reads the customers")
@@ -380,6 +396,8 @@ To end: kill {self.gateway.pid} {self.server.process.pid} {self.host.process.pid
             self.planner.wait()
         if self.gateway:
             self.gateway.close()
+        if self.ci:
+            self.ci.close()
         if self.provider:
             self.provider.close()
         if self.host:

@@ -44,8 +44,8 @@ class KubernetesDemo(Demo):
         tell(f"  And a Kubernetes cluster on {self.cluster.address}: etcd, kube-apiserver, "
              f"controllers {parts.version()}.")
 
-    def job_env(self, workload_token):
-        env = super().job_env(workload_token)
+    def job_env(self, job):
+        env = super().job_env(job)
         env["PATH"] = f"{parts.folder()}:{env['PATH']}"
         return env
 

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "integrations").glob("*.md"))
 EXAMPLES = ROOT / "examples" / "agents"
 # A link to an example, and the block that shows it.
-SHOWN = re.compile(r"^\[[\w.]+\]\(\.\./\.\./(examples/[\w./-]+)\)[^\n]*:\n\n```\w+\n(.*?)^```$",
+SHOWN = re.compile(r"^\[[\w.-]+\]\(\.\./\.\./(examples/[\w./-]+)\)[^\n]*:\n\n```\w+\n(.*?)^```$",
                    re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -26,10 +26,12 @@ def test_a_page_shows_the_examples_as_they_are(page):
         ast.parse(code)
 
 
-def test_each_framework_example_is_shown_on_a_page():
+def test_each_example_is_shown_on_a_page():
     shown = {path for page in PAGES for path, _ in SHOWN.findall(page.read_text())}
     planners = {f"examples/agents/{file.name}" for file in EXAMPLES.glob("*_planner.py")}
     assert len(planners) == 3 and planners <= shown
+    jobs = {f"examples/ci/{file.name}" for file in (ROOT / "examples" / "ci").glob("*")}
+    assert len(jobs) == 4 and jobs - {"examples/ci/trust.yaml"} <= shown
     assert "examples/agents/corral_runs.py" in shown
 
 
