@@ -59,7 +59,7 @@ def api(shop):
     ("POST", "/api/v1/login", '{"kind": "user"}', None, 422, "invalid"),
     ("POST", "/api/v1/login", " " * 20000, None, 413, "too_large"),
     ("POST", "/api/v1/apply", "[" * 100000, "", 422, "invalid"),
-    ("GET", "/api/v1/runs/x/attach", None, "", 403, "denied"),
+    ("GET", "/api/v1/runs/x/attach", None, "", 426, "invalid"),
 ])
 def test_errors_have_one_shape(api, method, path, body, token, status, code):
     found, headers, text = api.send(method, path, body, token)

@@ -23,6 +23,7 @@ mod credentials;
 mod events;
 mod extract;
 mod failure;
+mod linger;
 mod login;
 mod oauth;
 mod page;
@@ -84,17 +85,20 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .with_state(app)
 }
 
-/// Bounds the time until an answer begins, keeps answers out of caches, and logs.
+/// Bounds the time until an answer begins, reads what it left unread, keeps answers out of caches,
+/// and logs.
 async fn guard(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let (request, unread) = linger::watch(request);
     let mut response = match tokio::time::timeout(limits::API_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             Failure::unavailable("the gateway did not answer in time; try again").into_response()
         }
     };
+    unread.read().await;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     tracing::debug!(
         %method,

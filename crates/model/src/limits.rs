@@ -394,6 +394,11 @@ pub const PASSWORD_CHECKS_WAITING_MAX: usize = 64;
 pub const API_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Until the API's answer begins; streams go on for longer.
 pub const API_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that are read and thrown away of a request that was answered before it was whole, so that
+/// its sender gets to the answer.
+pub const API_LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long they may take.
+pub const API_LINGER: Duration = Duration::from_secs(2);
 /// Events that one search answers with, and one page of an export.
 pub const EVENTS_PAGE_LEN_MAX: usize = 10_000;
 /// A silent event stream sends a comment this often, so that middle boxes keep it.

@@ -71,6 +71,10 @@ impl Document {
                 keys.insert(attribute.name.to_owned(), value);
             }
         }
+        if kind == ResourceKind::User {
+            // Said, so that a provider that takes it away later sees that it is gone.
+            keys.entry("active").or_insert(Value::Bool(true));
+        }
         let mut document = Self { kind, keys };
         document.settle()?;
         Ok(document)
@@ -142,7 +146,6 @@ impl Document {
         shown.insert("id".to_owned(), meta.id.as_str().into());
         shown.extend(self.keys.clone());
         if self.kind == ResourceKind::User {
-            shown.entry("active").or_insert(Value::Bool(true));
             let group = |(id, name, location): &(String, String, String)| json!({"value": id, "display": name, "$ref": location, "type": "direct"});
             if !groups.is_empty() {
                 shown.insert("groups".to_owned(), groups.iter().map(group).collect());
@@ -259,7 +262,8 @@ mod tests {
             "groups": [{"value": "admins"}], "unknown": true, "title": null,
         }));
         let read = read.expect("is a user");
-        assert_eq!(Value::Object(read.keys().clone()), json!({"userName": "ada"}));
+        let expect = json!({"userName": "ada", "active": true});
+        assert_eq!(Value::Object(read.keys().clone()), expect);
     }
 
     #[test]
