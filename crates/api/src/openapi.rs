@@ -157,6 +157,10 @@ fn runs(api: &mut Document) {
     api.post("/runs/{id}/end", "A run is done: end it and what is below it").gives::<EndedView>();
     api.post("/runs/{id}/kill", "Kill a run, what is below it, and their sessions")
         .gives::<EndedView>();
+    api.post("/jobs/ended/{workload}", "A webhook of a CI system, signed: jobs have ended")
+        .open()
+        .takes_object()
+        .gives_nothing();
     api.get("/reports/sponsors", "Runs by the person who answers for them")
         .gives_list::<SponsorReport>();
     api.get("/reports/dormant", "Workloads without an active run").gives_list::<DormantReport>();
@@ -285,6 +289,16 @@ impl Endpoint<'_> {
 
     fn takes<T: ToSchema>(self) -> Self {
         self.takes_as::<T>(JSON)
+    }
+
+    /// Whatever object it is.
+    fn takes_object(mut self) -> Self {
+        let body = RequestBodyBuilder::new()
+            .required(Some(Required::True))
+            .content(JSON, Content::new(Some(any_object())))
+            .build();
+        self.operation = self.operation.request_body(Some(body));
+        self
     }
 
     fn takes_form<T: ToSchema>(self) -> Self {

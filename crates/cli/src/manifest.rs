@@ -155,7 +155,11 @@ fn resolve(loaded: &mut Loaded, lookup: Lookup<'_>, problems: &mut Vec<String>) 
             }
         }
         Resource::User(user) => reader.secret("password", user.password.as_mut()),
-        Resource::Workload(workload) => reader.secret("secret", workload.secret.as_mut()),
+        Resource::Workload(workload) => {
+            reader.secret("secret", workload.secret.as_mut());
+            let of_webhook = workload.webhook.as_mut().and_then(|webhook| webhook.secret.as_mut());
+            reader.secret("webhook.secret", of_webhook);
+        }
         Resource::Policy(policy) => {
             if let TextSource::File { file } = &policy.cedar
                 && let Some(text) = reader.file("cedar", file)

@@ -23,6 +23,7 @@ pub(crate) fn run_end(reason: RunEnd) -> &'static str {
         RunEnd::WrapperLost => "wrapper lost",
         RunEnd::BudgetSpent => "budget spent",
         RunEnd::RenewMissed => "not renewed",
+        RunEnd::JobEnded => "job ended",
     }
 }
 

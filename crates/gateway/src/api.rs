@@ -23,6 +23,7 @@ mod credentials;
 mod events;
 mod extract;
 mod failure;
+mod job_ends;
 mod linger;
 mod login;
 mod oauth;
@@ -59,6 +60,7 @@ pub(crate) fn router(app: Arc<App>, streams: Streams) -> Router {
         .merge(policies::routes())
         .merge(users::routes())
         .merge(runs::routes())
+        .merge(job_ends::routes())
         .merge(reports::routes())
         .merge(attach::routes())
         .merge(streams::routes())

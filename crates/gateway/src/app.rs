@@ -14,6 +14,7 @@ mod config;
 pub mod credentials;
 pub mod error;
 mod issuers;
+pub mod job_ends;
 pub mod jobs;
 mod live;
 pub mod offboard;

@@ -9,6 +9,7 @@ pub mod oidc;
 pub mod password;
 pub mod signals;
 pub mod token;
+pub mod webhook;
 
 pub use corral_model::token::{TokenDigest, TokenPurpose};
 pub use password::{PasswordChecks, PasswordError, PasswordHash, Verified};

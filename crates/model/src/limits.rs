@@ -36,6 +36,16 @@ pub const TRUST_RULES_MAX: usize = 32;
 pub const TRUST_CLAIMS_MAX: usize = 32;
 /// What names a job at its issuer, in bytes.
 pub const JOB_KEY_BYTES_MAX: usize = 512;
+/// One delivery of a webhook, in bytes: a pipeline with all its jobs.
+pub const WEBHOOK_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The secret that a webhook is signed with, at least: whoever sees a delivery can try secrets.
+pub const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
+/// Signatures of one delivery that are looked at: one for each key while keys change.
+pub const WEBHOOK_SIGNATURES_MAX: usize = 8;
+/// Between the time at which a delivery was signed and the gateway's clock (Standard Webhooks).
+pub const WEBHOOK_CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+/// Jobs in one delivery; each is compared with every run.
+pub const WEBHOOK_JOBS_MAX: usize = 2_000;
 /// Claims of a job that are kept.
 pub const JOB_CLAIMS_MAX: usize = 32;
 /// One such claim, in characters; longer ones are cut.

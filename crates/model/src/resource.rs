@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod relay;
 mod secret_source;
 pub mod trust;
+mod webhook;
 
 pub use address::{AddressError, ParsedAddress};
 pub use command::{
@@ -32,6 +33,7 @@ pub use identity_provider::{
 };
 pub use relay::RelaySpec;
 pub use trust::{Job, OneOrMany, PersonClue, Platform, TrustRule};
+pub use webhook::WebhookSpec;
 
 /// Where a manifest says that a secret is. `Debug` does not show a value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -372,6 +374,9 @@ pub struct WorkloadSpec {
     /// Whose tokens start its runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<TrustRule>,
+    /// How its CI system says that a job has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookSpec>,
 }
 
 /// Rules in Cedar.
@@ -752,7 +757,12 @@ impl Resource {
                 }
             }
             Self::User(spec) => spec.password = None,
-            Self::Workload(spec) => spec.secret = None,
+            Self::Workload(spec) => {
+                spec.secret = None;
+                if let Some(webhook) = &mut spec.webhook {
+                    webhook.secret = None;
+                }
+            }
             Self::IdentityProvider(spec) => spec.strip(),
             Self::Policy(_) | Self::Limit(_) | Self::Command(_) | Self::Relay(_) => {}
         }

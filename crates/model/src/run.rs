@@ -89,6 +89,8 @@ pub enum RunEnd {
     BudgetSpent,
     /// It was to be renewed at an interval, and was not.
     RenewMissed,
+    /// The CI system that started its job said that the job has ended.
+    JobEnded,
 }
 
 /// What a run and everything below it used of its budgets.

@@ -22,6 +22,7 @@ use crate::providers;
 use crate::rows::{Columns, from_count, from_json, to_count, to_json, to_ms};
 use crate::scim::{self, ScimChange};
 use crate::store::Store;
+use crate::webhooks;
 
 /// What becomes of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,6 +45,8 @@ pub struct Put {
     pub masked_credential: SecretChange,
     /// The argon2id PHC string of a user's password or a workload's secret, never the password.
     pub login_hash: SecretChange,
+    /// Of a workload's webhook. Removed when the spec has no `webhook`, whatever stands here.
+    pub webhook_secret: SecretChange,
     /// Of an identity provider; those that are not named stay. Removed when the spec is without
     /// the part that they belong to.
     pub provider_secrets: Vec<(ProviderSecret, Secret)>,
@@ -58,6 +61,7 @@ impl Put {
             credential: SecretChange::Keep,
             masked_credential: SecretChange::Keep,
             login_hash: SecretChange::Keep,
+            webhook_secret: SecretChange::Keep,
             provider_secrets: Vec::new(),
         }
     }
@@ -369,8 +373,19 @@ impl Store {
                 }
                 is_changed
             }
-            Resource::User(_) | Resource::Workload(_) => {
+            Resource::User(_) => {
                 credentials::change_login_hash(change, kind, &name, put.login_hash).await?
+            }
+            Resource::Workload(spec) => {
+                let of_webhook = match spec.webhook {
+                    Some(_) => put.webhook_secret,
+                    None => SecretChange::Remove,
+                };
+                let is_webhook_changed =
+                    webhooks::change_secret(change, &self.seal, &name, of_webhook).await?;
+                let login = put.login_hash;
+                credentials::change_login_hash(change, kind, &name, login).await?
+                    || is_webhook_changed
             }
             Resource::IdentityProvider(spec) => {
                 let goes_elsewhere = match &earlier {
@@ -460,6 +475,7 @@ async fn delete(
         }
         ResourceKind::Workload => {
             credentials::delete_login(change, kind, PrincipalKind::Workload, &name).await?;
+            webhooks::forget(change, &name).await?;
         }
         ResourceKind::Relay => crate::relays::forget(change, &name).await?,
         ResourceKind::IdentityProvider => {

@@ -120,6 +120,7 @@ async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
         (6, "scim", include_str!("../migrations/0006_scim.sql")),
         (7, "grants", include_str!("../migrations/0007_grants.sql")),
         (8, "processes", include_str!("../migrations/0008_processes.sql")),
+        (9, "webhooks", include_str!("../migrations/0009_webhooks.sql")),
     ];
     let migrations = texts
         .into_iter()

@@ -323,6 +323,36 @@ async fn a_provider_keeps_its_secrets_sealed_and_only_for_where_they_were_given(
 }
 
 #[tokio::test]
+async fn a_webhooks_secret_is_sealed_and_goes_with_the_webhook() {
+    let place = Place::new();
+    let store = place.open().await;
+    let ci = PrincipalName::new("ci").expect("a name");
+    let workload = |webhook: &str| {
+        resource(&format!(
+            "kind: Workload\nname: ci\nsponsor: ada\ntrust: [{{issuer: 'https://ci.example', \
+             audience: corral, match: {{sub: x}}}}]\n{webhook}"
+        ))
+    };
+    let with = || workload("webhook: {}\n");
+    let given = || Put { webhook_secret: set("hunter2-and-more"), ..Put::new(with()) };
+    store.apply(apply(vec![Change::Put(Box::new(given()))])).await.expect("applies");
+    store.apply(apply(vec![put(with())])).await.expect("applies");
+    let found = async || store.webhook_secret(&ci).await.expect("opens");
+    assert_eq!(found().await, Some(Secret::new("hunter2-and-more".to_owned())), "is kept");
+    store.apply(apply(vec![put(workload(""))])).await.expect("applies");
+    store.apply(apply(vec![put(with())])).await.expect("applies");
+    assert_eq!(found().await, None, "a webhook that comes back inherits nothing");
+    store.apply(apply(vec![Change::Put(Box::new(given()))])).await.expect("applies");
+    store.apply(apply(vec![delete(ResourceKind::Workload, "ci")])).await.expect("applies");
+    assert_eq!(found().await, None);
+    store.close().await;
+    for file in ["corral.db", "corral.db-wal"] {
+        let bytes = std::fs::read(place.path(file)).unwrap_or_default();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{file}");
+    }
+}
+
+#[tokio::test]
 async fn what_happens_once_does_not_happen_again_until_it_is_over() {
     let place = Place::new();
     let store = place.open().await;

@@ -196,6 +196,7 @@ fn is_orphaned(reason: RunEnd) -> bool {
         RunEnd::Done
         | RunEnd::Killed
         | RunEnd::Expired
+        | RunEnd::JobEnded
         | RunEnd::SponsorDisabled
         | RunEnd::BudgetSpent => false,
     }

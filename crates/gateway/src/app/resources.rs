@@ -7,7 +7,9 @@ use corral_model::ids::{PolicyVersion, PrincipalName};
 use corral_model::resource::{
     CredentialKind, CredentialSpec, ProviderSecret, Resource, ResourceKind, SecretSource, UserSpec,
 };
-use corral_model::{OffboardCause, OffboardEffect, Offboarding, Principal, PrincipalKind, Secret};
+use corral_model::{
+    OffboardCause, OffboardEffect, Offboarding, Principal, PrincipalKind, Secret, limits,
+};
 use corral_store::{Apply, Change as StoreChange, Put, ScimChange, SecretChange};
 use time::OffsetDateTime;
 
@@ -207,6 +209,7 @@ impl App {
             let mut put = Put::new(asked.resource.clone());
             put.credential = set(asked.secrets.credential.as_ref());
             put.masked_credential = set(asked.secrets.masked_credential.as_ref());
+            put.webhook_secret = set(asked.secrets.webhook.as_ref());
             put.provider_secrets.clone_from(&asked.secrets.provider);
             if let Some(password) = &asked.secrets.login {
                 let hash = self.passwords.hash(password.clone()).await.map_err(|error| {
@@ -355,6 +358,8 @@ struct Secrets {
     masked_credential: Option<Secret>,
     /// A user's password or a workload's secret.
     login: Option<Secret>,
+    /// Of a workload's webhook.
+    webhook: Option<Secret>,
     /// Of an identity provider.
     provider: Vec<(ProviderSecret, Secret)>,
 }
@@ -364,6 +369,7 @@ impl Secrets {
         self.credential.is_none()
             && self.masked_credential.is_none()
             && self.login.is_none()
+            && self.webhook.is_none()
             && self.provider.is_empty()
     }
 }
@@ -542,13 +548,14 @@ fn keep_what_is_ours(config: &Config, user: &mut UserSpec, problems: &mut Vec<Pr
 /// The secrets that were sent with a resource.
 ///
 /// # Errors
-/// A text, when one of them is not a value: whoever sent it is to blame.
-fn take_secrets(resource: &Resource) -> Result<Secrets, &'static str> {
+/// A text, when one of them is not a value or too short: whoever sent it is to blame.
+fn take_secrets(resource: &Resource) -> Result<Secrets, String> {
     let value = |source: Option<&SecretSource>| match source {
         None => Ok(None),
         Some(SecretSource::Value(text)) => Ok(Some(Secret::new(text.clone()))),
         Some(SecretSource::Env(_) | SecretSource::File(_)) => {
-            Err("the gateway reads no variables or files of yours; send the secret's value")
+            let text = "the gateway reads no variables or files of yours; send the secret's value";
+            Err(text.to_owned())
         }
     };
     let password = |credential: Option<&CredentialSpec>| {
@@ -566,7 +573,15 @@ fn take_secrets(resource: &Resource) -> Result<Secrets, &'static str> {
             Secrets { login: value(spec.password.as_ref())?, ..Secrets::default() }
         }
         Resource::Workload(spec) => {
-            Secrets { login: value(spec.secret.as_ref())?, ..Secrets::default() }
+            let of_webhook = spec.webhook.as_ref().and_then(|webhook| webhook.secret.as_ref());
+            let (login, webhook) = (value(spec.secret.as_ref())?, value(of_webhook)?);
+            let min = limits::WEBHOOK_SECRET_BYTES_MIN;
+            if webhook.as_ref().is_some_and(|secret| secret.reveal().len() < min) {
+                return Err(format!(
+                    "webhook.secret is shorter than {min} bytes; make one with: openssl rand -hex 32"
+                ));
+            }
+            Secrets { login, webhook, ..Secrets::default() }
         }
         Resource::IdentityProvider(spec) => {
             let mut provider: Vec<(ProviderSecret, Secret)> = Vec::new();
@@ -648,6 +663,9 @@ fn shown_with_secrets(resource: &Resource, secrets: &Secrets) -> serde_json::Val
             | Resource::Relay(_)
             | Resource::IdentityProvider(_) => mark(&["password"]),
         }
+    }
+    if secrets.webhook.is_some() {
+        mark(&["webhook", "secret"]);
     }
     for (which, _) in &secrets.provider {
         let path: Vec<&str> = which.key().split('.').collect();

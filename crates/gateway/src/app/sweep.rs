@@ -228,6 +228,7 @@ fn close_of(reason: RunEnd) -> (CloseReason, Denial) {
             let text = "a budget of this session's run, or of one above it, is spent";
             (CloseReason::Budget, Denial::new(DenialKind::BudgetSpent, text))
         }
+        RunEnd::JobEnded => ended(CloseReason::Killed, "the job of this session's run has ended"),
         RunEnd::RenewMissed => {
             ended(CloseReason::Expired, "the run of this session was not renewed in time")
         }

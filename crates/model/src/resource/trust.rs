@@ -387,6 +387,17 @@ impl Job {
             claims: kept.take(limits::JOB_CLAIMS_MAX).collect(),
         }
     }
+
+    /// Whether all of these claims were in its token; without any it is not known, so no. A claim
+    /// that may have been cut is another one's too, so it is nobody's.
+    #[must_use]
+    pub fn has(&self, claims: &BTreeMap<String, String>) -> bool {
+        let is_own = |(name, value): (&String, &String)| {
+            value.chars().count() < limits::JOB_CLAIM_CHARS_MAX
+                && self.claims.get(name) == Some(value)
+        };
+        !claims.is_empty() && claims.iter().all(is_own)
+    }
 }
 
 /// Short, and safe to show: a claim goes to terminals and tables.
@@ -564,6 +575,23 @@ mod tests {
         let repository = job.claims.get("repository").map(String::len);
         assert_eq!(repository, Some(limits::JOB_CLAIM_CHARS_MAX));
         assert!(!job.claims.contains_key("other"));
+    }
+
+    #[test]
+    fn a_job_has_the_claims_that_are_wholly_its_own() {
+        let long = "x".repeat(limits::JOB_CLAIM_CHARS_MAX);
+        let found = json!({"sub": "s", "run_id": "1", "run_attempt": "2", "ref": long});
+        let job = Job::of(&rule(Platform::Github), "1/2".to_owned(), &claims(found));
+        let check = |wanted: Value, is_had: bool| {
+            let wanted = serde_json::from_value(wanted).expect("claims");
+            assert_eq!(job.has(&wanted), is_had, "{wanted:?}");
+        };
+        check(json!({"run_id": "1", "run_attempt": "2"}), true);
+        check(json!({"run_id": "1", "run_attempt": "1"}), false);
+        check(json!({"run_id": "1", "check_run_id": "9"}), false);
+        check(json!({"run_id": "11"}), false);
+        check(json!({"ref": long}), false);
+        check(json!({}), false);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use corral_gate::budget::{self, RunBounds, RunBudget};
 use corral_gate::policy::{Attribution, RunNode};
 use corral_model::ids::{PrincipalName, TargetName};
+use corral_model::resource::Job;
 use corral_model::token::TokenDigest;
 use corral_model::{Principal, Run, RunEnd, RunId, RunState, RunUse};
 use time::OffsetDateTime;
@@ -198,6 +199,11 @@ impl LiveRun {
 
     pub(crate) fn sponsor(&self) -> &PrincipalName {
         &self.run.sponsor
+    }
+
+    /// The job that it is the root of.
+    pub(crate) fn job(&self) -> Option<&Job> {
+        self.run.job.as_ref()
     }
 
     pub(crate) fn path(&self) -> &str {
