@@ -241,6 +241,8 @@ impl<'a> Driver<'a> {
         }
         let endpoint = live.endpoint.clone();
         self.cancels.spawn(async move {
+            // As in `finish`: first every client is told.
+            tokio::task::yield_now().await;
             let send = async {
                 use tokio::io::{AsyncReadExt, AsyncWriteExt};
                 let mut stream = endpoint.dial().await.map_err(std::io::Error::other)?;
@@ -435,20 +437,31 @@ impl<'a> Driver<'a> {
     /// Says goodbye, closes both connections, and writes the closing entry.
     async fn finish(mut self, reason: CloseReason) {
         let buffers = self.machine.buffers();
-        if let Some(mut link) = self.target.take() {
-            // A target that does not take the goodbye at once is closed without it: what was cut
-            // off must not go on because somebody reads slowly.
-            let _ = timeout(TARGET_FAREWELL, write_all(&mut link, &mut buffers.target_out)).await;
-        }
-        if let Some(mut link) = self.client.take() {
+        let (client, target) = (self.client.take(), self.target.take());
+        let to_client = async {
+            let mut link = client?;
             let goodbye = write_all(&mut link, &mut buffers.client_out);
-            if let (Ok(Ok(count)), Some(live)) = (timeout(FAREWELL, goodbye).await, &mut self.live)
-            {
-                live.totals.bytes_to_client += count as u64;
-            }
+            let written = timeout(FAREWELL, goodbye).await;
             // A client that is gone already cannot be told; its connection closes in any case.
             let shutdown = tokio::io::AsyncWriteExt::shutdown(&mut link.stream);
             let _ = timeout(FAREWELL, shutdown).await;
+            written.ok()?.ok()
+        };
+        let to_target = async {
+            // Many sessions may end at once: a target that ends its side of the first ones must
+            // not take the machine's time before the last client was told.
+            tokio::task::yield_now().await;
+            if let Some(mut link) = target {
+                // A target that does not take the goodbye at once is closed without it. Nor does
+                // it wait for the client: what was cut off must not go on because somebody reads
+                // slowly.
+                let goodbye = write_all(&mut link, &mut buffers.target_out);
+                let _ = timeout(TARGET_FAREWELL, goodbye).await;
+            }
+        };
+        let (written, ()) = tokio::join!(biased; to_client, to_target);
+        if let (Some(count), Some(live)) = (written, &mut self.live) {
+            live.totals.bytes_to_client += count as u64;
         }
         match self.live.take() {
             Some(mut live) => {

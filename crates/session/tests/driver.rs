@@ -12,8 +12,8 @@ use corral_gate::decision::{Denial, DenialKind};
 use corral_model::CloseReason;
 use corral_session::{Control, Resolution};
 use support::{Gateway, Told, approval, echo_target, start};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 struct World {
     told: Arc<Told>,
@@ -155,6 +155,25 @@ async fn a_kill_tells_the_client_and_closes() {
     assert_eq!(world.line().await, "corral: killed");
     assert_eq!(world.line().await, "", "the connection is closed");
     world.until("closed", |told| told.has("closed Killed after 1")).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_does_not_keep_the_target() {
+    let told = Arc::new(Told::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let gateway = Gateway { told: told.clone(), target, ttl: None, idle_timeout: None };
+    let mut client = TcpStream::connect(start(gateway).await).await.unwrap();
+    client.write_all(b"good\n").await.unwrap();
+    let (mut at_target, _) = listener.accept().await.unwrap();
+    // More than the sockets on the way hold.
+    let denial = Denial::new(DenialKind::Ended, "x".repeat(64 * 1024 * 1024));
+    told.control(Control::End { reason: CloseReason::Killed, denial }).await;
+    // The client is being told for three seconds.
+    let mut end = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(2), at_target.read_to_end(&mut end)).await;
+    assert_eq!(ended.expect("the target waits for nobody").unwrap(), 0);
+    assert!(!told.has("closed Killed after 0"), "the client is still being told");
 }
 
 #[tokio::test]
