@@ -35,6 +35,9 @@ X11Forwarding yes
 MaxStartups 200:30:400
 MaxSessions 500
 AcceptEnv *
+# bash reads ~/.bashrc for every command of sshd's unless it is told that it is not the first one:
+# whatever stands there is not what is tested.
+SetEnv SHLVL=1
 Subsystem sftp {sftp}
 LogLevel VERBOSE
 {more}
