@@ -28,6 +28,7 @@ from harness.token_service import EXCHANGE, TYPES  # noqa: E402
 
 CONNECTIONS = 16
 GOAL_MS = 5.0
+RATE_PER_S = 200
 # Children of one run are limited; each root of the benchmark has fewer.
 CHILDREN_EACH = 200
 
@@ -112,12 +113,9 @@ class Load:
         return sorted(took), len(bodies) / (time.perf_counter() - start)
 
 
-RATE = 200
-
-
 def measure(quick):
     """As the other figures of runs are asked for."""
-    return measure_at(RATE, 8 if quick else 20)
+    return measure_at(RATE_PER_S, 8 if quick else 20)
 
 
 def measure_at(rate, seconds):
@@ -147,7 +145,7 @@ def measure_at(rate, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rate", type=int, default=RATE, help="exchanges a second")
+    parser.add_argument("--rate", type=int, default=RATE_PER_S, help="exchanges a second")
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there too")
     options = parser.parse_args()

@@ -6,7 +6,6 @@ import http.client
 import re
 import secrets
 import ssl
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -227,11 +226,7 @@ def test_a_response_for_another_service_or_of_another_key_is_refused(shop, idp, 
         other.trust(base + "/metadata", base + "/acs")
         sign_in = SignIn(shop, idp)
         url = sign_in.url.replace(idp.base, other.base)
-        # The other provider does not answer requests that are meant for the first one's address.
-        try:
-            _, fields = other.sign_in(url, "ada")
-        except (urllib.error.HTTPError, AssertionError, IndexError):
-            pytest.skip("the other provider refuses the request itself")
+        _, fields = other.sign_in(url, "ada")
         check_refused(shop, sign_in.post(fields["SAMLResponse"]), "another issuer")
 
 
