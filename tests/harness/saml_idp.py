@@ -79,7 +79,7 @@ class SamlIdp:
             self.port = free.getsockname()[1]
         self.base = f"http://127.0.0.1:{self.port}"
         self.entity_id = f"{self.base}/saml2/idp/metadata.php"
-        self._write_key()
+        write_key(self.folder)
         fields = {"base": self.base, "folder": self.folder, "entity_id": self.entity_id,
                   "algorithm": algorithm}
         (self.folder / "config.php").write_text(CONFIG % fields)
@@ -93,20 +93,6 @@ class SamlIdp:
         (self.folder / "saml20-idp-hosted.php").write_text(HOSTED % fields)
         self.trust()
         self.process = None
-
-    def _write_key(self):
-        key = rsa.generate_private_key(65537, 2048)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "idp.example")])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        certificate = (x509.CertificateBuilder().subject_name(name).issuer_name(name)
-                       .public_key(key.public_key()).serial_number(x509.random_serial_number())
-                       .not_valid_before(now - datetime.timedelta(days=1))
-                       .not_valid_after(now + datetime.timedelta(days=365))
-                       .sign(key, hashes.SHA256()))
-        (self.folder / "idp.key").write_bytes(key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption()))
-        (self.folder / "idp.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def trust(self, entity_id="none", acs="https://none.example/acs", sign_response=True):
         """The one service provider that it answers."""
@@ -153,6 +139,22 @@ class SamlIdp:
         found = [form for form in forms(page) if "SAMLResponse" in form[1]]
         assert found, page
         return found[0]
+
+
+def write_key(folder):
+    """`idp.key` and `idp.crt`: a key of its own with a certificate that it signed itself."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "idp.example")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (x509.CertificateBuilder().subject_name(name).issuer_name(name)
+                   .public_key(key.public_key()).serial_number(x509.random_serial_number())
+                   .not_valid_before(now - datetime.timedelta(days=1))
+                   .not_valid_after(now + datetime.timedelta(days=365))
+                   .sign(key, hashes.SHA256()))
+    (folder / "idp.key").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption()))
+    (folder / "idp.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 class Browser:
