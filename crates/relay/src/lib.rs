@@ -3,10 +3,8 @@
 //!
 //! It decides nothing, reads nothing of what it moves, and stores no secret but its own key. To
 //! read it whole: [`run`] here, `join` (once), `identity` (what is on disk), `link` (one
-//! connection), `backoff` (between two connections). What both ends share is in
-//! `corral_transport::tunnel`.
+//! connection). What both ends share is in `corral_transport::tunnel`.
 
-mod backoff;
 mod identity;
 mod join;
 mod link;
@@ -16,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use corral_transport::tunnel::AllowedAddress;
+use corral_transport::backoff::Backoff;
+use corral_transport::tunnel::{AllowedAddress, RECONNECT_MAX, RECONNECT_MIN};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,7 +24,6 @@ use tracing_subscriber::EnvFilter;
 
 pub use corral_transport::tunnel::DRAIN_TIMEOUT;
 
-use backoff::Backoff;
 use identity::Keeper;
 use link::{Ended, Link, asked_to_stop};
 
@@ -82,7 +80,7 @@ pub async fn run_until(
     };
     let keeper = Arc::new(keeper);
     tracing::info!(relay = keeper.relay(), gateway = keeper.address(), "relay starts");
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
     loop {
         let started = Instant::now();
         let link = Link { keeper: keeper.clone(), of_operator: of_operator.clone() };
@@ -91,9 +89,9 @@ pub async fn run_until(
             Ended::Lost(error) => tracing::warn!("{error:#}"),
         }
         if started.elapsed() > GOOD_CONNECTION {
-            backoff = Backoff::new();
+            backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
         }
-        let wait = backoff.next();
+        let wait = backoff.next_wait();
         tracing::info!(wait_ms = wait.as_millis(), "connecting again");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

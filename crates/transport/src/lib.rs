@@ -1,5 +1,6 @@
 //! Owns the sockets: listening, TLS on both sides, dialling targets. It decides nothing.
 
+pub mod backoff;
 pub mod dial;
 pub mod endpoint;
 pub mod listen;

@@ -1,24 +1,26 @@
-//! How long to wait before the next connection: twice as long each time, and by chance, so that
-//! relays that lost a gateway together do not come back together.
+//! How long to wait before the next try: twice as long each time, and by chance, so that those who
+//! lost something together do not come back for it together.
 
 use std::time::Duration;
 
-use corral_transport::tunnel::{RECONNECT_MAX, RECONNECT_MIN};
-
-/// The waits between failed connections.
-pub(crate) struct Backoff {
+/// The waits between failed tries.
+#[derive(Debug, Clone)]
+pub struct Backoff {
     ceiling: Duration,
+    max: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self { ceiling: RECONNECT_MIN }
+    /// The first wait is at most `first`, later ones at most `max`.
+    #[must_use]
+    pub fn new(first: Duration, max: Duration) -> Self {
+        Self { ceiling: first.min(max), max }
     }
 
     /// The next wait: between half of the ceiling and all of it.
-    pub(crate) fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let wait = jittered(self.ceiling, random());
-        self.ceiling = self.ceiling.saturating_mul(2).min(RECONNECT_MAX);
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
         wait
     }
 }
@@ -43,14 +45,15 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_ceiling_and_are_never_short() {
-        let mut backoff = Backoff::new();
-        let mut ceiling = RECONNECT_MIN;
+        let (first, max) = (Duration::from_millis(500), Duration::from_secs(30));
+        let mut backoff = Backoff::new(first, max);
+        let mut ceiling = first;
         for _ in 0..12 {
-            let wait = backoff.next();
+            let wait = backoff.next_wait();
             assert!(wait >= ceiling / 2 && wait <= ceiling, "{wait:?} of {ceiling:?}");
-            ceiling = (ceiling * 2).min(RECONNECT_MAX);
+            ceiling = (ceiling * 2).min(max);
         }
-        assert_eq!(ceiling, RECONNECT_MAX);
+        assert_eq!(ceiling, max);
     }
 
     #[test]
