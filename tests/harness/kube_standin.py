@@ -2,10 +2,12 @@
 never sends, and slow bodies. It checks nothing but the gateway's token; what a real server does is
 shown in tests/k8s."""
 
+import base64
 import copy
 import http.server
 import json
 import pathlib
+import secrets
 import ssl
 import tempfile
 import threading
@@ -15,6 +17,8 @@ import urllib.parse
 from .certificates import Authority
 
 TOKEN = "the-gateways-own-token"
+ACCOUNT = ("corral", "gateway")
+TOKEN_PATH = "/api/v1/namespaces/{}/serviceaccounts/{}/token".format(*ACCOUNT)
 NAMESPACED = {"pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret"}
 MERGES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 LOG_LINES_PER_SECOND = 20
@@ -48,6 +52,18 @@ def merge(into, patch):
             into[key] = value
 
 
+def encoded(value):
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def account_token(seconds, account=ACCOUNT, audiences=("cluster",), age=0):
+    """A token in the form of a service account's; nobody signs it."""
+    now = time.time()
+    claims = {"sub": "system:serviceaccount:{}:{}".format(*account), "aud": list(audiences),
+              "iat": int(now) - age, "exp": int(now) + seconds, "jti": secrets.token_hex(8)}
+    return f"{encoded({'alg': 'none'})}.{encoded(claims)}.{encoded('nobody')}"
+
+
 class KubeStandin:
     """`with KubeStandin() as api:` stops it."""
 
@@ -58,6 +74,10 @@ class KubeStandin:
         self.version = 1
         self.lock = threading.Lock()
         self.watches = 0
+        # Whoever shows one of them is the gateway.
+        self.tokens = {TOKEN}
+        # How a TokenRequest is answered: a function of its body that gives code and answer.
+        self.on_token_request = None
         authority = Authority(self.folder, "kube-ca")
         self.ca_file = authority.file
         certificate, key = authority.issue("apiserver", "IP:127.0.0.1,DNS:localhost")
@@ -90,6 +110,21 @@ class KubeStandin:
             if keep:
                 self.objects[resource, namespace, metadata["name"]] = item
             return item
+
+    def give_tokens(self, seconds):
+        """Answers TokenRequests with tokens that are good for so long; gives the list of them."""
+        given = []
+
+        def answer(request):
+            assert request["kind"] == "TokenRequest", request
+            token = account_token(seconds, audiences=request["spec"]["audiences"])
+            given.append((request["spec"], token))
+            self.tokens.add(token)
+            return 201, {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
+                         "spec": request["spec"], "status": {"token": token}}
+
+        self.on_token_request = answer
+        return given
 
     def lines(self, start=""):
         return [line for line, _ in self.seen if line.startswith(start)]
@@ -157,10 +192,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body = self.read_chunks()
         self.api.seen.append((f"{self.command} {self.path}",
                               {key.lower(): value for key, value in self.headers.items()}))
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        shown = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if shown not in self.api.tokens:
             return self.refuse(401, "Unauthorized", "not the gateway")
         if url.path in FIXED:
             return self.answer(200, FIXED[url.path])
+        if url.path == TOKEN_PATH and self.command == "POST":
+            return self.answer(*self.api.on_token_request(json.loads(body)))
         words = url.path.strip("/").split("/")
         if words[:3] != ["api", "v1", "namespaces"] or len(words) < 5:
             return self.refuse(404, "NotFound", "the server could not find the resource")

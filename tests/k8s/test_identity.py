@@ -1,5 +1,6 @@
 """Who the cluster takes the gateway for, and whom its own audit names."""
 
+import datetime
 import json
 
 import pytest
@@ -117,6 +118,37 @@ def test_a_service_accounts_token_is_shown_to_the_cluster(cluster, corral):
     side = corral.side("by-account", "by-account")
     who = side.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", expect=0)
     assert who.stdout == "system:serviceaccount:default:default"
+
+
+def test_a_service_accounts_token_is_renewed(cluster, corral):
+    cluster.kubectl("create", "serviceaccount", "gateway")
+    cluster.kubectl("create", "role", "gateway-token", "--verb=create",
+                    "--resource=serviceaccounts/token", "--resource-name=gateway")
+    cluster.kubectl("create", "clusterrolebinding", "gateway-view", "--clusterrole=view",
+                    "--serviceaccount=default:gateway")
+    token_file = corral.folder / "gateway.token"
+    # The shortest there is, so that it is due at once where one of an hour is wanted.
+    short = cluster.kubectl("create", "token", "gateway", "--duration=10m").stdout
+    token_file.write_text(short)
+    corral.add_target("renewed", credential=f"{{token: {{file: {token_file}}}}}",
+                      options="{token_lifetime: 1h}")
+
+    def events():
+        return {event["event"]: event for event in corral.events()
+                if event.get("target") == "renewed"}
+
+    wait_until(lambda: "credential.renewal_failed" in events(), "the right is missing", 30)
+    assert "permit it to create serviceaccounts/token" in events()[
+        "credential.renewal_failed"]["reason"]
+    cluster.kubectl("create", "rolebinding", "gateway-token", "--role=gateway-token",
+                    "--serviceaccount=default:gateway")
+    wait_until(lambda: "credential.renewed" in events(), "the token is renewed", 60)
+    until = datetime.datetime.fromisoformat(events()["credential.renewed"]["until"])
+    left = until - datetime.datetime.now(datetime.timezone.utc)
+    assert datetime.timedelta(minutes=50) < left < datetime.timedelta(minutes=61), left
+    side = corral.side("renewed", "renewed")
+    who = side.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", expect=0)
+    assert who.stdout == "system:serviceaccount:default:gateway"
 
 
 def test_another_authoritys_cluster_gets_no_token(cluster, corral):

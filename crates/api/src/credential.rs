@@ -46,6 +46,26 @@ pub struct PublishedView {
     pub targets: Option<String>,
 }
 
+/// `GET /api/v1/targets/{name}/renewal`: how it stands with a credential that is renewed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RenewalView {
+    /// The target.
+    pub name: String,
+    /// Whether the gateway renews its credential.
+    pub is_renewed: bool,
+    /// When the present one ends.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "time::serde::rfc3339::option"
+    )]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<OffsetDateTime>,
+    /// Why there is no new one, as long as that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
 /// `GET /api/v1/targets/{name}/presented`: how a target presents itself at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PresentedView {

@@ -25,7 +25,7 @@ pub mod user;
 pub use approval::{ApprovalAnswer, ApprovalDecision, ApprovalQuery, ApprovalTerm, ApprovalView};
 pub use connection::{ClientQuery, GatewayInfo, ListenerClient, ProtocolView, ReadyFile};
 pub use connection::{TargetConnection, VersionInfo};
-pub use credential::{CredentialRequest, CredentialView, PresentedView};
+pub use credential::{CredentialRequest, CredentialView, PresentedView, RenewalView};
 pub use credential::{PublishedQuery, PublishedView};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{EventQuery, RecordKey, StreamQuery};

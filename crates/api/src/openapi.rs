@@ -14,7 +14,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use crate::approval::{ApprovalDecision, ApprovalQuery, ApprovalView};
 use crate::connection::{ClientQuery, GatewayInfo, ProtocolView, TargetConnection, VersionInfo};
 use crate::credential::{
-    CredentialRequest, CredentialView, PresentedView, PublishedQuery, PublishedView,
+    CredentialRequest, CredentialView, PresentedView, PublishedQuery, PublishedView, RenewalView,
 };
 use crate::error::ErrorBody;
 use crate::event::{EventQuery, RecordKey, StreamQuery};
@@ -98,6 +98,8 @@ fn connecting(api: &mut Document) {
         .gives::<TargetConnection>();
     api.get("/targets/{name}/presented", "The keys that a target shows at this moment")
         .gives::<PresentedView>();
+    api.get("/targets/{name}/renewal", "How it stands with a credential that is renewed")
+        .gives::<RenewalView>();
     api.get("/published/{protocol}", "What clients and targets must know of the gateway's keys")
         .asks::<PublishedQuery>()
         .gives::<PublishedView>();

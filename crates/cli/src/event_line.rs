@@ -41,6 +41,10 @@ fn detail(body: &EventBody) -> String {
             format!("the store does not answer; {sessions_closed} sessions closed")
         }
         EventBody::AuthorityRegained { away_ms } => format!("after {away_ms} ms"),
+        EventBody::CredentialRenewed { until } => {
+            format!("credential, good until {}", until.truncate_to_second())
+        }
+        EventBody::CredentialRenewalFailed { reason } => format!("credential: {reason}"),
         EventBody::ConfigChanged { by, version, changes } => {
             format!("version {} by {by}: {}", version.0, changes.join(", "))
         }

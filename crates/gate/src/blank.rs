@@ -43,6 +43,12 @@ impl Secrets {
         Self::new(texts.into_iter().map(str::as_bytes))
     }
 
+    /// Those of both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self::new(self.texts.iter().chain(other.texts.iter()).map(AsRef::as_ref))
+    }
+
     fn new<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Self {
         let long = texts.filter(|text| text.len() >= SECRET_BYTES_MIN);
         let texts: Arc<[Box<[u8]>]> = long.map(Box::from).collect();

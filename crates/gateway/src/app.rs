@@ -23,6 +23,7 @@ pub mod principals;
 mod recheck;
 pub mod record_key;
 pub mod relays;
+mod renewals;
 pub mod reports;
 pub mod resources;
 pub mod runs;
@@ -67,6 +68,7 @@ use access_tokens::AccessTokens;
 use issuers::Issuers;
 use live::Live;
 use relays::Relays;
+use renewals::Renewals;
 
 /// The gateway's state, shared by all sessions and handlers as `Arc<App>`.
 pub struct App {
@@ -87,6 +89,7 @@ pub struct App {
     #[cfg(feature = "saml")]
     saml_sign_ins: saml::SamlSignIns,
     authority: authority::Authority,
+    renewals: Renewals,
 }
 
 /// The configuration in use, and its change.
@@ -271,6 +274,7 @@ impl App {
             #[cfg(feature = "saml")]
             saml_sign_ins: saml::SamlSignIns::default(),
             authority: authority::Authority::new(tokio::time::Instant::now()),
+            renewals: Renewals::default(),
         };
         let mut runs_of: BTreeMap<PrincipalName, u64> = BTreeMap::new();
         for kept in app.store.active_runs().await? {

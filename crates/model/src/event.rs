@@ -154,6 +154,15 @@ pub enum EventBody {
     /// It can again.
     #[serde(rename = "authority.regained")]
     AuthorityRegained { away_ms: u64 },
+    /// A target gave the gateway a new credential, which is kept in place of the one before.
+    #[serde(rename = "credential.renewed")]
+    CredentialRenewed {
+        #[serde(with = "time::serde::rfc3339")]
+        until: OffsetDateTime,
+    },
+    /// It gave none; the one that there is stays in use. Once until it succeeds again.
+    #[serde(rename = "credential.renewal_failed")]
+    CredentialRenewalFailed { reason: String },
     #[serde(rename = "config.changed")]
     ConfigChanged {
         by: String,
@@ -403,6 +412,8 @@ impl EventBody {
             Self::GatewayStopped { .. } => "gateway.stopped",
             Self::AuthorityLost { .. } => "authority.lost",
             Self::AuthorityRegained { .. } => "authority.regained",
+            Self::CredentialRenewed { .. } => "credential.renewed",
+            Self::CredentialRenewalFailed { .. } => "credential.renewal_failed",
             Self::ConfigChanged { .. } => "config.changed",
             Self::PrincipalDisabled { .. } => "principal.disabled",
             Self::PrincipalSuspended { .. } => "principal.suspended",
@@ -453,6 +464,8 @@ impl EventBody {
             | Self::GatewayStopped {}
             | Self::AuthorityLost { .. }
             | Self::AuthorityRegained { .. }
+            | Self::CredentialRenewed { .. }
+            | Self::CredentialRenewalFailed { .. }
             | Self::ConfigChanged { .. }
             | Self::PrincipalDisabled { .. }
             | Self::PrincipalSuspended { .. }

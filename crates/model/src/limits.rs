@@ -393,6 +393,18 @@ pub const OBJECT_DEADLINE: Duration = Duration::from_secs(60);
 /// Until the head of a target's answer arrives. What streams afterwards takes as long as it
 /// takes; the Kubernetes API server gives its own answers 60 s.
 pub const TARGET_HEAD_DEADLINE: Duration = Duration::from_secs(120);
+/// How often the gateway looks whether credentials of targets are to be renewed.
+pub const CREDENTIAL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A credential that is not due yet is looked at again after this: it may have been replaced.
+pub const CREDENTIAL_LOOK_MAX: Duration = Duration::from_secs(30);
+/// Asking a target for a new credential.
+pub const CREDENTIAL_RENEWAL_DEADLINE: Duration = Duration::from_secs(20);
+/// Targets that are asked for a new credential at once.
+pub const CREDENTIAL_RENEWALS_MAX: usize = 8;
+/// Between two renewals of one credential at least, and after a failed try at first.
+pub const CREDENTIAL_RENEWAL_WAIT_MIN: Duration = Duration::from_secs(2);
+/// Between two failed tries at most.
+pub const CREDENTIAL_RENEWAL_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 /// Requests on one HTTP/2 connection to a target; servers refuse more than 100 or 250.
 pub const TARGET_REQUESTS_PER_CONNECTION: usize = 90;
 /// Connections of one session to a target that may wait for their next request.

@@ -192,8 +192,10 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
             let known = [relay.as_deref(), address.as_deref(), Some(reason.as_str())];
             known.into_iter().flatten().collect()
         }
+        EventBody::CredentialRenewalFailed { reason } => vec![reason],
         EventBody::GatewayStarted { .. }
         | EventBody::GatewayStopped {}
+        | EventBody::CredentialRenewed { .. }
         | EventBody::AuthorityLost { .. }
         | EventBody::AuthorityRegained { .. }
         | EventBody::RunEnded { .. }

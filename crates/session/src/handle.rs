@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use corral_gate::decision::{Decision, Denial, DenialKind, Hold, Permit};
 use corral_gate::{Admission, Login};
+use corral_model::Secret;
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{ApprovalId, SessionId, StatementSeq};
 use corral_model::resource::ColumnName;
@@ -29,6 +30,8 @@ pub struct Opened {
     pub session: SessionHandle,
     pub admission: Admission,
     pub endpoint: Endpoint,
+    /// See [`crate::Admitted::renewed`].
+    pub renewed: Option<watch::Receiver<Option<Secret>>>,
 }
 
 /// Logs a client in and starts the task of its session. The session ends when every handle is
@@ -55,8 +58,9 @@ pub async fn open(
         cut: CancellationToken::new(),
     });
     let (admission, endpoint) = (admitted.admission.clone(), admitted.endpoint.clone());
+    let renewed = admitted.renewed.clone();
     authority.spawn(Box::pin(Keeper::new(admitted, shared.clone(), inbox).run()));
-    Ok(Opened { session: SessionHandle { shared, orders }, admission, endpoint })
+    Ok(Opened { session: SessionHandle { shared, orders }, admission, endpoint, renewed })
 }
 
 /// Why a session ends, and what its client is told.

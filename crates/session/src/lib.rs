@@ -14,6 +14,7 @@ pub mod http;
 mod io;
 mod keeper;
 mod pending;
+mod renewal;
 pub mod scope;
 mod server;
 pub mod service;
@@ -24,6 +25,7 @@ pub use handle::{
 };
 pub use keeper::FAREWELL;
 pub use pending::LoginSlot;
+pub use renewal::{CredentialRenewal, Lifetime};
 pub use scope::{
     Admitted, Authority, ConnectionFacts, Control, OwnKey, Resolution, Scope, Totals, Usage,
 };

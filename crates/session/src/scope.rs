@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral_gate::{Admission, Denial, Login, Proof, Ruling, Tap, TapError};
+use corral_model::Secret;
 use corral_model::Statement;
 use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, StatementSeq, TargetName};
@@ -90,6 +91,9 @@ pub struct Admitted {
     pub control: mpsc::Receiver<Control>,
     /// Changes with every configuration that is put into use.
     pub config_changes: watch::Receiver<()>,
+    /// The credential that the target gave in place of the admission's, since then; None where
+    /// credentials are not renewed.
+    pub renewed: Option<watch::Receiver<Option<Secret>>>,
     /// The earliest of run TTL, token TTL and session TTL.
     pub ttl: Option<Duration>,
     /// Between two messages of the client.

@@ -11,6 +11,7 @@ use corral_transport::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::pending::LoginSlot;
+use crate::renewal::CredentialRenewal;
 use crate::scope::{Authority, BoxFuture, ConnectionFacts};
 
 /// A protocol that the gateway can serve, by who moves its bytes.
@@ -31,6 +32,15 @@ impl Service {
             Self::Framed(protocol) => protocol.as_ref(),
             Self::Stream(engine) => engine.as_ref(),
             Self::Http(engine) => engine.as_ref(),
+        }
+    }
+
+    /// How credentials of its targets are renewed; None where no target gives new ones.
+    #[must_use]
+    pub fn renewal(&self) -> Option<&dyn CredentialRenewal> {
+        match self {
+            Self::Framed(_) | Self::Stream(_) => None,
+            Self::Http(engine) => engine.renewal(),
         }
     }
 }
@@ -130,6 +140,11 @@ pub trait HttpEngine: Protocol {
     /// Called for every connection of a client; what it keeps for the connection (its sessions)
     /// ends when the result is dropped.
     fn connect(&self, client: HttpClient) -> Arc<dyn HttpConnection>;
+
+    /// See [`Service::renewal`].
+    fn renewal(&self) -> Option<&dyn CredentialRenewal> {
+        None
+    }
 }
 
 /// A client's connection to an HTTP listener.

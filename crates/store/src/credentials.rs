@@ -52,6 +52,35 @@ impl Store {
         Ok(sealed.map(open).transpose()?)
     }
 
+    /// Keeps the secret that a target gave in place of one; gives whether that was still the
+    /// present one. Nothing else of the target changes.
+    ///
+    /// # Errors
+    /// [`StoreError::Seal`] as in [`Self::credential`], [`StoreError::Database`].
+    pub async fn replace_credential(
+        &self,
+        target: &TargetName,
+        purpose: CredentialPurpose,
+        (before, after): (&Secret, Secret),
+    ) -> Result<bool, StoreError> {
+        let mut change = self.begin().await?;
+        let sealed: Option<String> =
+            sqlx::query_scalar("SELECT sealed FROM credentials WHERE target = $1 AND purpose = $2")
+                .bind(target.as_str())
+                .bind(purpose.word())
+                .fetch_optional(&mut *change)
+                .await
+                .doing("be read")?;
+        let open = |sealed: String| self.seal.open(purpose.word(), target.as_str(), &sealed);
+        if sealed.map(open).transpose()?.as_ref() != Some(before) {
+            return Ok(false);
+        }
+        let after = SecretChange::Set(after);
+        change_credential(&mut change, &self.seal, target, purpose, after).await?;
+        change.commit().await.doing("be written")?;
+        Ok(true)
+    }
+
     /// The argon2id PHC string of a user's password or a workload's secret; None when there is
     /// none, or no such principal.
     ///

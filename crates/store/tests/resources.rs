@@ -175,6 +175,28 @@ async fn credentials_come_back_and_go_with_their_target() {
 }
 
 #[tokio::test]
+async fn a_renewed_credential_replaces_the_one_that_it_was_asked_with_and_no_other() {
+    let store = Place::new();
+    let store = store.open().await;
+    let target_name = name("orders-db");
+    let (own, floor) = (CredentialPurpose::Credential, CredentialPurpose::MaskedCredential);
+    let secret = |text: &str| Secret::new(text.to_owned());
+    let replace = async |before: &str, after: &str| {
+        let pair = (&secret(before), secret(after));
+        store.replace_credential(&target_name, own, pair).await.expect("writes")
+    };
+    assert!(!replace("own-hunter2", "new").await, "there is no target");
+    store.apply(apply(vec![target_with_passwords("orders-db")])).await.expect("applies");
+    assert!(!replace("floor-hunter2", "new").await, "it is another one");
+    assert!(replace("own-hunter2", "new").await);
+    assert!(!replace("own-hunter2", "newer").await, "somebody was faster");
+    let read = store.credential(&target_name, own).await.expect("reads");
+    assert_eq!(read, Some(secret("new")));
+    let read = store.credential(&target_name, floor).await.expect("reads");
+    assert_eq!(read, Some(secret("floor-hunter2")), "the other one stays");
+}
+
+#[tokio::test]
 async fn a_kept_password_does_not_follow_its_target_elsewhere() {
     let store = Place::new();
     let store = store.open().await;

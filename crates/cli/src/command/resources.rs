@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use corral_api::{ApplyRequest, ApplyResponse, Change, ChangeAction, ProtocolView};
+use corral_api::{ApplyRequest, ApplyResponse, Change, ChangeAction, ProtocolView, RenewalView};
 use corral_model::resource::{Resource, ResourceKind, manifest};
 use serde_json::Value;
 
@@ -254,7 +254,8 @@ pub(crate) async fn get(context: &Context<'_>, args: GetArgs) -> Result<(), Fail
                 // One resource reads best as the manifest that it is.
                 Format::Table => {
                     let assurance = assurance(&client, &one).await?;
-                    output::print(&format!("{}{assurance}", manifest_text(&one)?))
+                    let renewal = renewal(&client, &one).await?;
+                    output::print(&format!("{}{assurance}{renewal}", manifest_text(&one)?))
                 }
             }
         }
@@ -269,6 +270,27 @@ async fn assurance(client: &Client, resource: &Value) -> Result<String, Failure>
     let protocols: Vec<ProtocolView> = client.get(&["protocols"]).await?;
     let view = protocols.into_iter().find(|view| view.id == protocol);
     Ok(view.map(|view| format!("\n# {}: {}\n", view.title, view.assurance)).unwrap_or_default())
+}
+
+/// How it stands with a target's credential that the gateway renews, as a comment.
+async fn renewal(client: &Client, resource: &Value) -> Result<String, Failure> {
+    let text = |key: &str| resource.get(key).and_then(Value::as_str);
+    let (Some("Target"), Some(name)) = (text("kind"), text("name")) else {
+        return Ok(String::new());
+    };
+    let view: RenewalView = client.get(&["targets", name, "renewal"]).await?;
+    if !view.is_renewed {
+        return Ok(String::new());
+    }
+    let until = view.until.map(|until| format!(" ends {}", until.truncate_to_second()));
+    let until = until.unwrap_or_default();
+    Ok(match view.failure {
+        Some(failure) => {
+            let failure = crate::text::visible(&failure);
+            format!("# Credential:{until}; NOT RENEWED: {failure}\n")
+        }
+        None => format!("# Credential:{until}; the gateway renews it before\n"),
+    })
 }
 
 fn show_resources(format: Format, all: &Vec<Value>) -> Result<(), Failure> {

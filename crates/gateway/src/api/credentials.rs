@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use corral_api::{CredentialRequest, CredentialView, PresentedView, PublishedQuery, PublishedView};
+use corral_api::{
+    CredentialRequest, CredentialView, PresentedView, PublishedQuery, PublishedView, RenewalView,
+};
 use time::OffsetDateTime;
 
 use super::Failure;
@@ -17,6 +19,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/credentials", post(issue))
         .route("/published/{protocol}", get(published))
         .route("/targets/{name}/presented", get(presented))
+        .route("/targets/{name}/renewal", get(renewal))
 }
 
 async fn issue(
@@ -51,4 +54,15 @@ async fn presented(
 ) -> Result<Json<PresentedView>, Failure> {
     let keys = app.target_presents(&caller, &name).await?;
     Ok(Json(PresentedView { name, keys }))
+}
+
+async fn renewal(
+    SignedIn(caller): SignedIn,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<RenewalView>, Failure> {
+    let status = app.renewal_status(&caller, &name)?;
+    let is_renewed = status.is_some();
+    let (until, failure) = status.map_or((None, None), |status| (status.until, status.failure));
+    Ok(Json(RenewalView { name, is_renewed, until, failure }))
 }

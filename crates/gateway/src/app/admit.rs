@@ -329,7 +329,8 @@ impl App {
             &entry.config.target_facts,
         );
         let ticket = self.take_place(&entry, &bounds).map_err(&refuse)?;
-        // Before the mask is read: no change between the two is missed.
+        // Before mask and credential are read: no change between the two is missed.
+        let renewed = self.renewals.follow(&entry.target);
         let config_changes = self.config.changes.subscribe();
         let masked = entry.config.masked(&entry.subject, &entry.target, &entry.context);
         let (credential, sees_raw) =
@@ -390,6 +391,7 @@ impl App {
             scope: Box::new(scope),
             control: words,
             config_changes,
+            renewed,
         })
     }
 

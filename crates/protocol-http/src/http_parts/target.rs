@@ -2,16 +2,21 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use corral_gate::{Denial, DenialKind};
+use corral_model::resource::TargetTlsMode;
 use corral_model::{Secret, limits};
+use corral_session::http::boxed;
 use corral_session::{HttpBody, SessionHandle};
 use corral_transport::{
-    ClientIdentity, DialError, Endpoint, Stream, TlsOffer, start_target_tls_with,
+    Address, ClientIdentity, DialError, Endpoint, Stream, TlsOffer, start_target_tls_with,
 };
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
+
+use super::bodies::{CollectError, collect};
 
 /// A certificate that the gateway shows to the target.
 pub(crate) struct Identity {
@@ -34,6 +39,8 @@ pub(crate) enum TargetError {
     Switched,
     #[error("the session has too many connections")]
     Tasks,
+    #[error("the target's answer cannot be read")]
+    Answer(#[from] CollectError),
     #[error("the target's address is none that a request can name")]
     Address(#[source] http::Error),
 }
@@ -47,6 +54,7 @@ impl From<TargetError> for Denial {
             | TargetError::Http(_)
             | TargetError::Switched
             | TargetError::Tasks
+            | TargetError::Answer(_)
             | TargetError::Address(_) => "the target cannot be reached",
         };
         let mut denial = Self::new(DenialKind::TargetUnavailable, text);
@@ -121,13 +129,7 @@ impl Target {
         identity: Option<Identity>,
         session: SessionHandle,
     ) -> Self {
-        let authority = match &endpoint.address {
-            corral_transport::Address::Tcp { host, port } if host.contains(':') => {
-                format!("[{host}]:{port}")
-            }
-            corral_transport::Address::Tcp { host, port } => format!("{host}:{port}"),
-            corral_transport::Address::Unix(_) => "localhost".to_owned(),
-        };
+        let authority = authority(&endpoint);
         Self { endpoint, authority, identity, session, connections: Mutex::default() }
     }
 
@@ -232,7 +234,8 @@ impl Target {
     }
 
     async fn connect(&self, alpn: &[&str]) -> Result<Connection, TargetError> {
-        let stream = timeout(limits::TARGET_LOGIN_DEADLINE, self.open(alpn))
+        let opened = open(&self.endpoint, self.identity.as_ref(), alpn);
+        let stream = timeout(limits::TARGET_LOGIN_DEADLINE, opened)
             .await
             .map_err(|_| TargetError::DialDeadline)??;
         let is_multiplexed = stream.target_alpn() == Some(b"h2");
@@ -271,22 +274,6 @@ impl Target {
         self.session.spawn(task).map_err(|_| TargetError::Tasks)
     }
 
-    async fn open(&self, alpn: &[&str]) -> Result<Stream, TargetError> {
-        let stream = self.endpoint.dial().await?;
-        match self.endpoint.tls {
-            corral_model::resource::TargetTlsMode::Disable => Ok(stream),
-            corral_model::resource::TargetTlsMode::Require
-            | corral_model::resource::TargetTlsMode::VerifyFull => {
-                let identity = self.identity.as_ref().map(|identity| ClientIdentity {
-                    chain_pem: &identity.chain_pem,
-                    key: &identity.key,
-                });
-                let offer = TlsOffer { alpn, identity };
-                Ok(start_target_tls_with(stream, &self.endpoint, offer).await?.stream)
-            }
-        }
-    }
-
     /// For HTTP/1.1: path and query, and a `Host` header.
     fn origin_form(
         &self,
@@ -317,6 +304,74 @@ impl Target {
         *request.version_mut() = http::Version::HTTP_2;
         request.headers_mut().remove(http::header::HOST);
         Ok(request)
+    }
+}
+
+/// Sends one request on a connection of its own, outside of any session, and reads the whole
+/// answer.
+///
+/// # Errors
+/// [`TargetError`]: the target is to blame.
+///
+/// # Cancel safety
+/// Dropping it closes the connection.
+pub(crate) async fn ask_once(
+    endpoint: &Endpoint,
+    mut request: http::Request<HttpBody>,
+    body_bytes_max: usize,
+) -> Result<http::Response<Bytes>, TargetError> {
+    let opened = open(endpoint, None, &["http/1.1"]);
+    let stream = timeout(limits::TARGET_LOGIN_DEADLINE, opened)
+        .await
+        .map_err(|_| TargetError::DialDeadline)??;
+    let host = http::HeaderValue::from_str(&authority(endpoint))
+        .map_err(|error| TargetError::Address(error.into()))?;
+    request.headers_mut().insert(http::header::HOST, host);
+    let handshake = http1::Builder::new().max_buf_size(64 * 1024).handshake(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(TargetError::Http)?;
+    let asked = async {
+        let sent = timeout(limits::TARGET_HEAD_DEADLINE, sender.send_request(request));
+        let response = sent.await.map_err(|_| TargetError::HeadDeadline)?;
+        let (parts, body) = response.map_err(TargetError::Http)?.into_parts();
+        let body = collect(boxed(body), body_bytes_max, limits::TARGET_HEAD_DEADLINE).await?;
+        Ok(http::Response::from_parts(parts, body))
+    };
+    tokio::pin!(asked);
+    tokio::select! {
+        answer = &mut asked => answer,
+        // It may end before its answer is read.
+        ended = connection => match ended {
+            Ok(()) => asked.await,
+            Err(error) => Err(TargetError::Http(error)),
+        },
+    }
+}
+
+async fn open(
+    endpoint: &Endpoint,
+    identity: Option<&Identity>,
+    alpn: &[&str],
+) -> Result<Stream, TargetError> {
+    let stream = endpoint.dial().await?;
+    match endpoint.tls {
+        TargetTlsMode::Disable => Ok(stream),
+        TargetTlsMode::Require | TargetTlsMode::VerifyFull => {
+            let identity = identity.map(|identity| ClientIdentity {
+                chain_pem: &identity.chain_pem,
+                key: &identity.key,
+            });
+            let offer = TlsOffer { alpn, identity };
+            Ok(start_target_tls_with(stream, endpoint, offer).await?.stream)
+        }
+    }
+}
+
+/// `host:port`, as `Host` and `:authority`.
+fn authority(endpoint: &Endpoint) -> String {
+    match &endpoint.address {
+        Address::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+        Address::Tcp { host, port } => format!("{host}:{port}"),
+        Address::Unix(_) => "localhost".to_owned(),
     }
 }
 

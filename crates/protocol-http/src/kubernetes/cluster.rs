@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use corral_gate::blank::Secrets;
 use corral_gate::{Denial, DenialKind};
 use corral_model::resource::{ColumnName, TargetTlsMode};
 use corral_session::{Opened, OwnKey, SessionHandle};
@@ -11,6 +10,7 @@ use corral_session::{Opened, OwnKey, SessionHandle};
 use super::diff::DigestKey;
 use super::options::Options;
 use super::outgoing::{Outgoing, identity};
+use super::shown::Shown;
 use crate::http_parts::sessions::Kept;
 use crate::http_parts::target::Target;
 
@@ -23,8 +23,6 @@ pub(crate) struct Cluster {
     /// Fields that the record never shows.
     pub(crate) classified: Arc<[ColumnName]>,
     pub(crate) digest_key: DigestKey,
-    /// What the gateway shows the target: it stays out of recordings.
-    pub(crate) secrets: Secrets,
     has_answered: AtomicBool,
 }
 
@@ -41,7 +39,7 @@ impl Kept for Cluster {
     const KEY: &'static str = "kubernetes digests";
 
     fn new(opened: Opened, key: &OwnKey) -> Result<Self, Denial> {
-        let Opened { session, admission, endpoint } = opened;
+        let Opened { session, admission, endpoint, renewed } = opened;
         let options = Options::read(&admission.options).map_err(|error| {
             let mut denial =
                 Denial::new(DenialKind::TargetUnavailable, "the target's options cannot be read");
@@ -52,22 +50,16 @@ impl Kept for Cluster {
             let text = "the gateway sends no token in clear to another machine";
             return Err(Denial::new(DenialKind::TargetUnavailable, text));
         }
-        let outgoing = Outgoing::new(&admission, &options.impersonate)?;
+        let outgoing = Outgoing::new(
+            Shown::new(&admission.credential, renewed)?,
+            &admission,
+            &options.impersonate,
+        )?;
         let target = Target::new(endpoint, identity(&admission), session.clone());
         let has_answered = AtomicBool::new(false);
         let digest_key = DigestKey::new(*key.reveal());
         let classified = admission.classified.clone();
-        let secrets = Secrets::of(&admission.credential);
-        Ok(Self {
-            session,
-            options,
-            target,
-            outgoing,
-            classified,
-            digest_key,
-            secrets,
-            has_answered,
-        })
+        Ok(Self { session, options, target, outgoing, classified, digest_key, has_answered })
     }
 
     fn session(&self) -> &SessionHandle {

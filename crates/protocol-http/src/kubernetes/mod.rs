@@ -19,8 +19,10 @@ mod parked;
 mod path;
 mod preview;
 mod query;
+mod renewal;
 mod resources;
 mod secrets;
+mod shown;
 mod status;
 mod streams;
 mod verbs;
@@ -34,7 +36,9 @@ use corral_gate::{Protocol, ProtocolSpec};
 use corral_model::native::{NativeClient, Reach};
 use corral_model::resource::{ColumnName, TargetSpec};
 use corral_session::scope::BoxFuture;
-use corral_session::{HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget};
+use corral_session::{
+    CredentialRenewal, HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget,
+};
 
 use crate::http_parts::sessions::Sessions;
 use cluster::Cluster;
@@ -97,6 +101,10 @@ impl HttpEngine for Kubernetes {
     fn connect(&self, client: HttpClient) -> Arc<dyn HttpConnection> {
         let sessions = Sessions::new(client.authority, client.facts);
         Arc::new(Connection { sessions, kept: self.kept.clone() })
+    }
+
+    fn renewal(&self) -> Option<&dyn CredentialRenewal> {
+        Some(&renewal::TokenRenewal)
     }
 }
 

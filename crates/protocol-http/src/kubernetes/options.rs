@@ -1,11 +1,19 @@
 //! What only this protocol knows of a target: `options`, typed, and the credentials it takes.
 
-use corral_model::resource::{CredentialKind, ParsedAddress, TargetSpec, TargetTlsMode};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use corral_model::resource::{
+    CredentialKind, HumanDuration, ParsedAddress, TargetSpec, TargetTlsMode,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Groups of custom resources in one target's options.
 const KNOWN_GROUPS_MAX: usize = 256;
+/// Lifetimes of tokens. A TokenRequest is for ten minutes at least (`ValidateTokenRequest`).
+const TOKEN_LIFETIMES: RangeInclusive<Duration> =
+    Duration::from_secs(10 * 60)..=Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A target's `options`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -20,6 +28,9 @@ pub(crate) struct Options {
     pub(crate) preview: Preview,
     /// Clients that speak SPDY only.
     pub(crate) spdy: Spdy,
+    /// How long a token should be good that the gateway asks for in place of the present one,
+    /// before that ends. None: it is not renewed.
+    pub(crate) token_lifetime: Option<HumanDuration>,
 }
 
 /// Who the cluster is told that a request comes from.
@@ -83,6 +94,10 @@ impl Options {
             let text = "options.impersonate.user: write the name of a user of the cluster";
             return Err(text.to_owned());
         }
+        let is_odd = |lifetime: &HumanDuration| !TOKEN_LIFETIMES.contains(&lifetime.0);
+        if options.token_lifetime.as_ref().is_some_and(is_odd) {
+            return Err("options.token_lifetime: write a time from 10m to 30d".to_owned());
+        }
         Ok(options)
     }
 }
@@ -124,6 +139,11 @@ pub(crate) fn check(target: &TargetSpec) -> Vec<String> {
     }
     if target.credential.as_ref().is_some_and(|credential| credential.issued) {
         texts.push("credential.issued: the gateway has no authority that a cluster trusts".into());
+    }
+    let has_token =
+        target.credential.as_ref().is_some_and(|one| one.kind() == CredentialKind::Token);
+    if target.options.contains_key("token_lifetime") && !has_token {
+        texts.push("options.token_lifetime: only a token is renewed".into());
     }
     if target.masked_credential.is_some() {
         let text = "masked_credential: a cluster has no account that sees fields masked";
@@ -178,6 +198,9 @@ mod tests {
             (json!({"known_groups": ["apps"]}), "apps"),
             (json!({"known_groups": ["rbac.authorization.k8s.io"]}), "rbac"),
             (json!({"known_groups": "x"}), "options"),
+            (json!({"token_lifetime": "1m"}), "10m"),
+            (json!({"token_lifetime": "31d"}), "30d"),
+            (json!({"token_lifetime": 600}), "options"),
         ] {
             let text = read(wrong.clone()).expect_err("it is wrong");
             assert!(text.starts_with("options") && text.contains(word), "{wrong}: {text}");
@@ -210,5 +233,8 @@ mod tests {
         check(json!({"credential": token, "tls": clear, "address": "127.0.0.1:1"}), &[]);
         check(json!({"credential": token, "masked_credential": token}), &["masked_credential"]);
         check(json!({"credential": token, "options": {"x": 1}}), &["options"]);
+        let lifetime = json!({"token_lifetime": "1h"});
+        check(json!({"credential": token, "options": lifetime}), &[]);
+        check(json!({"credential": pair, "options": lifetime}), &["options.token_lifetime"]);
     }
 }

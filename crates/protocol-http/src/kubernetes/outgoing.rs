@@ -1,6 +1,7 @@
 //! What the target is shown in the headers of a request: the gateway's own credential and names,
 //! never the client's.
 
+use corral_gate::blank::Secrets;
 use corral_gate::{Actor, Admission, Denial, DenialKind};
 use corral_model::PrincipalKind;
 use corral_model::resource::CredentialKind;
@@ -9,7 +10,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::options::Impersonate;
 use super::parked::APPROVAL;
-use crate::http_parts::headers::{sensitive, strip_hop_by_hop};
+use super::shown::Shown;
+use crate::http_parts::headers::strip_hop_by_hop;
 use crate::http_parts::target::Identity;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -23,34 +25,21 @@ const CLAIMED: [&str; 3] = ["x-remote-", "x-forwarded-", "forwarded"];
 
 /// What every request of one session carries.
 pub(crate) struct Outgoing {
+    shown: Shown,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Outgoing {
     /// # Errors
-    /// A [`Denial`] when the credential or a name cannot stand in a header.
-    pub(crate) fn new(admission: &Admission, impersonate: &Impersonate) -> Result<Self, Denial> {
+    /// A [`Denial`] when a name cannot stand in a header.
+    pub(crate) fn new(
+        shown: Shown,
+        admission: &Admission,
+        impersonate: &Impersonate,
+    ) -> Result<Self, Denial> {
         let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-        let unusable = || {
-            let text = "the target's credential cannot be used";
-            Denial::new(DenialKind::TargetUnavailable, text)
-        };
-        match (admission.credential.kind, &admission.credential.secret) {
-            (CredentialKind::Token, Some(token)) => {
-                let value = format!("Bearer {}", token.reveal().trim());
-                headers.push((AUTHORIZATION, sensitive(&value).ok_or_else(unusable)?));
-            }
-            (CredentialKind::ClientKey, Some(_)) => {}
-            (
-                CredentialKind::Token
-                | CredentialKind::ClientKey
-                | CredentialKind::Password
-                | CredentialKind::PrivateKey,
-                _,
-            ) => return Err(unusable()),
-        }
         match impersonate {
-            Impersonate::Nobody => return Ok(Self { headers }),
+            Impersonate::Nobody => return Ok(Self { shown, headers }),
             Impersonate::Principal => {
                 let actor = &admission.actor;
                 let user = cluster_name(actor.principal.name.as_str())?;
@@ -64,7 +53,12 @@ impl Outgoing {
         for (name, text) in extras(admission) {
             headers.push((HeaderName::from_static(name), value(&text)?));
         }
-        Ok(Self { headers })
+        Ok(Self { shown, headers })
+    }
+
+    /// What the gateway shows the target: it stays out of recordings.
+    pub(crate) fn secrets(&self) -> Secrets {
+        self.shown.secrets()
     }
 
     /// Makes a client's headers those of the gateway's request. `decision` becomes the id under
@@ -72,6 +66,9 @@ impl Outgoing {
     pub(crate) fn apply(&self, headers: &mut HeaderMap, decision: &str) {
         strip_hop_by_hop(headers);
         strip_claims(headers);
+        if let Some(authorization) = self.shown.authorization() {
+            headers.insert(AUTHORIZATION, authorization);
+        }
         for (name, value) in &self.headers {
             headers.append(name.clone(), value.clone());
         }

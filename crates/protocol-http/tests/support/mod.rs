@@ -190,6 +190,7 @@ impl Authority for Gateway {
                 scope: Box::new(Double { told: self.told.clone(), seq: 0 }),
                 control,
                 config_changes: self.told.changes.subscribe(),
+                renewed: None,
                 ttl: None,
                 idle_timeout: None,
             })

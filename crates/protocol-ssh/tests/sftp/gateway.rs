@@ -212,6 +212,7 @@ impl Authority for Gateway {
                 scope: Box::new(ScopeDouble { told: self.told.clone(), rule: self.rule, seq: 0 }),
                 control,
                 config_changes: tokio::sync::watch::channel(()).1,
+                renewed: None,
                 ttl: None,
                 idle_timeout: None,
             })

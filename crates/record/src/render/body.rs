@@ -105,6 +105,10 @@ pub(super) fn one_line(body: &EventBody) -> String {
                 duration_text(away_ms.saturating_mul(1_000))
             )
         }
+        EventBody::CredentialRenewed { until } => {
+            format!("credential, good until {}", until.truncate_to_second())
+        }
+        EventBody::CredentialRenewalFailed { reason } => format!("credential: {reason}"),
         EventBody::ConfigChanged { by, version, changes } => {
             format!("version {} by {by}: {}", version.0, changes.join(", "))
         }
@@ -167,6 +171,8 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::GatewayStopped {} => "stopped",
         EventBody::AuthorityLost { .. } => "LOST",
         EventBody::AuthorityRegained { .. } => "regained",
+        EventBody::CredentialRenewed { .. } => "renewed",
+        EventBody::CredentialRenewalFailed { .. } => "NOT RENEWED",
         EventBody::ConfigChanged { .. } => "changed",
         EventBody::PrincipalDisabled { .. } => "disabled",
         EventBody::PrincipalSuspended { .. } => "suspended",

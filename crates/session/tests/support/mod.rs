@@ -349,6 +349,7 @@ impl Authority for Gateway {
                 scope: Box::new(ScopeDouble { told: self.told.clone(), seq: 0 }),
                 control,
                 config_changes: self.told.changes.subscribe(),
+                renewed: None,
                 ttl: self.ttl,
                 idle_timeout: self.idle_timeout,
             })

@@ -136,7 +136,7 @@ async fn carry(
         Subprotocol::Tunnel | Subprotocol::Ports => (Keep::Count, &[StreamEnd::Target]),
     };
     let seq = running.seq();
-    let secrets = &cluster.secrets;
+    let secrets = &cluster.outgoing.secrets();
     let account = |ends: &[StreamEnd]| Account::new(session.clone(), seq, keep, ends, secrets);
     let mut ledgers =
         Ledgers { client: account(&[StreamEnd::Client]), target: account(target_ends) };
