@@ -9,6 +9,7 @@ use corral_model::{Effect, ObjectRole};
 use corral_protocol_postgres::analysis::catalogue::rows_of_text;
 use corral_protocol_postgres::analysis::{
     Analysis, Catalogue, MaskScope, Names, SessionNames, StatementKind, analyse, analyse_execute,
+    outline,
 };
 
 const PLAIN_SESSION: &str = include_str!("data/plain_session.tsv");
@@ -861,4 +862,66 @@ fn hostile_texts_end_as_unknown_or_refused_and_never_as_a_crash() {
         assert!(found.facts.obstacle.as_ref().is_some_and(|obstacle| obstacle.is_size));
     });
     hostile.expect("a thread").join().expect("no text crashes the analysis");
+}
+
+/// Texts as applications write their values into them.
+const WITH_VALUES: &[&str] = &[
+    "SELECT name FROM people WHERE id = 4711",
+    "SELECT * FROM people WHERE name = 'bob' AND id <> 7 ORDER BY 1 LIMIT 10",
+    "SELECT ssn FROM people WHERE id = 1",
+    "SELECT name FROM people WHERE ssn = '123-45-6789'",
+    "SELECT count(*) FROM people WHERE salary > 5000",
+    "SELECT set_config('role', 'app', false) WHERE 1 = 1",
+    "SELECT pg_read_file('/etc/passwd') WHERE 'x' < 'y'",
+    "SELECT purge() WHERE 1 = 2",
+    "SELECT * FROM pg_authid WHERE oid = 10",
+    "SELECT id = 5 FROM people GROUP BY id = 5",
+    "SELECT nextval('numbers') >= 5",
+    "UPDATE people SET name = 'eve' WHERE id = 12",
+    "UPDATE people SET ssn = 'x' WHERE id = 12",
+    "UPDATE people SET name = ssn WHERE id = 12",
+    "UPDATE notes SET body = 'it' WHERE id = 3 RETURNING *",
+    "INSERT INTO notes SELECT 1 WHERE 2 = 3",
+    "INSERT INTO people (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = 'z' WHERE 1 = 1",
+    "DELETE FROM people WHERE name >= 'a' AND id <= 100",
+    "SELECT nonsense(id = 5) FROM nowhere",
+    "SELECT 1 FROM WHERE id = 5",
+];
+
+/// What an analysis is kept for holds for every text with the same outline.
+#[test]
+fn what_an_outline_hides_changes_nothing() {
+    let own = include_str!("bypass.rs").split('"');
+    let texts = own.chain(WITH_VALUES.iter().copied());
+    let with_outline = texts.filter_map(|text| Some((text, outline(text)?)));
+    let mut count = 0;
+    for (text, outlined) in with_outline {
+        for scope in [masked(), open()] {
+            for names in [Some(&names()), None] {
+                let one = analyse(text, names, &scope);
+                let other = analyse(&outlined, names, &scope);
+                assert_eq!(one.facts, other.facts, "{text}");
+                assert_eq!(one.kinds, other.kinds, "{text}");
+                assert_eq!(one.needs_names, other.needs_names, "{text}");
+                assert_eq!(one.session_change, other.session_change, "{text}");
+                assert_eq!(one.mask, other.mask, "{text}");
+                assert_eq!(one.unknown.is_some(), other.unknown.is_some(), "{text}");
+            }
+        }
+        count += 1;
+    }
+    assert!(count > 30, "only {count} texts have an outline");
+}
+
+#[test]
+fn a_literal_that_is_read_is_not_outlined() {
+    let reads = |name: &str| {
+        let text =
+            format!("SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = '{name}'");
+        let facts = analyse(&text, Some(&names()), &open()).facts;
+        (facts, outline(&text))
+    };
+    let (harmless, role) = (reads("application_name"), reads("role"));
+    assert_ne!(harmless.0, role.0, "the value matters");
+    assert_eq!((harmless.1, role.1), (None, None));
 }

@@ -179,6 +179,55 @@ fn prepared_statements_cost_one_analysis() {
 }
 
 #[test]
+fn texts_that_differ_in_compared_literals_cost_one_analysis() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("select 1 where id = 10"));
+    let works = world.works;
+    for id in 11..21 {
+        world.send(&query(&format!("select 1 where id = {id}")));
+    }
+    assert_eq!(world.works, works);
+    // Each is decided, shown and sent as it is.
+    let texts: Vec<&str> = world.decided.iter().map(|statement| &*statement.text).collect();
+    assert_eq!(texts[9..], ["select 1 where id = 19", "select 1 where id = 20"]);
+    assert_eq!(world.target.log.last().map(String::as_str), Some("Q select 1 where id = 20"));
+}
+
+#[test]
+fn an_outline_is_analysed_again_when_anything_else_differs() {
+    let mut world = World::open(Setting::default());
+    let analyses = |world: &mut World, text: &str| {
+        let works = world.works;
+        world.send(&query(text));
+        world.works - works
+    };
+    assert!(analyses(&mut world, "select 1 where id = 10") > 0);
+    assert_eq!(analyses(&mut world, "select 1 where id = 20"), 0);
+    // Text outside the literal, its length, its kind.
+    for other in [
+        "select 2 where id = 10",
+        "select 1 where id < 10",
+        "select 1 where id = 100",
+        "select 1 where id = '1'",
+        "select 1 where id = 1.",
+        "select 1 where id = 10 ",
+    ] {
+        assert!(analyses(&mut world, other) > 0, "{other}");
+    }
+    // What names mean.
+    world.words.generation.fetch_add(1, Ordering::Relaxed);
+    world.send(&query("set search_path"));
+    assert!(analyses(&mut world, "select 1 where id = 30") > 0);
+    assert_eq!(
+        world.decided.last().map(|last| last.facts.functions.clone()),
+        Some(vec!["g1".into()])
+    );
+    // What is masked.
+    world.input(Input::MaskChanged(vec![support::ssn()].into()));
+    assert!(analyses(&mut world, "select 1 where id = 40") > 0);
+}
+
+#[test]
 fn parameters_are_bound_to_the_decision() {
     let mut world = World::open(Setting::default());
     let messages =

@@ -16,6 +16,7 @@ mod findings;
 mod from;
 mod mask;
 mod modify;
+mod outline;
 mod query;
 mod reach;
 mod settings;
@@ -32,6 +33,7 @@ use corral_model::statement::{Facts, Obstacle};
 use corral_model::{Effect, Effects};
 
 pub use catalogue::{Catalogue, SessionNames};
+pub use outline::outline;
 use shape::Shape;
 use walker::{Walker, offset};
 
@@ -68,6 +70,12 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// Nothing in it was worded for the one text that was analysed: it holds for every text with
+    /// the same [`outline`].
+    pub(crate) fn is_of_outline(&self) -> bool {
+        self.unknown.is_none() && self.facts.obstacle.is_none()
+    }
+
     /// The same with a parameter of this type, whose values are made by code that is not known.
     pub(crate) fn with_foreign_parameter(&self, oid: u32, is_masking: bool) -> Self {
         let mut analysis = self.clone();

@@ -7,6 +7,7 @@ use corral_model::limits;
 use super::Live;
 use super::pending::{Pending, Sender};
 use super::task::{Step, Task, What};
+use crate::analysis::outline;
 use crate::codec::client::{decode_empty, decode_query};
 use crate::codec::target::put_flush;
 use crate::codec::{CodecError, Head, head};
@@ -104,8 +105,10 @@ impl Live {
         let text = decode_query(front(link, head)).map_err(Ending::client_fault)?;
         match readable(text) {
             Ok(text) => {
+                let outline = outline(text).map(|outline| self.texts.share(&outline));
                 let text = self.texts.share(text);
-                let task = Task::new(What::Query, text, head.frame_len);
+                let mut task = Task::new(What::Query, text, head.frame_len);
+                task.outline = outline.unwrap_or_else(|| task.outline.clone());
                 self.resolve(Box::new(task), link)
             }
             Err(refusal) => {

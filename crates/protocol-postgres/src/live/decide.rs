@@ -66,7 +66,7 @@ impl Live {
             let bound = self.store.portal(portal).map(|portal| portal.analysed.clone());
             return self.resolve_bound(task, bound, link);
         }
-        let needs_names = task.needs_names.or_else(|| self.texts.needs_names(&task.text));
+        let needs_names = task.needs_names.or_else(|| self.texts.needs_names(&task.outline));
         if needs_names != Some(false) {
             if self.transaction.is_failed() {
                 if needs_names == Some(true) {
@@ -91,12 +91,12 @@ impl Live {
             self.analyse_with(task, names, link);
             return Ok(());
         }
-        let found = self.texts.find(&task.text, self.keeper.version(), self.scope.version);
+        let found = self.texts.find(&task.outline, self.keeper.version(), self.scope.version);
         if let Some(analysed) = found {
             task.analysed = Some(analysed.clone());
             return self.proceed(task, link);
         }
-        let key = self.analysis_key(&task.text, needs_names != Some(false), &self.scope);
+        let key = self.analysis_key(&task.outline, needs_names != Some(false), &self.scope);
         if let Some(analysis) = self.keeper.shared.analysis(&key) {
             return self.analysed(task, analysis, link);
         }
@@ -224,7 +224,7 @@ impl Live {
     ) -> Result<(), Ending> {
         task.needs_names = Some(analysis.needs_names);
         if analysis.needs_names {
-            self.texts.keep(&task.text, true, None);
+            self.texts.keep(&task.outline, true, None);
             if self.skip_if_failed(&task, link) {
                 return Ok(());
             }
@@ -255,7 +255,11 @@ impl Live {
                     analysis,
                 }
             }
-            (None | Some(_), _) => self.keep_analysis(&task.text, analysis, &scope),
+            (None | Some(_), _) => {
+                let is_shared = analysis.is_of_outline();
+                let kept_as = if is_shared { &task.outline } else { &task.text };
+                self.keep_analysis(kept_as, analysis, &scope)
+            }
         };
         task.analysed = Some(analysed);
         if self.skip_if_failed(&task, link) {

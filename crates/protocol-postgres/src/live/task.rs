@@ -60,6 +60,8 @@ pub(crate) struct Approved {
 pub(crate) struct Task {
     pub(crate) what: What,
     pub(crate) text: Arc<str>,
+    /// What its analysis is kept under: the text, or the outline that others have too.
+    pub(crate) outline: Arc<str>,
     pub(crate) frame_len: usize,
     /// Told without names.
     pub(crate) needs_names: Option<bool>,
@@ -79,6 +81,7 @@ impl Task {
     pub(crate) fn new(what: What, text: Arc<str>, frame_len: usize) -> Self {
         Self {
             what,
+            outline: text.clone(),
             text,
             frame_len,
             needs_names: None,

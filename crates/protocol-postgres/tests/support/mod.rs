@@ -26,7 +26,7 @@ use corral_model::resource::{ColumnName, RecordRows, TargetTlsMode};
 use corral_model::statement::Facts;
 use corral_model::{Effect, Effects, Principal, Secret, Statement, Verb};
 use corral_protocol_postgres::Postgres;
-use corral_protocol_postgres::analysis::catalogue::{CatalogueError, Row};
+use corral_protocol_postgres::analysis::catalogue::{CatalogueError, Row, rows_of_text};
 use corral_protocol_postgres::analysis::{
     Analysis, Catalogue, MaskScope, MaskedColumn, Names, ResultMask, SessionChange, SessionNames,
     StatementKind,
@@ -127,6 +127,9 @@ impl Analyst for Words {
     fn session_names(&self, rows: &[Row]) -> Result<SessionNames, CatalogueError> {
         if rows.is_empty() {
             return Err(CatalogueError::Incomplete("anything"));
+        }
+        if self.generation.load(Ordering::Relaxed) > 0 {
+            return SessionNames::from_rows(&rows_of_text(include_str!("../data/session.tsv")));
         }
         Ok(SessionNames::default())
     }
