@@ -22,42 +22,10 @@ pub(crate) async fn run(
     arguments: &[OsString],
     variables: &BTreeMap<String, String>,
 ) -> Result<u8, Failure> {
-    Started::new(program, arguments, variables)?.wait().await
-}
-
-/// A program that runs.
-pub(crate) struct Started {
-    child: Child,
-    signals: Signals,
-}
-
-impl Started {
-    /// # Errors
-    /// As [`run`].
-    pub(crate) fn new(
-        program: &OsString,
-        arguments: &[OsString],
-        variables: &BTreeMap<String, String>,
-    ) -> Result<Self, Failure> {
-        let signals = Signals::new()?;
-        let child = Command::new(program).args(arguments).envs(variables).spawn();
-        let child = child.map_err(|error| not_started(program, &error))?;
-        Ok(Self { child, signals })
-    }
-
-    /// Its process.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// Passes signals on until it ends; its exit code as in [`run`].
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub(crate) async fn wait(self) -> Result<u8, Failure> {
-        let Self { mut child, mut signals } = self;
-        wait(&mut child, &mut signals).await
-    }
+    let mut signals = Signals::new()?;
+    let child = Command::new(program).args(arguments).envs(variables).spawn();
+    let mut child = child.map_err(|error| not_started(program, &error))?;
+    wait(&mut child, &mut signals).await
 }
 
 async fn wait(child: &mut Child, signals: &mut Signals) -> Result<u8, Failure> {
@@ -81,7 +49,8 @@ pub(crate) fn not_started(program: &OsString, error: &std::io::Error) -> Failure
     Failure::new(Exit::Of(code), format!("cannot run {program}: {what}"))
 }
 
-fn exit_code(status: ExitStatus) -> u8 {
+/// As shells have it.
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
@@ -91,11 +60,7 @@ fn exit_code(status: ExitStatus) -> u8 {
 }
 
 fn pass_on(child: &Child, received: Signal) {
-    // The terminal sends its interrupts to every process in front of it, the child included;
-    // passed on as well, the child would get each twice.
-    let is_sent_by_terminal =
-        matches!(received, Signal::INT | Signal::QUIT) && std::io::stdin().is_terminal();
-    if is_sent_by_terminal {
+    if is_sent_by_terminal(received) {
         return;
     }
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -105,8 +70,14 @@ fn pass_on(child: &Child, received: Signal) {
     }
 }
 
+/// The terminal sends its interrupts to every process in front of it, the child included; passed
+/// on as well, the child would get each twice.
+pub(crate) fn is_sent_by_terminal(received: Signal) -> bool {
+    matches!(received, Signal::INT | Signal::QUIT) && std::io::stdin().is_terminal()
+}
+
 /// The signals that ask a program to end.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
@@ -114,7 +85,11 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    /// Listens for them from here on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn new() -> Result<Self, Failure> {
         let listen = |kind: SignalKind| {
             signal(kind)
                 .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
@@ -127,7 +102,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Signal {
+    /// The next one.
+    ///
+    /// # Cancel safety
+    /// None is lost.
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::INT,
             _ = self.terminate.recv() => Signal::TERM,

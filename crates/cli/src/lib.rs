@@ -35,8 +35,8 @@ pub use output::Format;
 
 use client::Client;
 use command::{
-    approvals, audit, below, carry, connect, credential, login, policy, relays, replay, resources,
-    run, runs, sessions, target, users,
+    approvals, audit, below, carry, connect, credential, guard, login, policy, relays, replay,
+    resources, run, runs, sessions, target, users,
 };
 use discover::{Environment, Flags};
 use failure::Failure;
@@ -87,6 +87,8 @@ pub enum Command {
     Credential(credential::CredentialArgs),
     #[command(hide = true)]
     Carry(carry::CarryArgs),
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
     #[command(hide = true)]
     Below(below::BelowArgs),
     #[command(name = "k8s-credential")]
@@ -172,6 +174,7 @@ async fn carry_out(context: &Context<'_>, command: Command) -> Result<(), Failur
         Command::Published(args) => target::published(context, args).await,
         Command::Credential(args) => credential::credential(context, args).await,
         Command::Carry(args) => carry::carry(args).await,
+        Command::Guard(args) => guard::guard(args).await,
         Command::Below(args) => below::below(args),
         Command::K8sCredential(args) => credential::k8s_credential(context, args).await,
         Command::Approvals(command) => approvals::approvals(context, command).await,

@@ -134,7 +134,9 @@ impl Children {
         if let Some(member) = known.get(&seen.id) {
             return Ok(member.clone());
         }
-        if pid == self.own_pid || !process::descends(pid, self.own_pid) {
+        // Right below the wrapper is its guard alone, which connects to nothing.
+        let is_own = pid == self.own_pid || seen.parent_pid == self.own_pid;
+        if is_own || !process::descends(pid, self.own_pid) {
             return Err(format!("process {pid}, which connected, is none of this run"));
         }
         if known.len() >= limits::ATTRIBUTED_PROCESSES_MAX {

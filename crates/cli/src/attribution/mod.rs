@@ -7,6 +7,7 @@
 mod carry;
 mod children;
 pub(crate) mod control;
+pub(crate) mod guard;
 mod hold;
 pub(crate) mod leftovers;
 mod loopback;

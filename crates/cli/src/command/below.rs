@@ -1,4 +1,4 @@
-//! `below`: becomes a command that is killed when the wrapper which started it ends, however that
+//! `below`: becomes a command that is killed when the guard which started it ends, however that
 //! ends. Only a process itself can ask the kernel for that, so this is run in the command's place.
 
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use crate::attribution::open_files;
 use crate::child::not_started;
 use crate::failure::{Exit, Failure};
 
-/// Become a command that ends with its wrapper; `corral run` starts its command with it
+/// Become a command that ends with its guard; `corral guard` starts its command with it
 #[derive(Debug, Clone, Args)]
 pub struct BelowArgs {
-    /// The wrapper's process
+    /// The guard's process
     #[arg(long, value_name = "PID")]
-    pub wrapper: i32,
+    pub guard: i32,
     /// How many files the command may have open
     #[arg(long, value_name = "COUNT")]
     pub open_files: Option<u64>,
@@ -30,10 +30,10 @@ pub(crate) fn below(args: BelowArgs) -> Result<(), Failure> {
     let mut words = args.command.into_iter();
     let program = words.next().ok_or_else(|| Failure::usage("name a command after --"))?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
-        Failure::failed(format!("cannot ask to be ended with the wrapper: {error}"))
+        Failure::failed(format!("cannot ask to be ended with the guard: {error}"))
     })?;
-    // The wrapper may have ended before that; then nobody will say so any more.
-    if getppid().map(Pid::as_raw_nonzero).map(i32::from) != Some(args.wrapper) {
+    // The guard may have ended before that; then nobody will say so any more.
+    if getppid().map(Pid::as_raw_nonzero).map(i32::from) != Some(args.guard) {
         return Err(Failure::silent(Exit::Of(137)));
     }
     if let Some(count) = args.open_files {

@@ -6,6 +6,7 @@ pub(crate) mod below;
 pub(crate) mod carry;
 pub(crate) mod connect;
 pub(crate) mod credential;
+pub(crate) mod guard;
 pub(crate) mod login;
 pub(crate) mod policy;
 pub(crate) mod relays;

@@ -1,6 +1,5 @@
 //! `run`: a command as a run, which ends with it.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -11,8 +10,8 @@ use corral_model::native::Lifetime;
 use serde_json::Value;
 
 use crate::attribution::control::CONTROL_VARIABLE;
+use crate::attribution::guard::Guarded;
 use crate::attribution::{Attribution, CONTROL_SOCKET, Held, Ports, leftovers, open_files};
-use crate::child::Started;
 use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::command::runs::WhatArgs;
@@ -59,8 +58,9 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<(), Fail
     let as_run = client.with_token(started.token.secret().clone());
     let result = in_run(&as_run, &started, &program, &arguments).await;
     end(&as_run, &started).await;
-    leftovers::end_all().await;
-    match result? {
+    let (code, guarded) = result?;
+    guarded.end().await;
+    match code {
         0 => Ok(()),
         code => Err(Failure::silent(Exit::Of(code))),
     }
@@ -71,7 +71,7 @@ async fn in_run(
     started: &StartRunResponse,
     program: &OsString,
     arguments: &[OsString],
-) -> Result<u8, Failure> {
+) -> Result<(u8, Guarded), Failure> {
     // First of all: who attaches first is the wrapper.
     let held = Held::new(as_run, &started.run_id).await?;
     let key = held.key().clone();
@@ -100,35 +100,16 @@ async fn in_run(
             None => std::future::pending().await,
         }
     };
-    leftovers::adopt()?;
     let files_before = open_files::raise();
-    let command = started_below(program, arguments, &variables, files_before)?;
-    let pid = command.pid();
-    tokio::select! {
-        code = command.wait() => code,
+    let mut guarded = Guarded::start(program, arguments, &variables, files_before).await?;
+    let guard = guarded.pid();
+    let code = tokio::select! {
+        code = guarded.wait() => code?,
         never = attributed => match never {},
         never = agents.serve() => match never {},
-        failure = leftovers::reap(pid) => Err(failure),
-    }
-}
-
-/// Starts the command so that it is killed when this process is.
-fn started_below(
-    program: &OsString,
-    arguments: &[OsString],
-    variables: &BTreeMap<String, String>,
-    open_files: Option<u64>,
-) -> Result<Started, Failure> {
-    let own = std::env::current_exe()
-        .map_err(|error| Failure::failed(format!("cannot tell where corral is: {error}")))?;
-    let mut words: Vec<OsString> =
-        vec!["below".into(), "--wrapper".into(), std::process::id().to_string().into()];
-    if let Some(count) = open_files {
-        words.extend(["--open-files".into(), count.to_string().into()]);
-    }
-    words.extend(["--".into(), program.clone()]);
-    words.extend_from_slice(arguments);
-    Started::new(&own.into_os_string(), &words, variables)
+        failure = leftovers::reap(guard) => return Err(failure),
+    };
+    Ok((code, guarded))
 }
 
 /// The gateway, as this run: what a `corral` within the command finds.
