@@ -3,6 +3,7 @@
 //! Knows no protocol, no store and no policy: it makes and checks what others keep.
 
 pub mod dpop;
+mod fetch;
 pub mod jwks;
 pub mod jwt;
 pub mod oidc;
@@ -12,5 +13,6 @@ pub mod token;
 pub mod webhook;
 
 pub use corral_model::token::{TokenDigest, TokenPurpose};
+pub use fetch::FetchError;
 pub use password::{PasswordChecks, PasswordError, PasswordHash, Verified};
 pub use token::{Token, TokenError};

@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use corral_identity::FetchError;
 use corral_identity::jwks::{JwksError, KeySource, KeySourceOptions, VerifyError};
 use corral_identity::jwt::{Algorithm, JwtError, Rules};
 use corral_model::limits;
@@ -216,7 +217,10 @@ async fn an_issuer_that_hangs_holds_nobody_who_knows_its_keys() {
     };
     let began = Instant::now();
     let (refused, ()) = tokio::join!(waiting, others);
-    assert!(matches!(refused, Err(VerifyError::Keys(JwksError::TooSlow { .. }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(VerifyError::Keys(JwksError::Fetch(FetchError::TooSlow { .. })))),
+        "{refused:?}"
+    );
     assert!(began.elapsed() < limits::JWKS_DEADLINE + Duration::from_secs(2));
     // Old keys are used while they may be, and no longer.
     let aged = at(0) + limits::JWKS_FRESH + Duration::from_secs(1);
@@ -250,9 +254,15 @@ fn a_wrong_configuration_is_named() {
         })
         .expect_err("is refused")
     };
-    assert!(matches!(check("http://idp.example.com", None, None), JwksError::BadUrl(_)));
+    assert!(matches!(
+        check("http://idp.example.com", None, None),
+        JwksError::Fetch(FetchError::BadUrl(_))
+    ));
     let keys = Some("http://idp.example.com/keys");
-    assert!(matches!(check("https://idp.example.com", keys, None), JwksError::BadUrl(_)));
+    assert!(matches!(
+        check("https://idp.example.com", keys, None),
+        JwksError::Fetch(FetchError::BadUrl(_))
+    ));
     let refused = check("https://idp.example.com", None, Some("no certificate"));
-    assert!(matches!(refused, JwksError::BadCertificates));
+    assert!(matches!(refused, JwksError::Fetch(FetchError::BadCertificates)));
 }

@@ -1,39 +1,25 @@
-//! Reads an issuer's documents: https only (http on loopback), no redirects, within a time and a
-//! size.
-
-use std::net::IpAddr;
-use std::sync::Arc;
+//! Reads an issuer's documents.
 
 use corral_model::limits;
-use reqwest::Url;
+use reqwest::{StatusCode, Url, header};
 use serde_json::{Map, Value};
 
+use crate::fetch::{self, Bounds, FetchError, usable_url};
 use crate::jwt::{JwtError, KeySet, json};
+
+/// An issuer's document, however large issuers' are.
+const BOUNDS: Bounds =
+    Bounds { bytes_max: limits::JWKS_BYTES_MAX, deadline: limits::JWKS_DEADLINE };
 
 /// Why an issuer's keys are not known. It names addresses, which are not secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JwksError {
-    /// The configuration is to blame.
-    #[error("'{0}' is no address of an issuer: https://HOST/PATH, or http on loopback")]
-    BadUrl(String),
-    /// The configuration is to blame.
-    #[error("the issuer's certificates cannot be read; they are PEM")]
-    BadCertificates,
-    /// The machine is to blame.
-    #[error("TLS cannot be prepared")]
-    NoTls,
-    /// The issuer, or the network, is to blame.
-    #[error("{url}: cannot be reached")]
-    Unreachable { url: String, source: Arc<reqwest::Error> },
+    /// See there.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The issuer is to blame.
     #[error("{url}: answered {status}")]
     Status { url: String, status: u16 },
-    /// The issuer is to blame.
-    #[error("{url}: the answer is larger than {max} bytes", max = limits::JWKS_BYTES_MAX)]
-    TooLarge { url: String },
-    /// The issuer, or the network, is to blame.
-    #[error("{url}: no whole answer within {max:?}", max = limits::JWKS_DEADLINE)]
-    TooSlow { url: String },
     /// The issuer is to blame.
     #[error("{url}: {why}")]
     Unreadable { url: String, why: JwtError },
@@ -79,38 +65,9 @@ impl Discovery {
     }
 }
 
-/// An address that may be asked: https, or http on loopback; no user, no fragment.
-pub(super) fn usable_url(text: &str) -> Result<Url, JwksError> {
-    let bad = || JwksError::BadUrl(text.to_owned());
-    let url = Url::parse(text).map_err(|_| bad())?;
-    let host = url.host_str().ok_or_else(bad)?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback =
-        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
-    let is_plain =
-        url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    if is_safe && is_plain { Ok(url) } else { Err(bad()) }
-}
-
 /// A client for one issuer.
 pub(super) fn client(ca_pem: Option<&str>, url: &Url) -> Result<reqwest::Client, JwksError> {
-    let mut builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(limits::JWKS_DEADLINE)
-        .user_agent(concat!("corral/", env!("CARGO_PKG_VERSION")));
-    if let Some(pem) = ca_pem {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-            .map_err(|_| JwksError::BadCertificates)?;
-        if certificates.is_empty() {
-            return Err(JwksError::BadCertificates);
-        }
-        builder = builder.tls_certs_only(certificates);
-    }
-    if url.scheme() == "http" {
-        builder = builder.no_proxy();
-    }
-    builder.build().map_err(|_| JwksError::NoTls)
+    Ok(fetch::client(ca_pem, url, BOUNDS.deadline)?)
 }
 
 /// Reads the configuration document of an issuer.
@@ -146,51 +103,11 @@ pub(super) async fn keys(client: &reqwest::Client, url: &Url) -> Result<KeySet, 
 }
 
 async fn get(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, JwksError> {
-    let failed = |error: reqwest::Error| {
-        let url = url.to_string();
-        if error.is_timeout() {
-            JwksError::TooSlow { url }
-        } else {
-            JwksError::Unreachable { url, source: Arc::new(error.without_url()) }
-        }
-    };
-    let accept = (reqwest::header::ACCEPT, "application/json");
-    let request = client.get(url.clone()).header(accept.0, accept.1);
-    let mut response = request.send().await.map_err(failed)?;
-    if response.status() != reqwest::StatusCode::OK {
-        let status = response.status().as_u16();
+    let request = client.get(url.clone()).header(header::ACCEPT, "application/json");
+    let answer = fetch::send(request, url, BOUNDS).await?;
+    if answer.status != StatusCode::OK {
+        let status = answer.status.as_u16();
         return Err(JwksError::Status { url: url.to_string(), status });
     }
-    let mut body: Vec<u8> = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > limits::JWKS_BYTES_MAX {
-            return Err(JwksError::TooLarge { url: url.to_string() });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_https_and_loopback_are_asked() {
-        let check = |text: &str, is_usable: bool| {
-            assert_eq!(usable_url(text).is_ok(), is_usable, "{text}");
-        };
-        check("https://token.actions.githubusercontent.com", true);
-        check("https://idp.example.com:8443/realms/shop", true);
-        check("http://127.0.0.1:8080", true);
-        check("http://[::1]:8080", true);
-        check("http://localhost:8080", true);
-        check("http://idp.example.com", false);
-        check("http://127.0.0.1.example.com", false);
-        check("http://localhost.example.com", false);
-        check("file:///etc/passwd", false);
-        check("https://user:pw@idp.example.com", false);
-        check("https://idp.example.com/#x", false);
-        check("idp.example.com", false);
-    }
+    Ok(answer.body)
 }

@@ -10,6 +10,7 @@ use reqwest::Url;
 use time::OffsetDateTime;
 
 use super::fetch::{self, Discovery, JwksError};
+use crate::fetch::{FetchError, usable_url};
 use crate::jwt::{Claims, JwtError, KeySet, Rules, Unverified};
 
 /// Where an issuer's keys are.
@@ -78,10 +79,10 @@ impl KeySource {
     /// Asks nobody yet.
     ///
     /// # Errors
-    /// [`JwksError::BadUrl`], [`JwksError::BadCertificates`]: the configuration is to blame.
+    /// [`FetchError::BadUrl`], [`FetchError::BadCertificates`]: the configuration is to blame.
     pub fn new(options: &KeySourceOptions) -> Result<Self, JwksError> {
-        let issuer = fetch::usable_url(&options.issuer)?;
-        let jwks_uri = options.jwks_uri.as_deref().map(fetch::usable_url).transpose()?;
+        let issuer = usable_url(&options.issuer)?;
+        let jwks_uri = options.jwks_uri.as_deref().map(usable_url).transpose()?;
         let client =
             fetch::client(options.ca_pem.as_deref(), jwks_uri.as_ref().unwrap_or(&issuer))?;
         Ok(Self { issuer: options.issuer.clone(), jwks_uri, client, state: Mutex::default() })
@@ -214,7 +215,8 @@ impl KeySource {
                 Ok(Fetched { keys, discovery })
             };
             let in_time = tokio::time::timeout(limits::JWKS_DEADLINE, both).await;
-            in_time.unwrap_or(Err(JwksError::TooSlow { url }))
+            let deadline = limits::JWKS_DEADLINE;
+            in_time.unwrap_or(Err(FetchError::TooSlow { url, deadline }.into()))
         };
         let running = Running { fetch: work.boxed().shared(), began_at: now };
         state.asked_at = Some(now);
