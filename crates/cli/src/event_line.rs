@@ -45,6 +45,8 @@ fn detail(body: &EventBody) -> String {
             format!("credential, good until {}", until.truncate_to_second())
         }
         EventBody::CredentialRenewalFailed { reason } => format!("credential: {reason}"),
+        EventBody::PollFailed { workload, reason } => format!("{workload}: {reason}"),
+        EventBody::PollRecovered { workload } => workload.clone(),
         EventBody::ConfigChanged { by, version, changes } => {
             format!("version {} by {by}: {}", version.0, changes.join(", "))
         }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use corral_model::limits;
 use corral_model::resource::manifest;
-use corral_model::resource::{CredentialSpec, ProviderSecret, Resource, SecretSource, TextSource};
+use corral_model::resource::{
+    CredentialSpec, ProviderSecret, Resource, SecretSource, TextSource, WorkloadSecret,
+};
 
 use crate::discover::read_bounded;
 use crate::failure::Failure;
@@ -157,8 +159,10 @@ fn resolve(loaded: &mut Loaded, lookup: Lookup<'_>, problems: &mut Vec<String>) 
         Resource::User(user) => reader.secret("password", user.password.as_mut()),
         Resource::Workload(workload) => {
             reader.secret("secret", workload.secret.as_mut());
-            let of_webhook = workload.webhook.as_mut().and_then(|webhook| webhook.secret.as_mut());
-            reader.secret("webhook.secret", of_webhook);
+            for which in WorkloadSecret::ALL {
+                let secret = workload.secret_of_mut(which).and_then(Option::as_mut);
+                reader.secret(which.key(), secret);
+            }
         }
         Resource::Policy(policy) => {
             if let TextSource::File { file } = &policy.cedar

@@ -15,6 +15,7 @@ pub mod credentials;
 pub mod error;
 mod issuers;
 pub mod job_ends;
+mod job_polls;
 pub mod jobs;
 mod live;
 pub mod offboard;

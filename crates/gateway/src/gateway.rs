@@ -80,6 +80,7 @@ impl Gateway {
         watchers.spawn(app.clone().watch_usage());
         watchers.spawn(app.clone().watch_authority());
         watchers.spawn(app.clone().watch_credentials());
+        watchers.spawn(app.clone().watch_jobs());
         watchers.spawn(app.clone().watch_people(settings.identity_recheck_interval));
         let gateway = Self {
             options,

@@ -4,6 +4,7 @@
 
 pub mod dpop;
 mod fetch;
+pub mod job_api;
 pub mod jwks;
 pub mod jwt;
 pub mod oidc;

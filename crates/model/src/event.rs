@@ -163,6 +163,12 @@ pub enum EventBody {
     /// It gave none; the one that there is stays in use. Once until it succeeds again.
     #[serde(rename = "credential.renewal_failed")]
     CredentialRenewalFailed { reason: String },
+    /// The API of a workload's CI system does not say whether jobs still go on.
+    #[serde(rename = "poll.failed")]
+    PollFailed { workload: String, reason: String },
+    /// It does again.
+    #[serde(rename = "poll.recovered")]
+    PollRecovered { workload: String },
     #[serde(rename = "config.changed")]
     ConfigChanged {
         by: String,
@@ -414,6 +420,8 @@ impl EventBody {
             Self::AuthorityRegained { .. } => "authority.regained",
             Self::CredentialRenewed { .. } => "credential.renewed",
             Self::CredentialRenewalFailed { .. } => "credential.renewal_failed",
+            Self::PollFailed { .. } => "poll.failed",
+            Self::PollRecovered { .. } => "poll.recovered",
             Self::ConfigChanged { .. } => "config.changed",
             Self::PrincipalDisabled { .. } => "principal.disabled",
             Self::PrincipalSuspended { .. } => "principal.suspended",
@@ -466,6 +474,8 @@ impl EventBody {
             | Self::AuthorityRegained { .. }
             | Self::CredentialRenewed { .. }
             | Self::CredentialRenewalFailed { .. }
+            | Self::PollFailed { .. }
+            | Self::PollRecovered { .. }
             | Self::ConfigChanged { .. }
             | Self::PrincipalDisabled { .. }
             | Self::PrincipalSuspended { .. }

@@ -46,6 +46,23 @@ pub const WEBHOOK_SIGNATURES_MAX: usize = 8;
 pub const WEBHOOK_CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 /// Jobs in one delivery; each is compared with every run.
 pub const WEBHOOK_JOBS_MAX: usize = 2_000;
+/// Time between two questions about one job at its CI system's API, when nobody says another.
+pub const JOB_POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest that may be chosen.
+pub const JOB_POLL_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// One answer about a job, in bytes: a CircleCI workflow with all its jobs.
+pub const JOB_POLL_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// One answer about a job, from the question on.
+pub const JOB_POLL_DEADLINE: Duration = Duration::from_secs(10);
+/// Questions of one workload at its API at once.
+pub const JOB_POLLS_AT_ONCE_MAX: usize = 4;
+/// Answers in a row that there is no such job, from an API that knew it, until it counts as
+/// ended: one may come from a server that lags behind.
+pub const JOB_GONE_ANSWERS: u32 = 2;
+/// Longest wait before an API that failed is asked again, unless its interval is longer.
+pub const JOB_POLL_BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// The longest that an API may ask to be left alone; GitHub's limits begin again each hour.
+pub const JOB_POLL_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Claims of a job that are kept.
 pub const JOB_CLAIMS_MAX: usize = 32;
 /// One such claim, in characters; longer ones are cut.

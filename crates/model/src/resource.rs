@@ -16,6 +16,7 @@ mod command;
 mod credential;
 mod identity_provider;
 pub mod manifest;
+mod poll;
 pub mod relay;
 mod secret_source;
 pub mod trust;
@@ -31,8 +32,9 @@ pub use identity_provider::{
     EMAIL_CLAIM, FirstSignIn, IdentityProviderSpec, OidcSpec, ProviderSecret, SamlSpec, ScimSpec,
     SignalsSpec,
 };
+pub use poll::PollSpec;
 pub use relay::RelaySpec;
-pub use trust::{Job, OneOrMany, PersonClue, Platform, TrustRule};
+pub use trust::{Job, JobApiKind, OneOrMany, PersonClue, Platform, TrustRule};
 pub use webhook::WebhookSpec;
 
 /// Where a manifest says that a secret is. `Debug` does not show a value.
@@ -377,6 +379,57 @@ pub struct WorkloadSpec {
     /// How its CI system says that a job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookSpec>,
+    /// How its CI system is asked whether a job has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll: Option<PollSpec>,
+}
+
+/// Which secret of a workload that the gateway itself uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkloadSecret {
+    Webhook,
+    Poll,
+}
+
+impl WorkloadSecret {
+    pub const ALL: [Self; 2] = [Self::Webhook, Self::Poll];
+
+    /// Its key in manifests.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook.secret",
+            Self::Poll => "poll.token",
+        }
+    }
+}
+
+impl WorkloadSpec {
+    /// The secret as the manifest has it; None when it is not written there.
+    #[must_use]
+    pub fn secret_of(&self, which: WorkloadSecret) -> Option<&SecretSource> {
+        match which {
+            WorkloadSecret::Webhook => self.webhook.as_ref()?.secret.as_ref(),
+            WorkloadSecret::Poll => self.poll.as_ref()?.token.as_ref(),
+        }
+    }
+
+    /// The same, to be replaced; None without the part that it belongs to.
+    pub fn secret_of_mut(&mut self, which: WorkloadSecret) -> Option<&mut Option<SecretSource>> {
+        match which {
+            WorkloadSecret::Webhook => self.webhook.as_mut().map(|webhook| &mut webhook.secret),
+            WorkloadSecret::Poll => self.poll.as_mut().map(|poll| &mut poll.token),
+        }
+    }
+
+    /// Whether the part that a secret belongs to is there at all.
+    #[must_use]
+    pub fn has_part_of(&self, which: WorkloadSecret) -> bool {
+        match which {
+            WorkloadSecret::Webhook => self.webhook.is_some(),
+            WorkloadSecret::Poll => self.poll.is_some(),
+        }
+    }
 }
 
 /// Rules in Cedar.
@@ -759,8 +812,10 @@ impl Resource {
             Self::User(spec) => spec.password = None,
             Self::Workload(spec) => {
                 spec.secret = None;
-                if let Some(webhook) = &mut spec.webhook {
-                    webhook.secret = None;
+                for which in WorkloadSecret::ALL {
+                    if let Some(secret) = spec.secret_of_mut(which) {
+                        *secret = None;
+                    }
                 }
             }
             Self::IdentityProvider(spec) => spec.strip(),

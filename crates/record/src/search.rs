@@ -148,6 +148,8 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
         EventBody::PrincipalRefused { name, reason } | EventBody::RunRefused { name, reason } => {
             vec![name, reason]
         }
+        EventBody::PollFailed { workload, reason } => vec![workload, reason],
+        EventBody::PollRecovered { workload } => vec![workload],
         EventBody::SessionRefused { reason, .. } | EventBody::ApprovalDecided { reason, .. } => {
             vec![reason]
         }

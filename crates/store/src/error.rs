@@ -54,6 +54,10 @@ pub enum StoreError {
          given again"
     )]
     SecretNeeded { provider: String, key: &'static str },
+    /// The caller is to blame: see
+    /// [`corral_model::resource::WorkloadSpec::poll_goes_elsewhere`].
+    #[error("workload '{workload}' changes poll.api or poll.ca, so poll.token must be given again")]
+    PollTokenNeeded { workload: String },
     /// Nothing outlives its parent.
     #[error("the parent run has ended")]
     ParentEnded,

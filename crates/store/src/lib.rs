@@ -23,7 +23,7 @@ mod seal;
 mod sessions;
 mod store;
 mod tokens;
-mod webhooks;
+mod workload_secrets;
 
 pub use approvals::{Approval, ApprovalRequest, ApprovalTerm, Vote, VoteError, VoteVerdict};
 pub use credentials::CredentialPurpose;

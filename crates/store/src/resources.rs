@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use corral_model::ids::{PolicyVersion, TargetName};
 use corral_model::limits;
 use corral_model::principal::{Offboarding, PrincipalKind};
-use corral_model::resource::{ProviderSecret, Resource, ResourceKind};
+use corral_model::resource::{ProviderSecret, Resource, ResourceKind, WorkloadSecret};
 use corral_model::secret::Secret;
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
@@ -22,7 +22,7 @@ use crate::providers;
 use crate::rows::{Columns, from_count, from_json, to_count, to_json, to_ms};
 use crate::scim::{self, ScimChange};
 use crate::store::Store;
-use crate::webhooks;
+use crate::workload_secrets;
 
 /// What becomes of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,8 +45,9 @@ pub struct Put {
     pub masked_credential: SecretChange,
     /// The argon2id PHC string of a user's password or a workload's secret, never the password.
     pub login_hash: SecretChange,
-    /// Of a workload's webhook. Removed when the spec has no `webhook`, whatever stands here.
-    pub webhook_secret: SecretChange,
+    /// Of a workload's webhook and poll; those that are not named stay. Removed when the spec is
+    /// without the part that they belong to.
+    pub workload_secrets: Vec<(WorkloadSecret, Secret)>,
     /// Of an identity provider; those that are not named stay. Removed when the spec is without
     /// the part that they belong to.
     pub provider_secrets: Vec<(ProviderSecret, Secret)>,
@@ -61,7 +62,7 @@ impl Put {
             credential: SecretChange::Keep,
             masked_credential: SecretChange::Keep,
             login_hash: SecretChange::Keep,
-            webhook_secret: SecretChange::Keep,
+            workload_secrets: Vec::new(),
             provider_secrets: Vec::new(),
         }
     }
@@ -258,7 +259,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::VersionMoved`], [`StoreError::NoSuchResource`] for a deletion,
-    /// [`StoreError::PasswordNeeded`], [`StoreError::SecretNeeded`], [`StoreError::ChangedTwice`],
+    /// [`StoreError::PasswordNeeded`], [`StoreError::SecretNeeded`],
+    /// [`StoreError::PollTokenNeeded`], [`StoreError::ChangedTwice`],
     /// [`StoreError::TooManyChanges`]: the caller is to blame.
     /// [`StoreError::Seal`], [`StoreError::Database`].
     ///
@@ -377,15 +379,15 @@ impl Store {
                 credentials::change_login_hash(change, kind, &name, put.login_hash).await?
             }
             Resource::Workload(spec) => {
-                let of_webhook = match spec.webhook {
-                    Some(_) => put.webhook_secret,
-                    None => SecretChange::Remove,
+                let before = match &earlier {
+                    Some(Resource::Workload(before)) => Some(before),
+                    Some(_) | None => None,
                 };
-                let is_webhook_changed =
-                    webhooks::change_secret(change, &self.seal, &name, of_webhook).await?;
+                let (seal, given) = (&self.seal, &put.workload_secrets);
+                let is_changed =
+                    workload_secrets::change_secrets(change, seal, spec, before, given).await?;
                 let login = put.login_hash;
-                credentials::change_login_hash(change, kind, &name, login).await?
-                    || is_webhook_changed
+                credentials::change_login_hash(change, kind, &name, login).await? || is_changed
             }
             Resource::IdentityProvider(spec) => {
                 let goes_elsewhere = match &earlier {
@@ -475,7 +477,7 @@ async fn delete(
         }
         ResourceKind::Workload => {
             credentials::delete_login(change, kind, PrincipalKind::Workload, &name).await?;
-            webhooks::forget(change, &name).await?;
+            workload_secrets::forget(change, &name).await?;
         }
         ResourceKind::Relay => crate::relays::forget(change, &name).await?,
         ResourceKind::IdentityProvider => {

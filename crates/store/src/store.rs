@@ -121,6 +121,7 @@ async fn migrate(write: &SqlitePool) -> Result<(), StoreError> {
         (7, "grants", include_str!("../migrations/0007_grants.sql")),
         (8, "processes", include_str!("../migrations/0008_processes.sql")),
         (9, "webhooks", include_str!("../migrations/0009_webhooks.sql")),
+        (10, "workload_secrets", include_str!("../migrations/0010_workload_secrets.sql")),
     ];
     let migrations = texts
         .into_iter()

@@ -4,7 +4,7 @@ mod support;
 
 use corral_model::ids::{PolicyVersion, PrincipalName, ResourceName, TargetName};
 use corral_model::principal::Principal;
-use corral_model::resource::{ProviderSecret, Resource, ResourceKind};
+use corral_model::resource::{ProviderSecret, Resource, ResourceKind, WorkloadSecret};
 use corral_model::secret::Secret;
 use corral_model::token::{TokenDigest, TokenPurpose};
 use corral_store::{
@@ -356,16 +356,58 @@ async fn a_webhooks_secret_is_sealed_and_goes_with_the_webhook() {
         ))
     };
     let with = || workload("webhook: {}\n");
-    let given = || Put { webhook_secret: set("hunter2-and-more"), ..Put::new(with()) };
+    let given = || Put {
+        workload_secrets: vec![(
+            WorkloadSecret::Webhook,
+            Secret::new("hunter2-and-more".to_owned()),
+        )],
+        ..Put::new(with())
+    };
     store.apply(apply(vec![Change::Put(Box::new(given()))])).await.expect("applies");
     store.apply(apply(vec![put(with())])).await.expect("applies");
-    let found = async || store.webhook_secret(&ci).await.expect("opens");
+    let found = async || store.workload_secret(&ci, WorkloadSecret::Webhook).await.expect("opens");
     assert_eq!(found().await, Some(Secret::new("hunter2-and-more".to_owned())), "is kept");
     store.apply(apply(vec![put(workload(""))])).await.expect("applies");
     store.apply(apply(vec![put(with())])).await.expect("applies");
     assert_eq!(found().await, None, "a webhook that comes back inherits nothing");
     store.apply(apply(vec![Change::Put(Box::new(given()))])).await.expect("applies");
     store.apply(apply(vec![delete(ResourceKind::Workload, "ci")])).await.expect("applies");
+    assert_eq!(found().await, None);
+    store.close().await;
+    for file in ["corral.db", "corral.db-wal"] {
+        let bytes = std::fs::read(place.path(file)).unwrap_or_default();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_an_api_is_sealed_and_shown_to_no_other_api() {
+    let place = Place::new();
+    let store = place.open().await;
+    let ci = PrincipalName::new("ci").expect("a name");
+    let workload = |more: &str| {
+        resource(&format!(
+            "kind: Workload\nname: ci\nsponsor: ada\ntrust: [{{platform: gitlab, \
+             issuer: 'https://ci.example', audience: corral, match: {{sub: x}}}}]\n{more}"
+        ))
+    };
+    let poll = |api: &str| workload(&format!("poll: {{api: 'https://{api}'}}\n"));
+    let token = Secret::new("hunter2-and-more".to_owned());
+    let with = |api: &str| Put {
+        workload_secrets: vec![(WorkloadSecret::Poll, token.clone())],
+        ..Put::new(poll(api))
+    };
+    let found = async || store.workload_secret(&ci, WorkloadSecret::Poll).await.expect("opens");
+    store.apply(apply(vec![Change::Put(Box::new(with("one")))])).await.expect("applies");
+    store.apply(apply(vec![put(poll("one"))])).await.expect("applies");
+    assert_eq!(found().await, Some(token.clone()), "is kept");
+    let of_webhook = store.workload_secret(&ci, WorkloadSecret::Webhook).await.expect("is read");
+    assert_eq!(of_webhook, None, "one secret is not the other");
+    let refused = store.apply(apply(vec![put(poll("two"))])).await;
+    assert!(matches!(refused, Err(StoreError::PollTokenNeeded { .. })), "{refused:?}");
+    store.apply(apply(vec![Change::Put(Box::new(with("two")))])).await.expect("applies");
+    store.apply(apply(vec![put(workload(""))])).await.expect("applies");
+    store.apply(apply(vec![put(poll("three"))])).await.expect("there is no token to be shown");
     assert_eq!(found().await, None);
     store.close().await;
     for file in ["corral.db", "corral.db-wal"] {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use corral_gate::policy::{Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts};
 use corral_gate::{budget, runbook};
+use corral_identity::job_api::JobApi;
 use corral_identity::jwks::KeySource;
 use corral_model::ids::{
     CommandName, GroupName, PolicyVersion, PrincipalName, ResourceName, TargetName,
@@ -21,7 +22,7 @@ use corral_transport::tunnel::{Reachable, reachable};
 use corral_transport::{Address, Endpoint};
 use sha2::{Digest as _, Sha256};
 
-use super::{Problem, issuers};
+use super::{Problem, issuers, job_polls};
 use crate::protocols;
 
 /// A target, ready to be connected to.
@@ -288,6 +289,11 @@ impl Parts {
                 if let Err(error) = KeySource::new(&issuers::options(rule)) {
                     add("Workload", name, format!("trust.{index}: {error}"));
                 }
+            }
+            if let Some(Err(error)) =
+                job_polls::options(workload).map(|options| JobApi::new(&options))
+            {
+                add("Workload", name, format!("poll.api: {error}"));
             }
             if self.users.contains_key(&workload.name) {
                 let text = "there is a user of the same name; a name means one principal";

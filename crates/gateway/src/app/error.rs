@@ -68,7 +68,8 @@ impl From<corral_store::StoreError> for AppError {
         match error {
             corral_store::StoreError::VersionMoved { .. } => Self::Conflict(error.to_string()),
             corral_store::StoreError::PasswordNeeded { .. }
-            | corral_store::StoreError::SecretNeeded { .. } => {
+            | corral_store::StoreError::SecretNeeded { .. }
+            | corral_store::StoreError::PollTokenNeeded { .. } => {
                 Self::Invalid(vec![Problem::new(None, error.to_string())])
             }
             other => {

@@ -3,6 +3,7 @@
 use corral_identity::webhook::{Delivery, WebhookError, ended_jobs};
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::PrincipalName;
+use corral_model::resource::{Job, WorkloadSecret};
 use corral_model::{RunEnd, RunId};
 use time::OffsetDateTime;
 
@@ -29,7 +30,7 @@ impl App {
         let spec = PrincipalName::new(workload).ok().and_then(|name| config.workloads.get(&name));
         let found = spec.and_then(|spec| Some((&spec.name, spec.webhook_issuer()?)));
         let (name, issuer) = found.ok_or_else(refused)?;
-        let secret = self.store.webhook_secret(name).await?;
+        let secret = self.store.workload_secret(name, WorkloadSecret::Webhook).await?;
         let checked = secret.ok_or(WebhookError::NoSecret);
         let checked = checked.and_then(|secret| delivery.check(&secret, OffsetDateTime::now_utc()));
         if let Err(why) = checked {
@@ -44,14 +45,27 @@ impl App {
             |why: WebhookError| AppError::Invalid(vec![Problem::new(None, why.to_string())]);
         let ended = ended_jobs(delivery.body).map_err(invalid)?;
         let has_ended = |run: &LiveRun| {
-            let of_issuer = run.job().filter(|job| job.issuer == issuer);
-            run.principal().name == *name
-                && of_issuer.is_some_and(|job| ended.iter().any(|claims| job.has(claims)))
+            let job = job_of(run, name, issuer);
+            job.is_some_and(|job| ended.iter().any(|claims| job.has(claims)))
         };
         let roots: Vec<RunId> = self.live.runs().roots_where(has_ended);
-        self.end_trees(&roots, RunEnd::JobEnded, &format!("webhook {name}")).await;
+        self.end_jobs(&roots, &format!("webhook {name}")).await;
         Ok(())
     }
+
+    /// Ends the runs of jobs that have ended, and what is below them.
+    pub(super) async fn end_jobs(&self, roots: &[RunId], by: &str) {
+        self.end_trees(roots, RunEnd::JobEnded, by).await;
+    }
+}
+
+/// The job that a run of this workload comes from, where it is this issuer's.
+pub(super) fn job_of<'r>(
+    run: &'r LiveRun,
+    workload: &PrincipalName,
+    issuer: &str,
+) -> Option<&'r Job> {
+    run.job().filter(|job| job.issuer == issuer && run.principal().name == *workload)
 }
 
 /// One answer to all who are not known, so that nobody learns which workloads there are.

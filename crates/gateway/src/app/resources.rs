@@ -6,6 +6,7 @@ use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PolicyVersion, PrincipalName};
 use corral_model::resource::{
     CredentialKind, CredentialSpec, ProviderSecret, Resource, ResourceKind, SecretSource, UserSpec,
+    WorkloadSecret,
 };
 use corral_model::{
     OffboardCause, OffboardEffect, Offboarding, Principal, PrincipalKind, Secret, limits,
@@ -209,7 +210,7 @@ impl App {
             let mut put = Put::new(asked.resource.clone());
             put.credential = set(asked.secrets.credential.as_ref());
             put.masked_credential = set(asked.secrets.masked_credential.as_ref());
-            put.webhook_secret = set(asked.secrets.webhook.as_ref());
+            put.workload_secrets.clone_from(&asked.secrets.workload);
             put.provider_secrets.clone_from(&asked.secrets.provider);
             if let Some(password) = &asked.secrets.login {
                 let hash = self.passwords.hash(password.clone()).await.map_err(|error| {
@@ -358,8 +359,8 @@ struct Secrets {
     masked_credential: Option<Secret>,
     /// A user's password or a workload's secret.
     login: Option<Secret>,
-    /// Of a workload's webhook.
-    webhook: Option<Secret>,
+    /// Of a workload's webhook and poll.
+    workload: Vec<(WorkloadSecret, Secret)>,
     /// Of an identity provider.
     provider: Vec<(ProviderSecret, Secret)>,
 }
@@ -369,7 +370,7 @@ impl Secrets {
         self.credential.is_none()
             && self.masked_credential.is_none()
             && self.login.is_none()
-            && self.webhook.is_none()
+            && self.workload.is_empty()
             && self.provider.is_empty()
     }
 }
@@ -573,15 +574,21 @@ fn take_secrets(resource: &Resource) -> Result<Secrets, String> {
             Secrets { login: value(spec.password.as_ref())?, ..Secrets::default() }
         }
         Resource::Workload(spec) => {
-            let of_webhook = spec.webhook.as_ref().and_then(|webhook| webhook.secret.as_ref());
-            let (login, webhook) = (value(spec.secret.as_ref())?, value(of_webhook)?);
+            let login = value(spec.secret.as_ref())?;
+            let mut workload: Vec<(WorkloadSecret, Secret)> = Vec::new();
+            for which in WorkloadSecret::ALL {
+                workload.extend(value(spec.secret_of(which))?.map(|secret| (which, secret)));
+            }
             let min = limits::WEBHOOK_SECRET_BYTES_MIN;
-            if webhook.as_ref().is_some_and(|secret| secret.reveal().len() < min) {
+            let is_short = |(which, secret): &(WorkloadSecret, Secret)| {
+                *which == WorkloadSecret::Webhook && secret.reveal().len() < min
+            };
+            if workload.iter().any(is_short) {
                 return Err(format!(
                     "webhook.secret is shorter than {min} bytes; make one with: openssl rand -hex 32"
                 ));
             }
-            Secrets { login, webhook, ..Secrets::default() }
+            Secrets { login, workload, ..Secrets::default() }
         }
         Resource::IdentityProvider(spec) => {
             let mut provider: Vec<(ProviderSecret, Secret)> = Vec::new();
@@ -664,11 +671,9 @@ fn shown_with_secrets(resource: &Resource, secrets: &Secrets) -> serde_json::Val
             | Resource::IdentityProvider(_) => mark(&["password"]),
         }
     }
-    if secrets.webhook.is_some() {
-        mark(&["webhook", "secret"]);
-    }
-    for (which, _) in &secrets.provider {
-        let path: Vec<&str> = which.key().split('.').collect();
+    let of_workload = secrets.workload.iter().map(|(which, _)| which.key());
+    for key in of_workload.chain(secrets.provider.iter().map(|(which, _)| which.key())) {
+        let path: Vec<&str> = key.split('.').collect();
         mark(&path);
     }
     value

@@ -25,6 +25,15 @@ pub enum Platform {
     Oidc,
 }
 
+/// A platform whose API can be asked about its jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobApiKind {
+    Github,
+    Gitlab,
+    Buildkite,
+    Circleci,
+}
+
 /// One rule of `Workload.trust`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -217,6 +226,18 @@ impl Platform {
         }
     }
 
+    /// How it is asked about its jobs; None where it cannot be.
+    #[must_use]
+    pub fn job_api(self) -> Option<JobApiKind> {
+        match self {
+            Self::Github => Some(JobApiKind::Github),
+            Self::Gitlab => Some(JobApiKind::Gitlab),
+            Self::Buildkite => Some(JobApiKind::Buildkite),
+            Self::Circleci => Some(JobApiKind::Circleci),
+            Self::Kubernetes | Self::Oidc => None,
+        }
+    }
+
     /// The claim that names the person who started the job, and the account that it is.
     fn person_claim(self) -> Option<(&'static str, Option<&'static str>)> {
         match self {
@@ -315,6 +336,7 @@ impl Platform {
             ],
             Self::Gitlab => &[
                 "project_path",
+                "project_id",
                 "ref",
                 "ref_type",
                 "sha",

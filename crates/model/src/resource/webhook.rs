@@ -1,4 +1,5 @@
-//! The webhook by which a workload's CI system says that jobs have ended.
+//! The webhook by which a workload's CI system says that jobs have ended, and whose jobs those
+//! are.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,26 +22,37 @@ impl WorkloadSpec {
     #[must_use]
     pub fn webhook_issuer(&self) -> Option<&str> {
         let webhook = self.webhook.as_ref()?;
-        let first = || self.trust.first().map(|rule| rule.issuer.as_str());
-        webhook.issuer.as_deref().or_else(first)
+        self.issuer_or_first(webhook.issuer.as_deref())
+    }
+
+    pub(super) fn issuer_or_first<'s>(&'s self, named: Option<&'s str>) -> Option<&'s str> {
+        named.or_else(|| self.trust.first().map(|rule| rule.issuer.as_str()))
+    }
+
+    /// What is wrong with the issuer whose jobs `what` is about: key, text, help.
+    pub(super) fn faults_of_issuer(
+        &self,
+        what: &str,
+        key: &'static str,
+        named: Option<&str>,
+    ) -> Vec<(&'static str, String, &'static str)> {
+        let issuer = self.issuer_or_first(named);
+        let is_other = |rule: &super::TrustRule| Some(rule.issuer.as_str()) != issuer;
+        let text = if self.trust.iter().all(is_other) {
+            format!("the {what} is about an issuer whose tokens start nothing here")
+        } else if named.is_none() && self.trust.iter().any(is_other) {
+            format!("trust has several issuers, and the {what} names none of them")
+        } else {
+            return Vec::new();
+        };
+        vec![(key, text, "name one of trust's issuers: only its jobs are ended")]
     }
 }
 
 /// What is wrong with a workload's webhook: key, text, help.
 pub(super) fn faults(spec: &WorkloadSpec) -> Vec<(&'static str, String, &'static str)> {
     let Some(webhook) = &spec.webhook else { return Vec::new() };
-    let mut faults = Vec::new();
-    let issuer = spec.webhook_issuer();
-    let is_other = |rule: &super::TrustRule| Some(rule.issuer.as_str()) != issuer;
-    let help = "name one of trust's issuers: an event ends the jobs of one issuer only";
-    if spec.trust.iter().all(is_other) {
-        let text = "the webhook speaks of an issuer whose tokens start nothing here";
-        faults.push(("webhook.issuer", text.to_owned(), help));
-    } else if webhook.issuer.is_none() && spec.trust.iter().any(is_other) {
-        let text = "trust has several issuers, and the webhook names none of them";
-        faults.push(("webhook.issuer", text.to_owned(), help));
-    }
-    faults
+    spec.faults_of_issuer("webhook", "webhook.issuer", webhook.issuer.as_deref())
 }
 
 #[cfg(test)]

@@ -99,6 +99,12 @@ pub(super) fn one_line(body: &EventBody) -> String {
             "the store did not answer for a whole lease; {} closed",
             counted(*sessions_closed, "session")
         ),
+        EventBody::PollFailed { workload, reason } => {
+            format!("jobs of {workload} cannot be asked after: {reason}")
+        }
+        EventBody::PollRecovered { workload } => {
+            format!("jobs of {workload} are asked after again")
+        }
         EventBody::AuthorityRegained { away_ms } => {
             format!(
                 "the store answers again, after {}",
@@ -173,6 +179,8 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::AuthorityRegained { .. } => "regained",
         EventBody::CredentialRenewed { .. } => "renewed",
         EventBody::CredentialRenewalFailed { .. } => "NOT RENEWED",
+        EventBody::PollFailed { .. } => "FAILED",
+        EventBody::PollRecovered { .. } => "recovered",
         EventBody::ConfigChanged { .. } => "changed",
         EventBody::PrincipalDisabled { .. } => "disabled",
         EventBody::PrincipalSuspended { .. } => "suspended",

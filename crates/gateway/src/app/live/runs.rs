@@ -488,10 +488,15 @@ impl RunTree {
         self.runs.values().map(|run| run.due()).min()
     }
 
+    /// What is chosen of the roots of all trees.
+    pub(crate) fn roots_with<T>(&self, choose: impl Fn(&LiveRun) -> Option<T>) -> Vec<T> {
+        let roots = self.runs.values().filter(|run| run.parent.is_none());
+        roots.filter_map(|run| choose(run)).collect()
+    }
+
     /// The roots of the trees for which `is_meant` holds.
     pub(crate) fn roots_where(&self, is_meant: impl Fn(&LiveRun) -> bool) -> Vec<RunId> {
-        let roots = self.runs.values().filter(|run| run.parent.is_none() && is_meant(run));
-        roots.map(|run| run.id().clone()).collect()
+        self.roots_with(|run| is_meant(run).then(|| run.id().clone()))
     }
 }
 

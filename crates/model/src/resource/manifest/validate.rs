@@ -9,7 +9,7 @@ use crate::resource::{
     LimitSubject, OidcSpec, ParsedAddress, PolicySpec, ProviderSecret, RelaySpec, Resource,
     RunLimits, SecretSource, TargetSpec, TargetTlsMode, TextSource, UserSpec, WorkloadSpec,
 };
-use crate::resource::{command, trust, webhook};
+use crate::resource::{WorkloadSecret, command, poll, trust, webhook};
 
 /// Everything that is wrong with a resource by itself. Whether its protocol exists, its policy
 /// fits the schema or its sponsor is known is for the gateway to say.
@@ -312,10 +312,16 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
     if let Some(secret) = &spec.secret {
         check_secret("secret", CredentialKind::Password, secret, faults);
     }
-    if let Some(secret) = spec.webhook.as_ref().and_then(|webhook| webhook.secret.as_ref()) {
-        check_secret("webhook.secret", CredentialKind::Password, secret, faults);
+    for which in WorkloadSecret::ALL {
+        if let Some(secret) = spec.secret_of(which) {
+            check_secret(which.key(), CredentialKind::Password, secret, faults);
+        }
     }
-    for (key, text, help) in webhook::faults(spec) {
+    if let Some(poll) = &spec.poll {
+        check_duration("poll.every", poll.every, faults);
+        check_web_address("poll.api", &poll.api, faults);
+    }
+    for (key, text, help) in webhook::faults(spec).into_iter().chain(poll::faults(spec)) {
         faults.add(key, text, help);
     }
 }
