@@ -213,6 +213,39 @@ def test_a_claim_that_does_not_match_is_refused(world):
     assert (status, answer["error"]) == (400, "access_denied"), answer
 
 
+def test_every_rule_whose_keys_are_good_is_looked_at():
+    """Two workloads read one issuer's keys at two places, and a third where there are none."""
+    with Issuer() as issuer, Issuer(behaviour="fails") as away, Gateway() as gateway:
+        service = TokenService(gateway)
+        gateway.apply("---".join([
+            user("ada", 1), workload("github", issuer, "{repository: shop/one}", "", name="a-one"),
+            workload("github", issuer, "{repository: [shop/two, shop/both]}",
+                     f"jwks_uri: '{issuer.url}/elsewhere'", name="b-two"),
+            workload("github", issuer, "{repository: [shop/both, shop/three]}",
+                     f"jwks_uri: '{away.url}/keys'", name="c-three")]))
+
+        def exchange(repository, **options):
+            return service.exchange(issuer.token(**github("ada", repository=repository)), **options)
+
+        for repository in ("shop/one", "shop/two"):
+            status, answer = exchange(repository)
+            assert status == 200, (repository, answer)
+        # Whose it is must not depend on which keys can be had at the moment.
+        for repository in ("shop/both", "shop/three"):
+            status, answer = exchange(repository)
+            assert (status, answer["error"]) == (503, "temporarily_unavailable"), repository
+        status, answer = exchange("shop/both", client_id="b-two")
+        assert status == 200, answer
+        status, answer = exchange("shop/nobody")
+        assert (status, answer["error"]) == (400, "invalid_grant")
+        # A token that no keys are good for is none's, however many rules there are.
+        with Issuer() as forger:
+            forged = forger.token(iss=issuer.url, **github("ada", repository="shop/one"))
+            status, answer = service.exchange(forged, client_id="a-one")
+            assert (status, answer["error"]) == (400, "invalid_grant")
+            assert service.exchange(forged)[0] == 503
+
+
 def test_a_bot_needs_a_named_sponsor_who_is_active():
     with Issuer() as issuer, Gateway() as gateway:
         service = TokenService(gateway)

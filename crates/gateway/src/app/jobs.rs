@@ -71,8 +71,8 @@ impl App {
     ) -> Result<Starter, AppError> {
         let now = OffsetDateTime::now_utc();
         let trusts = trusts_of(config, token, workload)?;
-        let (claims, verified) = self.verify(&trusts, token, now).await?;
-        let trust = matching(&verified, &claims)?;
+        let verified = self.verify(&trusts, token, now).await?;
+        let (trust, claims) = (matching(&verified)?, verified.claims);
         let name = &trust.workload.name;
         origin.principal = Some(name.to_string());
         let sponsor = person(config, trust, &claims)?;
@@ -93,14 +93,15 @@ impl App {
         })
     }
 
-    /// Verifies a token for each audience that is trusted, and gives the rules of the one that it
-    /// is for.
+    /// Verifies a token for each audience and by each source of keys that is trusted.
     async fn verify<'c>(
         &self,
         trusts: &[Trust<'c>],
         token: &str,
         now: OffsetDateTime,
-    ) -> Result<(Claims, Vec<Trust<'c>>), AppError> {
+    ) -> Result<Verified<'c>, AppError> {
+        let mut claims: Option<Claims> = None;
+        let (mut good, mut unknown) = (Vec::new(), Vec::new());
         let mut refused: Option<VerifyError> = None;
         for (at, Trust { rule, .. }) in trusts.iter().enumerate() {
             let is_same = |other: &&Trust<'_>| {
@@ -116,19 +117,40 @@ impl App {
                 Ok(source) => source.verify(token, &rules, now).await,
                 Err(error) => Err(error.into()),
             };
+            let these = trusts.iter().filter(is_same).copied();
             match verified {
-                Ok(claims) => {
-                    return Ok((claims, trusts.iter().filter(is_same).copied().collect()));
+                Ok(verified) => {
+                    claims = Some(verified);
+                    good.extend(these);
                 }
-                Err(error) => refused = Some(error),
+                Err(error) => {
+                    if matches!(error, VerifyError::Keys(_)) {
+                        unknown.extend(these);
+                    }
+                    refused = Some(error);
+                }
             }
         }
-        Err(match refused {
-            Some(VerifyError::Token(why)) => AppError::Unauthenticated(why.to_string()),
-            Some(VerifyError::Keys(why)) => keys_unknown(&why),
-            None => AppError::Unauthenticated("no workload trusts this token's issuer".to_owned()),
-        })
+        match (claims, refused) {
+            (Some(claims), _) => Ok(Verified { claims, good, unknown }),
+            (None, Some(VerifyError::Token(why))) => {
+                Err(AppError::Unauthenticated(why.to_string()))
+            }
+            (None, Some(VerifyError::Keys(why))) => Err(keys_unknown(&why)),
+            (None, None) => {
+                Err(AppError::Unauthenticated("no workload trusts this token's issuer".to_owned()))
+            }
+        }
     }
+}
+
+/// A token whose signature is good by the keys of at least one rule.
+struct Verified<'c> {
+    claims: Claims,
+    /// The rules whose keys and audience it is good for.
+    good: Vec<Trust<'c>>,
+    /// The rules whose keys cannot be had: it may be good for them too.
+    unknown: Vec<Trust<'c>>,
 }
 
 /// The rules for the issuer that a token names. Nothing of it is believed yet.
@@ -155,11 +177,20 @@ fn trusts_of<'c>(
 }
 
 /// The one workload that a verified token is for.
-fn matching<'c>(trusts: &[Trust<'c>], claims: &Claims) -> Result<Trust<'c>, AppError> {
-    let mismatch = |trust: &&Trust<'c>| trust.rule.mismatch(claims.as_map()).is_none();
-    let mut fitting = trusts.iter().filter(mismatch);
+fn matching<'c>(verified: &Verified<'c>) -> Result<Trust<'c>, AppError> {
+    let Verified { claims, good, unknown } = verified;
+    let fits = |trust: &&Trust<'c>| trust.rule.mismatch(claims.as_map()).is_none();
+    let unavailable = || {
+        let text = "a workload that may take this token has an issuer whose keys cannot be had at \
+                    the moment; try again, or name another workload as client_id";
+        AppError::Unavailable(text.to_owned())
+    };
+    let mut fitting = good.iter().filter(fits);
     let Some(first) = fitting.next() else {
-        let of_one = match trusts {
+        if unknown.iter().any(|other| fits(&other)) {
+            return Err(unavailable());
+        }
+        let of_one = match good.as_slice() {
             [Trust { rule, workload }] => rule
                 .mismatch(claims.as_map())
                 .map(|claim| format!(": '{claim}' is not what '{}' asks for", workload.name)),
@@ -168,9 +199,14 @@ fn matching<'c>(trusts: &[Trust<'c>], claims: &Claims) -> Result<Trust<'c>, AppE
         let why = of_one.unwrap_or_default();
         return Err(AppError::Unauthenticated(format!("no workload takes this token{why}")));
     };
-    if fitting.any(|other| other.workload.name != first.workload.name) {
+    let is_other = |other: &Trust<'c>| other.workload.name != first.workload.name;
+    if fitting.any(is_other) {
         let text = "several workloads take this token; name one as client_id";
         return Err(AppError::Unauthenticated(text.to_owned()));
+    }
+    // Which of them it is must not depend on whose keys can be had at the moment.
+    if unknown.iter().filter(fits).any(is_other) {
+        return Err(unavailable());
     }
     Ok(*first)
 }
