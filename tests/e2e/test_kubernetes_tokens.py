@@ -167,9 +167,10 @@ GOOD = account_token(HOUR_S)
     ((201, {"status": {"token": GOOD}, "more": "x" * 100_000}), "cannot be read"),
     ((201, {"status": {"token": account_token(HOUR_S, ("corral", "admin"))}}), "another account"),
     ((201, {"status": {"token": account_token(HOUR_S, audiences=["other"])}}), "for others"),
-    ((201, {"status": {"token": account_token(-60)}}), "one that is over"),
+    ((201, {"status": {"token": account_token(-60)}}), "does not take the token"),
+    ((201, {"status": {"token": GOOD}}), "does not take the token"),
 ], ids=["forbidden", "unauthorized", "failure", "odd code", "nothing", "opaque", "huge",
-        "another account", "another audience", "over"])
+        "another account", "another audience", "over", "worthless"])
 def test_an_answer_that_is_no_new_token_changes_nothing(cluster, answer, words):
     cluster.api.on_token_request = lambda _: answer
     first = account_token(300)

@@ -137,7 +137,7 @@ def test_a_service_accounts_token_is_renewed(cluster, corral):
         return {event["event"]: event for event in corral.events()
                 if event.get("target") == "renewed"}
 
-    wait_until(lambda: "credential.renewal_failed" in events(), "the right is missing", 30)
+    wait_until(lambda: "credential.renewal_failed" in events(), f"a refusal: {corral.log()}", 30)
     assert "permit it to create serviceaccounts/token" in events()[
         "credential.renewal_failed"]["reason"]
     cluster.kubectl("create", "rolebinding", "gateway-token", "--role=gateway-token",

@@ -152,7 +152,15 @@ impl App {
             denial
         };
         let purpose = CredentialPurpose::Credential;
-        let secret = self.store.credential(name, purpose).await.map_err(of_store)?;
+        let secret = {
+            // No change comes between the place and what belongs there.
+            let _changing = self.config.changing.lock().await;
+            let is_same = |now: &Arc<Target>| now.revision == target.revision;
+            if !self.config().target(name.as_str()).is_some_and(is_same) {
+                return Ok(Duration::ZERO);
+            }
+            self.store.credential(name, purpose).await.map_err(of_store)?
+        };
         let Some(secret) = secret else { return Ok(limits::CREDENTIAL_LOOK_MAX) };
         let lifetime = renewal.lifetime(&target.options, &secret)?;
         let is_given = self.renewals.change(target, |kept| {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::options::Options;
-use crate::http_parts::bodies::full;
+use crate::http_parts::bodies::{empty, full};
 use crate::http_parts::headers::sensitive;
 use crate::http_parts::target::{TargetError, ask_once};
 
@@ -86,13 +86,30 @@ async fn renew(
     let answer: TokenAnswer = serde_json::from_slice(answer.body()).map_err(|_| unreadable())?;
     let given = Secret::new(answer.status.token);
     let token = AccountToken::read(&given)?;
-    if token.subject != present.subject || !token.is_for(&present.audiences) {
+    if !token.is_as(&present) {
         return Err(unavailable("the cluster gave a token of another account or for others"));
     }
-    if sensitive(given.reveal()).is_none() {
-        return Err(unreadable());
-    }
+    try_out(endpoint, &given).await?;
     Ok(given)
+}
+
+/// Shows a new token once, before the present one is given up for it. An API server refuses a
+/// token that it does not take with 401 on every path, also where nobody needs one.
+async fn try_out(endpoint: &Endpoint, given: &Secret) -> Result<(), Denial> {
+    let refused = || unavailable("the cluster does not take the token that it gave");
+    let request = Request::builder()
+        .uri("/version")
+        .header(AUTHORIZATION, bearer(given).ok_or_else(refused)?)
+        .body(empty())
+        .map_err(|_| refused())?;
+    let answer = ask_once(endpoint, request, ANSWER_BYTES_MAX).await.map_err(|_| refused())?;
+    let status = answer.status();
+    let is_taken = status.is_success() || status == StatusCode::FORBIDDEN;
+    if is_taken { Ok(()) } else { Err(refused()) }
+}
+
+fn bearer(token: &Secret) -> Option<HeaderValue> {
+    sensitive(&format!("Bearer {}", token.reveal().trim()))
 }
 
 #[derive(Deserialize)]
@@ -110,6 +127,9 @@ struct TokenStatus {
 #[derive(Debug, PartialEq, Eq)]
 struct AccountToken {
     subject: String,
+    issuer: Option<String>,
+    /// Of the account: one that is made again under the same name is another.
+    uid: Option<String>,
     audiences: Vec<String>,
     from: OffsetDateTime,
     /// Tokens that lie in a Secret have no end.
@@ -121,8 +141,25 @@ struct Claims {
     sub: String,
     #[serde(default)]
     aud: Audiences,
+    iss: Option<String>,
     iat: Option<i64>,
     exp: Option<i64>,
+    #[serde(default, rename = "kubernetes.io")]
+    kubernetes: Kubernetes,
+}
+
+/// The claims of BoundServiceAccountTokens (`pkg/serviceaccount/claims.go`).
+#[derive(Deserialize, Default)]
+struct Kubernetes {
+    serviceaccount: Option<Reference>,
+    pod: Option<Value>,
+    secret: Option<Value>,
+    node: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    uid: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -149,6 +186,13 @@ impl AccountToken {
         };
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| other())?;
         let claims: Claims = serde_json::from_slice(&claims).map_err(|_| other())?;
+        let Kubernetes { serviceaccount, pod, secret: of_secret, node } = claims.kubernetes;
+        if pod.is_some() || of_secret.is_some() || node.is_some() {
+            return Err(unavailable(
+                "the token is bound to a pod, secret or node and ends with it, so it is not \
+                 renewed; give one of `kubectl create token`",
+            ));
+        }
         let time = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| other());
         let until = claims.exp.map(time).transpose()?;
         let from = claims.iat.map(time).transpose()?;
@@ -159,6 +203,8 @@ impl AccountToken {
         let token = Self {
             from: from.or(until).unwrap_or(OffsetDateTime::UNIX_EPOCH),
             subject: claims.sub,
+            issuer: claims.iss,
+            uid: serviceaccount.and_then(|account| account.uid),
             audiences,
             until,
         };
@@ -179,9 +225,14 @@ impl AccountToken {
         (is_name(namespace) && is_name(name)).then_some((namespace, name))
     }
 
-    fn is_for(&self, audiences: &[String]) -> bool {
-        self.audiences.iter().all(|audience| audiences.contains(audience))
-            && audiences.iter().all(|audience| self.audiences.contains(audience))
+    /// Of the same account of the same issuer, for the same audiences.
+    fn is_as(&self, other: &Self) -> bool {
+        let all_in = |one: &Self, other: &Self| {
+            one.audiences.iter().all(|audience| other.audiences.contains(audience))
+        };
+        (&self.subject, &self.issuer, &self.uid) == (&other.subject, &other.issuer, &other.uid)
+            && all_in(self, other)
+            && all_in(other, self)
     }
 
     /// Asks for a token of the same account for the same audiences.
@@ -192,12 +243,11 @@ impl AccountToken {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"audiences": self.audiences, "expirationSeconds": seconds},
         });
-        let bearer = format!("Bearer {}", secret.reveal().trim());
         let json = HeaderValue::from_static("application/json");
         Request::builder()
             .method(Method::POST)
             .uri(format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"))
-            .header(AUTHORIZATION, sensitive(&bearer).ok_or_else(unusable)?)
+            .header(AUTHORIZATION, bearer(secret).ok_or_else(unusable)?)
             .header(CONTENT_TYPE, json.clone())
             .header(ACCEPT, json)
             .body(full(body.to_string()))
@@ -266,9 +316,33 @@ mod tests {
         let path = "/api/v1/namespaces/corral/serviceaccounts/gateway/token";
         assert_eq!(request.uri(), path);
         assert!(request.headers()[AUTHORIZATION].is_sensitive());
-        let audiences = |list: &[&str]| list.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
-        assert!(read.is_for(&audiences(&["one"])));
-        assert!(!read.is_for(&audiences(&["one", "two"])));
-        assert!(!read.is_for(&audiences(&["two"])));
+        let with = |key: &str, value: Value| {
+            let mut claims = json!({"sub": "system:serviceaccount:corral:gateway", "aud": ["one"],
+                                    "iat": 2_000, "exp": 9_600});
+            claims[key] = value;
+            AccountToken::read(&token(&claims)).expect("an account's")
+        };
+        assert!(with("iat", json!(3_000)).is_as(&read));
+        for (key, value) in [
+            ("aud", json!(["one", "two"])),
+            ("aud", json!([])),
+            ("sub", json!("system:serviceaccount:corral:admin")),
+            ("iss", json!("https://other.example")),
+            ("kubernetes.io", json!({"serviceaccount": {"name": "gateway", "uid": "another"}})),
+        ] {
+            assert!(!with(key, value.clone()).is_as(&read), "{key} {value}");
+        }
+    }
+
+    #[test]
+    fn a_bound_token_is_not_made_into_one_that_is_not() {
+        let asked = options(json!({"token_lifetime": "1h"}));
+        for bound in ["pod", "secret", "node"] {
+            let secret =
+                token(&json!({"sub": "system:serviceaccount:corral:gateway", "exp": 4_600,
+                                       "kubernetes.io": {bound: {"name": "x", "uid": "u"}}}));
+            let denial = TokenRenewal.lifetime(&asked, &secret).expect_err("it is bound");
+            assert!(denial.client_text.contains("is bound to"), "{denial:?}");
+        }
     }
 }
