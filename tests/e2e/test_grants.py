@@ -124,6 +124,12 @@ def test_a_trace_is_kept_as_a_claim(shop):
     assert started["traceparent"] == trace
     decided = [e for e in found if e["event"] == "statement.decided"]
     assert [e.get("traceparent") for e in decided] == [trace, None]
+    shown = show(shop, run)
+    assert shown["claimed_traceparent"] == trace
+    assert [s.get("claims") for s in shown["timeline"]] == [{"traceparent": trace}, None]
+    text = shop.gateway.run("runs", "show", run["run_id"]).stdout
+    assert f"{trace} (claimed)" in text
+    assert text.count(f"claims traceparent {trace}") == 2, "the run's and the statement's"
 
 
 # -- budgets

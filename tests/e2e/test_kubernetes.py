@@ -315,6 +315,34 @@ def test_a_client_that_does_not_wait_comes_back_for_what_was_approved(own_kube):
     assert deletion["result"]["code"] == "200"
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OTHER = TRACE.replace("00f067aa0ba902b7", "00f067aa0ba902b8")
+
+
+def test_a_trace_in_a_header_is_a_claim_and_passes_unchanged(kube):
+    run = kube.run()
+    assert kube.ask("GET", f"{PODS}?limit=7", run["token"], traceparent=TRACE)[0] == 200
+    assert kube.api.headers(f"GET {PODS}?limit=7")["traceparent"] == TRACE
+    assert kube.ask("GET", f"{PODS}?limit=8", run["token"], traceparent=TRACE.upper())[0] == 200
+    assert kube.ask("GET", f"{PODS}?watch=1&watch=0", run["token"], traceparent=TRACE)[0] == 403
+    timeline = kube.gateway.json("runs", "show", run["run_id"])["timeline"]
+    assert [entry.get("claims") for entry in timeline] == [
+        {"traceparent": TRACE}, None, {"traceparent": TRACE}]
+
+
+def test_an_approved_request_that_is_sent_again_may_have_another_span(own_kube):
+    kube, run = own_kube, own_kube.run()
+    path = f"{PODS}/worker"
+    status, answer = kube.ask("DELETE", path, run["token"], Prefer="respond-async",
+                              traceparent=TRACE)
+    assert status == 202
+    approval = answer["details"]["name"]
+    approve(kube, approval)
+    status, answer = kube.ask("DELETE", path, run["token"], Corral_Approval=approval,
+                              traceparent=OTHER)
+    assert status == 200, answer
+
+
 def test_an_object_that_changed_while_people_were_asked_is_not_deleted(own_kube):
     kube, run = own_kube, own_kube.run()
     path = f"{PODS}/web"

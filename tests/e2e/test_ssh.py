@@ -303,6 +303,33 @@ def test_environment_passes_by_list_only(hosts):
     assert result.stdout == b"C/\n", result
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("said, kept", [
+    (TRACE, TRACE), (TRACE.upper(), None), (TRACE.replace("4bf9", "4bg9"), None),
+    ("00-" + "0" * 32 + TRACE[35:], None), ("", None)],
+    ids=["valid", "upper case", "no digit", "nobody's", "empty"])
+def test_a_trace_in_the_environment_is_a_claim_that_does_not_pass(hosts, said, kept):
+    run = hosts.run()
+    words = [*hosts.ssh_words("-o", "SendEnv=TRACEPARENT", 'echo "[$TRACEPARENT]"')]
+    result = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=30,
+                            env=hosts.env(run["token"]) | {"TRACEPARENT": said})
+    assert result.stdout == b"[]\n", result
+    [event] = decided(hosts, run, "allow")
+    assert event.get("traceparent") == kept
+
+
+def test_every_operation_of_sftp_has_the_trace_of_its_channel(hosts):
+    run = hosts.run()
+    words = ["sftp", *hosts.options(), "-o", "SendEnv=TRACEPARENT", "-P", str(hosts.address[1]),
+             hosts.destination()]
+    subprocess.run(words, input=b"ls\n", capture_output=True, timeout=30, check=True,
+                   env=hosts.env(run["token"]) | {"TRACEPARENT": TRACE})
+    found = decided(hosts, run, "allow")
+    assert len(found) > 1 and {event.get("traceparent") for event in found} == {TRACE}
+
+
 # -- ends
 
 def test_a_kill_ends_the_connection_and_the_remote_command(own_hosts):

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::StatementSeq;
+use crate::trace::TraceParent;
 
 /// What a statement can do to its target. The actions of policies are grouped by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -243,6 +244,8 @@ pub struct Statement {
     /// Digest of everything else that changes its meaning and that an approval must bind:
     /// search path, role, catalogue, settings. Empty where the protocol has no such state.
     pub state_digest: String,
+    /// What the client says of its trace: a claim, which no decision and no approval depends on.
+    pub traceparent: Option<TraceParent>,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corral_gate::{Denial, DenialKind};
+use corral_model::TraceParent;
 use corral_model::event::StreamEnd;
 use corral_session::{Authority, ConnectionFacts};
 use russh::keys::ssh_key::Certificate;
@@ -23,6 +24,9 @@ use crate::options::Place;
 
 /// What a client without a token reads. Programs that answer prompts look for the last word.
 const PROMPT: &str = "Corral token as password: ";
+
+/// Where programs that know W3C Trace Context are told their trace.
+const TRACE_VARIABLE: &str = "TRACEPARENT";
 
 /// The server's half of a connection with a client.
 pub(crate) struct ClientSide {
@@ -370,6 +374,12 @@ impl Handler for ClientSide {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if name == TRACE_VARIABLE
+            && let Some((_, setup)) = self.setups.get_mut(&channel)
+        {
+            // The last one counts, as with every other variable; an invalid one says nothing.
+            setup.traceparent = TraceParent::parse(value);
+        }
         let may = self.live.as_ref().is_some_and(|live| live.options.lets_variable(name));
         let is_short = name.len().max(value.len()) <= bounds::VARIABLE_BYTES_MAX;
         match self.setups.get_mut(&channel) {

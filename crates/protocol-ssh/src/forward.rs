@@ -203,6 +203,7 @@ async fn decide(
         facts: Arc::new(facts),
         parameters: Vec::new(),
         state_digest: String::new(),
+        traceparent: None,
         is_stream: true,
     };
     match live.session.decide(draft).await {

@@ -110,7 +110,7 @@ fn config(reach: &Reach, way: Way) -> Vec<Piece> {
     pieces.push(Piece::Host);
     pieces.push(Piece::text(format!(
         "\n    Port {}\n    CheckHostIP no\n    UpdateHostKeys no\n    StrictHostKeyChecking yes\n    \
-         ServerAliveInterval {ALIVE_S}\n    ServerAliveCountMax 3\n    \
+         ServerAliveInterval {ALIVE_S}\n    ServerAliveCountMax 3\n    SendEnv TRACEPARENT\n    \
          GlobalKnownHostsFile /dev/null\n    UserKnownHostsFile ",
         reach.port
     )));

@@ -2,10 +2,10 @@
 
 use corral_gate::decision::{Decision, Denial, DenialKind, Held, Receipt, Ruling, Verdict};
 use corral_gate::{TapError, event_text};
+use corral_model::Statement;
 use corral_model::event::{ApprovalState, EventBody, Outcome};
 use corral_model::ids::{ApprovalId, StatementSeq};
 use corral_model::limits;
-use corral_model::{Statement, TraceParent};
 use time::OffsetDateTime;
 
 use crate::handle::Foreseen;
@@ -239,7 +239,7 @@ fn decided(statement: &Statement, ruling: &Ruling, approval: Option<&ApprovalId>
         policy_version: ruling.policy_version,
         in_transaction: statement.in_transaction,
         approval: approval.cloned(),
-        traceparent: TraceParent::in_comment(&statement.text),
+        traceparent: statement.traceparent.clone(),
         attributes: facts
             .attributes
             .iter()

@@ -13,7 +13,7 @@ use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{ApprovalId, SessionId, StatementSeq};
 use corral_model::resource::ColumnName;
 use corral_model::statement::{Facts, Parameter};
-use corral_model::{Statement, limits};
+use corral_model::{Statement, TraceParent, limits};
 use corral_transport::Endpoint;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -123,6 +123,8 @@ pub struct Draft {
     pub parameters: Vec<Parameter>,
     /// Digest of everything else that an approval must bind.
     pub state_digest: String,
+    /// What the client says of its trace: a claim.
+    pub traceparent: Option<TraceParent>,
     /// It runs until somebody ends it (a shell, a forward, a watch): while nothing passes, the
     /// session is idle.
     pub is_stream: bool,
@@ -225,6 +227,7 @@ impl SessionHandle {
             parameters: draft.parameters,
             in_transaction: false,
             state_digest: draft.state_digest,
+            traceparent: draft.traceparent,
         }
     }
 

@@ -104,6 +104,7 @@ fn draft(text: &str) -> Draft {
         facts: Arc::new(Facts::default()),
         parameters: Vec::new(),
         state_digest: String::new(),
+        traceparent: None,
         is_stream: false,
     }
 }

@@ -7,7 +7,7 @@ use corral_api::{
 };
 use corral_model::ids::{PrincipalName, RunId, TargetName};
 use corral_model::resource::HumanDuration;
-use corral_model::{Process, TraceParent};
+use corral_model::{Event, EventBody, Process, TraceParent};
 use corral_record::render::{self, TimelineEntry};
 use serde::Serialize;
 use serde_json::Value;
@@ -82,6 +82,9 @@ pub struct ShowArgs {
 struct ShownRun {
     #[serde(flatten)]
     run: RunView,
+    /// What whoever started it says of its trace: nobody checked it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_traceparent: Option<TraceParent>,
     timeline: Vec<TimelineEntry>,
 }
 
@@ -185,11 +188,13 @@ pub(crate) async fn runs(context: &Context<'_>, command: RunsCommand) -> Result<
                 Err(failure) if failure.exit == Exit::NotFound => Vec::new(),
                 events => events?,
             };
+            let claimed = claimed_trace(&events, &run.id);
             if context.format() != Format::Table {
-                let shown = ShownRun { run, timeline: render::timeline(&events) };
+                let timeline = render::timeline(&events);
+                let shown = ShownRun { run, claimed_traceparent: claimed.cloned(), timeline };
                 return output::show(context.format(), &shown, |_| String::new());
             }
-            output::print(&run_text(&run))?;
+            output::print(&run_text(&run, claimed))?;
             match events.is_empty() {
                 true => Ok(()),
                 false => output::print(&format!("\n{}", render::text(&events, detail(args.full)))),
@@ -284,7 +289,17 @@ fn with_left(used: u64, left: Option<u64>) -> String {
     left.map_or_else(|| used.to_string(), |left| format!("{used}, {left} left"))
 }
 
-fn run_text(run: &RunView) -> String {
+/// What whoever started the run said of its trace.
+fn claimed_trace<'e>(events: &'e [Event], run: &RunId) -> Option<&'e TraceParent> {
+    events.iter().find_map(|event| match &event.body {
+        EventBody::RunStarted { traceparent, .. } if event.origin.run.as_ref() == Some(run) => {
+            traceparent.as_ref()
+        }
+        _ => None,
+    })
+}
+
+fn run_text(run: &RunView, claimed: Option<&TraceParent>) -> String {
     let targets: Vec<&str> = run.targets.iter().map(TargetName::as_str).collect();
     let targets = if targets.is_empty() {
         "all that its parent may use".to_owned()
@@ -302,6 +317,7 @@ fn run_text(run: &RunView) -> String {
         ("process", run.process.as_ref().map(process_text)),
         ("ends with", run.attached.then(|| "its wrapper".to_owned())),
         ("job", run.job.as_ref().map(job_text)),
+        ("traceparent", claimed.map(|trace| format!("{trace} (claimed)"))),
         ("parent", run.parent.as_ref().map(ToString::to_string)),
         ("targets", Some(targets)),
         ("actions", (!run.actions.is_empty()).then(|| run.actions.join(", "))),

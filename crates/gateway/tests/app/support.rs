@@ -172,6 +172,7 @@ pub(crate) fn statement(seq: u64, text: &str, verb: Verb) -> Statement {
         parameters: Vec::new(),
         in_transaction: false,
         state_digest: "state".to_owned(),
+        traceparent: None,
     }
 }
 

@@ -6,3 +6,4 @@ pub(crate) mod headers;
 pub(crate) mod masked;
 pub(crate) mod sessions;
 pub(crate) mod target;
+pub(crate) mod trace;

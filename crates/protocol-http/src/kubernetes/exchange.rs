@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use corral_gate::{Denial, DenialKind};
 use corral_model::ids::StatementSeq;
-use corral_model::limits;
 use corral_model::statement::{Attribute, Facts};
+use corral_model::{TraceParent, limits};
 use corral_session::{Answer, Completion, Draft, HttpBody, HttpTarget, Running};
 use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, USER_AGENT,
@@ -40,6 +40,7 @@ use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collec
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
 use crate::http_parts::sessions::Sessions;
 use crate::http_parts::target::{Answered, Patience};
+use crate::http_parts::trace::traceparent;
 use held::{Parking, Shown};
 
 /// A written object as approvers and the record see it, in bytes; of a longer one, its start.
@@ -105,11 +106,18 @@ pub(crate) async fn answer(
     }
 }
 
+/// How a request names itself.
+struct Line {
+    /// As people and the record read it: `GET /api/v1/pods?limit=500`.
+    text: String,
+    /// What its client says of its trace: a claim.
+    traceparent: Option<TraceParent>,
+}
+
 /// One request of a session, read.
 struct Exchange<'a> {
     cluster: &'a Arc<Cluster>,
-    /// As people and the record read it: `GET /api/v1/pods?limit=500`.
-    line: String,
+    line: Line,
     call: Call,
     parts: Parts,
     /// The object that it writes, when it writes one.
@@ -131,7 +139,8 @@ impl<'a> Exchange<'a> {
     ) -> Result<(Self, HttpBody), Denial> {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let line = format!("{} {path}", parts.method);
+        let text = format!("{} {path}", parts.method);
+        let line = Line { text, traceparent: traceparent(&parts.headers) };
         let query = parts.uri.query().unwrap_or_default();
         let call = match Call::read(&parts.method, parts.uri.path(), query) {
             Ok(call) => call,
@@ -177,7 +186,7 @@ impl<'a> Exchange<'a> {
         asked: Asked<'_>,
         parking: Parking<'_>,
     ) -> Result<Response<HttpBody>, Denial> {
-        if let Some(stream) = streams::read(&self.call) {
+        if let Some(stream) = streams::read(&self.call, &self.parts.headers) {
             let Self { cluster, call, parts, .. } = self;
             return streams::answer(cluster, stream, &call, parts, asked).await;
         }
@@ -222,7 +231,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn draft(&self, facts: Facts, result: Option<&Value>, live: Option<&Live>) -> Draft {
-        let mut text = self.line.clone();
+        let mut text = self.line.text.clone();
         for line in live.map(Live::line).into_iter().chain(self.shown()) {
             text.push('\n');
             text.push_str(&line);
@@ -232,6 +241,7 @@ impl<'a> Exchange<'a> {
             facts: Arc::new(facts),
             parameters: Vec::new(),
             state_digest: self.state_digest(result, live),
+            traceparent: self.line.traceparent.clone(),
             is_stream: self.call.is_stream(),
         }
     }
@@ -286,10 +296,11 @@ impl<'a> Exchange<'a> {
     async fn ask_preview(&self, written: &Written) -> Result<Previewed, Denial> {
         let facts = preview::facts(&self.facts(None));
         let draft = Draft {
-            text: format!("dry run of {}", self.line).into(),
+            text: format!("dry run of {}", self.line.text).into(),
             facts: Arc::new(facts),
             parameters: Vec::new(),
             state_digest: String::new(),
+            traceparent: self.line.traceparent.clone(),
             is_stream: false,
         };
         let running = match self.cluster.session.decide(draft).await {
@@ -391,12 +402,13 @@ impl<'a> Exchange<'a> {
 }
 
 /// The refusal of a request that can never be permitted, recorded.
-async fn obstructed(cluster: &Cluster, line: String, text: String, is_size: bool) -> Denial {
+async fn obstructed(cluster: &Cluster, line: Line, text: String, is_size: bool) -> Denial {
     let draft = Draft {
-        text: line.into(),
+        text: line.text.into(),
         facts: Arc::new(judge::obstructed(text, is_size)),
         parameters: Vec::new(),
         state_digest: String::new(),
+        traceparent: line.traceparent,
         is_stream: false,
     };
     match cluster.session.decide(draft).await {

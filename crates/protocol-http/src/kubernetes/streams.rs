@@ -13,10 +13,11 @@ mod target;
 use std::sync::Arc;
 
 use corral_gate::Denial;
+use corral_model::TraceParent;
 use corral_model::statement::Attribute;
 use corral_session::{Answer, Completion, Draft, HttpBody, Waiting};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
 use super::call::Call;
@@ -24,6 +25,7 @@ use super::cluster::Cluster;
 use super::judge;
 use super::path::ResourcePath;
 use crate::http_parts::bodies::empty;
+use crate::http_parts::trace::traceparent;
 use carry::{Carried, Notice};
 use command::Command;
 use handshake::{ClientHandshake, HandshakeError, StreamKind};
@@ -35,13 +37,15 @@ pub(crate) struct StreamCall {
     kind: StreamKind,
     /// What people and the record read.
     line: String,
+    /// What its client says of its trace: a claim.
+    traceparent: Option<TraceParent>,
     /// Fields for policies, beside those of the request's line.
     attributes: Vec<(&'static str, Attribute)>,
     notice: Notice,
 }
 
 /// Whether a request is for a stream of this kind.
-pub(crate) fn read(call: &Call) -> Option<StreamCall> {
+pub(crate) fn read(call: &Call, headers: &HeaderMap) -> Option<StreamCall> {
     let path = call.resource()?;
     let ResourcePath { group, resource, subresource, .. } = path;
     let is_pod = group.is_empty() && resource == "pods" && path.prefix.is_none();
@@ -76,7 +80,8 @@ pub(crate) fn read(call: &Call) -> Option<StreamCall> {
         (StreamKind::Terminal, false, true) => Notice::OnErrors,
         _ => Notice::Nowhere,
     };
-    Some(StreamCall { kind, line, attributes, notice })
+    let traceparent = traceparent(headers);
+    Some(StreamCall { kind, line, traceparent, attributes, notice })
 }
 
 /// Where refusals are remembered, and for which request of which client.
@@ -126,6 +131,7 @@ pub(crate) async fn answer(
         facts: Arc::new(facts),
         parameters: Vec::new(),
         state_digest: String::new(),
+        traceparent: stream.traceparent,
         is_stream: true,
     };
     let running = match cluster.session.decide(draft).await {
@@ -195,6 +201,7 @@ async fn decided_denial(cluster: &Cluster, stream: StreamCall, text: String) -> 
         facts: Arc::new(judge::obstructed(text.clone(), false)),
         parameters: Vec::new(),
         state_digest: String::new(),
+        traceparent: stream.traceparent,
         is_stream: false,
     };
     match cluster.session.decide(draft).await {

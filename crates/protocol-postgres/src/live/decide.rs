@@ -7,12 +7,12 @@ use std::sync::Arc;
 use corral_gate::decision::Hold as Held;
 use corral_gate::machine::Work;
 use corral_gate::{Decision, Denial, DenialKind, Harmless, Output, Permit};
-use corral_model::Effect;
 use corral_model::event::EventBody;
 use corral_model::ids::StatementSeq;
 use corral_model::limits;
 use corral_model::resource::RecordRows;
 use corral_model::statement::Statement;
+use corral_model::{Effect, TraceParent};
 
 use super::Live;
 use super::extended::no_portal;
@@ -420,6 +420,7 @@ impl Live {
             parameters,
             in_transaction: self.transaction.is_in_transaction(),
             state_digest: analysed.state_digest.to_string(),
+            traceparent: TraceParent::in_comment(&task.text),
         }
     }
 

@@ -6,6 +6,7 @@ mod started;
 mod statement;
 
 use corral_gate::{Denial, DenialKind};
+use corral_model::TraceParent;
 use corral_session::{Answer, Draft, Running};
 use russh::{ChannelOpenFailure, Pty};
 
@@ -34,6 +35,8 @@ pub(crate) struct Setup {
     /// Those that the target's options allow.
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) terminal: Option<Terminal>,
+    /// What the client says of its trace, whether or not the target may get it: a claim.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 /// A terminal as the client described it.

@@ -131,7 +131,7 @@ pub(super) async fn run(
     let ended = match started {
         Ok(()) => match ask {
             Ask::Subsystem(name) if name == sftp::SUBSYSTEM => {
-                sftp::run(live, client, &target, running).await
+                sftp::run(live, client, &target, setup.traceparent.as_ref(), running).await
             }
             Ask::Shell | Ask::Exec(_) | Ask::Subsystem(_) => {
                 pump::run(live, client, &target, running, Kept::Everything).await

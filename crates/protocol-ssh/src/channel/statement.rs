@@ -40,6 +40,7 @@ pub(super) fn draft(asker: &Asker<'_>, setup: &Setup, ask: &Ask) -> Draft {
         facts: Arc::new(facts),
         parameters,
         state_digest: state_digest(asker.login, setup),
+        traceparent: setup.traceparent.clone(),
         is_stream: true,
     }
 }
@@ -156,7 +157,7 @@ mod tests {
     fn an_approval_is_for_one_login_and_one_environment() {
         let set = |name: &str, value: &str| Setup {
             variables: vec![(name.to_owned(), value.to_owned())],
-            terminal: None,
+            ..Setup::default()
         };
         let digests = [
             state_digest("root", &Setup::default()),

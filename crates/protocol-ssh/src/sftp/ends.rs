@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use corral_gate::Denial;
+use corral_model::TraceParent;
 use corral_model::event::StreamEnd;
 use corral_session::{Completion, Running};
 use tokio::time::timeout;
@@ -14,7 +15,7 @@ use crate::channel::{ClientChannel, TargetChannel};
 use crate::inbox::{Item, Word};
 use crate::live::Live;
 use crate::sftp::bounds;
-use crate::sftp::serve::{ClientSide, Ending, Piece, Side, serve};
+use crate::sftp::serve::{ClientSide, Ending, Opener, Piece, Side, serve};
 
 /// The subsystem's name.
 pub(crate) const SUBSYSTEM: &str = "sftp";
@@ -28,12 +29,14 @@ pub(crate) async fn run(
     live: &Live,
     client: &ClientChannel,
     target: &TargetChannel,
+    traceparent: Option<&TraceParent>,
     running: Running,
 ) -> Result<(), Denial> {
     let client_end = ClientEnd { channel: client, bytes: AtomicU64::new(0) };
     let target_end =
         TargetEnd { channel: target, bytes: AtomicU64::new(0), exit: Mutex::default() };
-    let ending = serve(&live.session, &live.login, &client_end, &target_end).await;
+    let opener = Opener { account: &live.login, traceparent };
+    let ending = serve(&live.session, opener, &client_end, &target_end).await;
     target.close().await;
     let exit = *target_end.exit.lock().unwrap_or_else(PoisonError::into_inner);
     let (code, refusal) = match ending {

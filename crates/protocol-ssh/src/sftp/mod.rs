@@ -26,5 +26,5 @@ mod serve;
 mod statement;
 
 pub(crate) use ends::{SUBSYSTEM, run};
-pub use serve::{ClientSide, Ending, Piece, Side, serve};
+pub use serve::{ClientSide, Ending, Opener, Piece, Side, serve};
 pub use statement::{ATTRIBUTES, SFTP_READ, SFTP_WRITE};

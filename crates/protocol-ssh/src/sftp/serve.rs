@@ -4,9 +4,9 @@ use std::pin::{Pin, pin};
 
 use bytes::{Bytes, BytesMut};
 use corral_gate::decision::{Denial, DenialKind};
-use corral_model::limits;
+use corral_model::{TraceParent, limits};
 use corral_session::scope::BoxFuture;
-use corral_session::{Answer, End, Running, SessionHandle, Usage};
+use corral_session::{Answer, Draft, End, Running, SessionHandle, Usage};
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
@@ -67,18 +67,26 @@ pub trait ClientSide: Side {
     fn tell(&self, bytes: Bytes) -> impl Future<Output = ()> + Send;
 }
 
-/// Serves one channel of the subsystem `sftp` to its end. `account` is the account at the target.
-/// All bytes that pass are counted here.
+/// Who opened a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Opener<'a> {
+    /// The account at the target.
+    pub account: &'a str,
+    /// What the client says of its trace: a claim, kept with every operation.
+    pub traceparent: Option<&'a TraceParent>,
+}
+
+/// Serves one channel of the subsystem `sftp` to its end. All bytes that pass are counted here.
 ///
 /// # Cancel safety
 /// Dropping it leaves what is open to be recorded as aborted, without its bytes.
 pub async fn serve<C: ClientSide, T: Side>(
     session: &SessionHandle,
-    account: &str,
+    opener: Opener<'_>,
     client: &C,
     target: &T,
 ) -> Ending {
-    let hello = timeout(limits::TARGET_LOGIN_DEADLINE, hello::ask(target, account));
+    let hello = timeout(limits::TARGET_LOGIN_DEADLINE, hello::ask(target, opener.account));
     let (facts, rest) = tokio::select! {
         biased;
         end = session.ended() => return Ending::SessionEnded(end),
@@ -90,7 +98,8 @@ pub async fn serve<C: ClientSide, T: Side>(
     };
     let mut machine = Machine::new(facts);
     machine.buffers.target_in = rest;
-    Channel { session, machine, client, target, orders: Orders::default() }.run().await
+    let traceparent = opener.traceparent.cloned();
+    Channel { session, machine, client, target, traceparent, orders: Orders::default() }.run().await
 }
 
 /// Records that the target broke the protocol.
@@ -125,6 +134,7 @@ struct Channel<'s, C, T> {
     machine: Machine,
     client: &'s C,
     target: &'s T,
+    traceparent: Option<TraceParent>,
     orders: Orders<'s>,
 }
 
@@ -301,6 +311,7 @@ impl<C: ClientSide, T: Side> Channel<'_, C, T> {
         while let Some(order) = self.machine.poll_order() {
             match order {
                 Order::Decide(draft) => {
+                    let draft = Draft { traceparent: self.traceparent.clone(), ..draft };
                     self.orders.deciding = Some(Box::pin(session.decide(draft)));
                 }
                 Order::Wait { arrival, waiting } => {

@@ -149,6 +149,7 @@ impl Operation {
             parameters: Vec::new(),
             // Under another account the same path may be another file.
             state_digest: hex(&Sha256::digest(login.as_bytes())),
+            traceparent: None,
             is_stream: self.span == Span::Handle,
         }
     }
@@ -209,6 +210,7 @@ pub(crate) fn refused(text: &str, rule: &'static str, reason: &str) -> Draft {
         facts: Arc::new(facts),
         parameters: Vec::new(),
         state_digest: String::new(),
+        traceparent: None,
         is_stream: false,
     }
 }

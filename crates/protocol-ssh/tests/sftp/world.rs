@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use corral_protocol_ssh::sftp::{ClientSide, Ending, Piece, Side, serve};
+use corral_protocol_ssh::sftp::{ClientSide, Ending, Opener, Piece, Side, serve};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
 };
@@ -83,7 +83,8 @@ impl World {
         let (notice, notice_far) = tokio::io::duplex(64 * 1024);
         let served = tokio::spawn(async move {
             let client = NearClient { pipe: Pipe::new(far), notice: Mutex::new(notice_far) };
-            serve(&session, "root", &client, &Pipe::new(target)).await
+            let opener = Opener { account: "root", traceparent: None };
+            serve(&session, opener, &client, &Pipe::new(target)).await
         });
         let client = Client { stream: near };
         Self { told, client, directory, notice, served, _server: server }

@@ -65,7 +65,15 @@ pub(super) fn one_line(body: &EventBody) -> String {
             format!("session from {client_address}: {reason}")
         }
         EventBody::RunStarted {
-            name, purpose, targets, actions, ttl_s, started_by, job, ..
+            name,
+            purpose,
+            targets,
+            actions,
+            ttl_s,
+            started_by,
+            job,
+            traceparent,
+            ..
         } => {
             let purpose =
                 purpose.as_ref().map_or(String::new(), |purpose| format!(" for: {purpose}"));
@@ -81,7 +89,10 @@ pub(super) fn one_line(body: &EventBody) -> String {
             let of_job = job.as_ref().map_or(String::new(), |job| {
                 format!(", {} job {} of {}", job.platform.name(), job.key, job.issuer)
             });
-            format!("run {name}{purpose} ({targets}{actions}, {ttl_s} s{by}{of_job})")
+            let claims = traceparent
+                .as_ref()
+                .map_or(String::new(), |trace| format!(", claims traceparent {trace}"));
+            format!("run {name}{purpose} ({targets}{actions}, {ttl_s} s{by}{of_job}{claims})")
         }
         EventBody::RunRefused { name, reason } => format!("run {name}: {reason}"),
         EventBody::RunEnded { reason, by, sessions_closed } => {

@@ -32,6 +32,9 @@ pub struct TimelineEntry {
     /// The text; of a long one, its length and SHA-256.
     pub statement: String,
     pub verbs: Vec<String>,
+    /// What the client says of it (`traceparent`): nobody checked it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<&'static str, String>,
     /// As it stands: `hold` while people are asked, then what came of it.
     pub outcome: Outcome,
     /// Why, where it was not simply allowed.
@@ -152,6 +155,7 @@ impl<'a> Timeline<'a> {
             outcome,
             reason,
             attributes,
+            traceparent,
             ..
         } = &event.body
         else {
@@ -179,6 +183,7 @@ impl<'a> Timeline<'a> {
             seq: *seq_in_session,
             statement: statement_text(statement),
             verbs: verbs.clone(),
+            claims: traceparent.iter().map(|claim| ("traceparent", claim.to_string())).collect(),
             outcome: *outcome,
             reason: reason.clone(),
             approval: None,

@@ -139,6 +139,7 @@ impl<'a> Transcript<'a> {
             reason,
             approval,
             attributes,
+            traceparent,
             ..
         } = body
         else {
@@ -162,6 +163,7 @@ impl<'a> Transcript<'a> {
         if !touched.is_empty() {
             texts.push(format!("touches {touched}"));
         }
+        texts.extend(traceparent.as_ref().map(|claim| format!("claims traceparent {claim}")));
         let mut why = Vec::new();
         if !rules.is_empty() {
             why.push(format!("by {}", rules.join(", ")));

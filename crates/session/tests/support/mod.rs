@@ -142,6 +142,7 @@ impl LineMachine {
             parameters: Vec::new(),
             in_transaction: false,
             state_digest: String::new(),
+            traceparent: None,
         })));
     }
 

@@ -53,6 +53,7 @@ impl Exchange<'_> {
             facts: Arc::new(preview::facts(&self.facts(None))),
             parameters: Vec::new(),
             state_digest: String::new(),
+            traceparent: self.line.traceparent.clone(),
             is_stream: false,
         };
         let running = match self.cluster.session.decide(draft).await {
@@ -127,7 +128,9 @@ impl Exchange<'_> {
         filed: &Filed,
     ) -> Result<Response<HttpBody>, Denial> {
         let (result, live) = (filed.result.as_ref(), filed.live.as_ref());
-        let draft = self.draft(self.facts(result), result, live);
+        // Each time it is sent, a request has a span of its own.
+        let traceparent = filed.draft.traceparent.clone();
+        let draft = Draft { traceparent, ..self.draft(self.facts(result), result, live) };
         let is_same =
             draft == filed.draft && self.body_digest() == filed.body && self.can_come_again(&body);
         if !is_same {
