@@ -71,7 +71,7 @@ pub struct Analysis {
 
 impl Analysis {
     /// Nothing in it was worded for the one text that was analysed: it holds for every text with
-    /// the same [`outline`].
+    /// the same [`outline()`].
     pub(crate) fn is_of_outline(&self) -> bool {
         self.unknown.is_none() && self.facts.obstacle.is_none()
     }
