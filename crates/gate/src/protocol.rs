@@ -9,6 +9,7 @@ use corral_model::resource::{
     ColumnName, CommandSpec, CredentialKind, CredentialSpec, RecordRows, TargetSpec, TargetTlsMode,
 };
 use corral_model::statement::AttributeSpec;
+use corral_model::trace::TraceNames;
 use corral_model::{Principal, Secret, TokenDigest};
 
 /// What the gateway lists of a protocol.
@@ -31,6 +32,8 @@ pub struct ProtocolSpec {
     /// What is decided soundly for its sessions, and what is only recorded: one sentence that
     /// `corral get target` shows.
     pub assurance: &'static str,
+    /// How its statements are called in traces.
+    pub traces: TraceNames,
 }
 
 /// A protocol that the gateway can serve.

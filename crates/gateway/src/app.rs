@@ -42,8 +42,8 @@ pub mod wrapper;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use corral_gate::policy::DecisionCache;
@@ -91,6 +91,8 @@ pub struct App {
     saml_sign_ins: saml::SamlSignIns,
     authority: authority::Authority,
     renewals: Renewals,
+    /// Of the export of traces, where there is one.
+    traces: OnceLock<corral_otlp::Intake>,
 }
 
 /// The configuration in use, and its change.
@@ -276,6 +278,7 @@ impl App {
             saml_sign_ins: saml::SamlSignIns::default(),
             authority: authority::Authority::new(tokio::time::Instant::now()),
             renewals: Renewals::default(),
+            traces: OnceLock::new(),
         };
         let mut runs_of: BTreeMap<PrincipalName, u64> = BTreeMap::new();
         for kept in app.store.active_runs().await? {

@@ -19,7 +19,8 @@ use crate::data_dir::DataDir;
 use crate::events::EventLines;
 use crate::https::Https;
 use crate::listeners::Listeners;
-use crate::settings::{HTTPS, RELAY, SealKey, Settings};
+use crate::settings::{HTTPS, RELAY, SecretPlace, Settings};
+use crate::traces::Traces;
 use crate::up::UpOptions;
 
 const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -39,6 +40,7 @@ pub struct Gateway {
     store: Store,
     watchers: tokio::task::JoinSet<()>,
     lines: Option<EventLines>,
+    traces: Option<Traces>,
 }
 
 impl Gateway {
@@ -67,6 +69,13 @@ impl Gateway {
             relay_certificate_lifetime: settings.relay_certificate_lifetime,
         };
         let app = App::start(parts).await?;
+        let traces = match &settings.otlp {
+            Some(otlp) => Some(Traces::start(otlp, &settings.name, &recorder, &store).await?),
+            None => None,
+        };
+        if let Some(traces) = &traces {
+            app.count_traces(traces.intake().clone());
+        }
         let started = EventBody::GatewayStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             recovered_sessions: recovery.sessions_lost,
@@ -93,6 +102,7 @@ impl Gateway {
             store,
             watchers,
             lines,
+            traces,
         };
         gateway.write_ready()?;
         let api = format!("https://{}", gateway.https.address());
@@ -149,6 +159,7 @@ impl Gateway {
             ("listeners", settings.listeners != self.settings.listeners),
             ("public_address", settings.public_address != self.settings.public_address),
             ("events", settings.events != self.settings.events),
+            ("otlp", settings.otlp != self.settings.otlp),
             ("seal_key", settings.seal_key != self.settings.seal_key),
             (
                 "identity_recheck_interval",
@@ -196,6 +207,7 @@ impl Gateway {
             store,
             mut watchers,
             lines,
+            traces,
             ..
         } = self;
         tracing::info!(sessions = app.sessions_open(), "gateway stops");
@@ -234,6 +246,9 @@ impl Gateway {
             .context("signing the record ended early")?
             .context("the record cannot be signed")?;
         store.close().await;
+        if let Some(traces) = traces {
+            traces.stop().await;
+        }
         if let Some(lines) = lines {
             let _ = tokio::task::spawn_blocking(move || lines.stop()).await;
         }
@@ -246,8 +261,8 @@ async fn open_store(directory: &DataDir, settings: &Settings) -> anyhow::Result<
     let path = directory.file("corral.db");
     let own = directory.file("seal.key");
     let source = match &settings.seal_key {
-        Some(SealKey::File(path)) => SealSource::choose(None, path.clone()),
-        Some(SealKey::Env(name)) => {
+        Some(SecretPlace::File(path)) => SealSource::choose(None, path.clone()),
+        Some(SecretPlace::Env(name)) => {
             let key = std::env::var(name)
                 .with_context(|| format!("seal_key: the environment has no usable {name}"))?;
             SealSource::choose(Some(&key), own)

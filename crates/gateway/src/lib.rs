@@ -17,6 +17,7 @@ mod mounted;
 mod protocols;
 mod settings;
 mod streams;
+mod traces;
 pub mod up;
 
 pub use gateway::Gateway;

@@ -83,7 +83,7 @@ impl Metrics {
     }
 
     /// Prometheus text format, version 0.0.4.
-    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+    pub(crate) fn render(&self, gauges: &Gauges, traces: Option<&corral_otlp::Counts>) -> String {
         let mut page = Page::default();
         page.gauge("corral_sessions_open", "Sessions open now", count(gauges.sessions_open));
         page.gauge("corral_runs_active", "Runs that are active", count(gauges.runs_active));
@@ -108,6 +108,17 @@ impl Metrics {
         let (client, target) = (&self.bytes_to_client, &self.bytes_to_target);
         page.counter("corral_client_bytes_total", "Bytes that went to clients", client);
         page.counter("corral_target_bytes_total", "Bytes that went to targets", target);
+        if let Some(traces) = traces {
+            page.gauge("corral_otlp_spans_queued", "Spans that wait to be sent", traces.queued());
+            let counters = [
+                ("corral_otlp_spans_exported_total", "Spans sent", traces.exported()),
+                ("corral_otlp_spans_dropped_total", "Spans and events lost", traces.dropped()),
+            ];
+            for (name, help, value) in counters {
+                page.head(name, help, "counter");
+                page.line(name, value);
+            }
+        }
         if let Some(process) = Process::now() {
             page.gauge("process_resident_memory_bytes", "Resident memory", process.memory_bytes);
             page.head("process_cpu_seconds_total", "User and system CPU time", "counter");
@@ -191,7 +202,7 @@ mod tests {
         for (reason, _) in CLOSE_REASONS {
             metrics.session_closed(reason);
         }
-        let text = metrics.render(&Gauges::default());
+        let text = metrics.render(&Gauges::default(), None);
         for (_, name) in CLOSE_REASONS {
             let line = format!("corral_sessions_closed_total{{reason=\"{name}\"}} 1\n");
             assert!(text.contains(&line), "{name}: {text}");

@@ -37,7 +37,21 @@ struct File {
     /// How often people are asked after at their identity provider.
     identity_recheck_interval: Option<HumanDuration>,
     events: Option<Events>,
-    seal_key: Option<SealKey>,
+    seal_key: Option<SecretPlace>,
+    otlp: Option<Otlp>,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Otlp {
+    /// `https://HOST:PORT` of a collector, to which `/v1/traces` is added.
+    pub(crate) endpoint: String,
+    /// Headers of every request, such as a token; each value is read at the start.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, SecretPlace>,
+    /// Whom to trust instead of the system's authorities, PEM; relative to the file.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// A certificate of one's own instead of one by the gateway's CA.
@@ -60,14 +74,23 @@ pub(crate) enum Events {
     File(PathBuf),
 }
 
-/// Where the key is that seals credentials.
+/// Where a secret is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum SealKey {
-    /// 64 hexadecimal digits in this environment variable.
+pub(crate) enum SecretPlace {
+    /// In this environment variable.
     Env(String),
     /// Relative to the file.
     File(PathBuf),
+}
+
+impl SecretPlace {
+    fn below(self, base: &Path) -> Self {
+        match self {
+            Self::Env(name) => Self::Env(name),
+            Self::File(path) => Self::File(base.join(path)),
+        }
+    }
 }
 
 /// The settings with their defaults.
@@ -83,7 +106,8 @@ pub(crate) struct Settings {
     pub(crate) relay_certificate_lifetime: Duration,
     pub(crate) identity_recheck_interval: Duration,
     pub(crate) events: Option<Events>,
-    pub(crate) seal_key: Option<SealKey>,
+    pub(crate) seal_key: Option<SecretPlace>,
+    pub(crate) otlp: Option<Otlp>,
 }
 
 impl Settings {
@@ -121,9 +145,11 @@ impl Settings {
                 Events::Stdout => Events::Stdout,
                 Events::File(path) => Events::File(place(path)),
             }),
-            seal_key: file.seal_key.map(|key| match key {
-                SealKey::Env(name) => SealKey::Env(name),
-                SealKey::File(path) => SealKey::File(place(path)),
+            seal_key: file.seal_key.map(|key| key.below(&base)),
+            otlp: file.otlp.map(|otlp| Otlp {
+                endpoint: otlp.endpoint,
+                headers: otlp.headers.into_iter().map(|(k, v)| (k, v.below(&base))).collect(),
+                ca_file: otlp.ca_file.map(place),
             }),
         })
     }
@@ -240,6 +266,8 @@ mod tests {
         check("name: a b", "'a b'");
         check("name: a\nname: b\n", "name");
         check("events: stderr", "stderr");
+        check("otlp: {headers: {}}", "endpoint");
+        check("otlp: {endpoint: 'https://c', headers: {a: plain}}", "plain");
     }
 
     #[test]

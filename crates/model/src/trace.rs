@@ -52,6 +52,62 @@ impl TraceParent {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its parts as bytes.
+    #[must_use]
+    pub fn context(&self) -> Option<TraceContext<'_>> {
+        let mut parts = self.0.split('-').skip(1);
+        let trace_id_text = parts.next()?;
+        let trace_id = bytes(trace_id_text)?;
+        let span_id = bytes(parts.next()?)?;
+        let [flags] = bytes(parts.next()?)?;
+        Some(TraceContext { trace_id_text, trace_id, span_id, flags })
+    }
+}
+
+/// What a [`TraceParent`] names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceContext<'a> {
+    /// In hexadecimal digits.
+    pub trace_id_text: &'a str,
+    pub trace_id: [u8; 16],
+    /// The caller's span.
+    pub span_id: [u8; 8],
+    pub flags: u8,
+}
+
+/// How a protocol's statements are called in traces, which others read than the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceNames {
+    /// Of a database: `db.system.name` and its name in OpenTelemetry's conventions.
+    pub system: Option<(&'static str, &'static str)>,
+    /// Attribute of the code with which a statement ended.
+    pub code: &'static str,
+    /// The codes of success.
+    pub successes: &'static [&'static str],
+    /// Attribute of the number of rows, where it has rows.
+    pub rows: Option<&'static str>,
+    pub objects: TracedObjects,
+}
+
+/// What traces say of the objects that a statement touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TracedObjects {
+    /// Their names: they belong to a schema, as those of tables do.
+    Names,
+    /// What stands in front of a slash: the type without the one object's name.
+    Types,
+    /// Their names are data.
+    Nothing,
+}
+
+fn bytes<const LEN: usize>(hex: &str) -> Option<[u8; LEN]> {
+    let mut bytes = [0; LEN];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let digits = hex.get(index * 2..index * 2 + 2)?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 fn is_hex(text: &str, len: usize) -> bool {
@@ -102,6 +158,18 @@ mod tests {
         check("", false);
         check(&"ä".repeat(40), false);
         check(&GOOD.replace("01", "é"), false);
+    }
+
+    #[test]
+    fn its_parts_are_bytes() {
+        let trace = TraceParent::parse(GOOD).expect("valid");
+        let context = trace.context().expect("has parts");
+        assert_eq!(context.trace_id_text, "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!((context.trace_id[0], context.trace_id[15]), (0x4b, 0x36));
+        assert_eq!(
+            (context.span_id, context.flags),
+            ([0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7], 1)
+        );
     }
 
     #[test]

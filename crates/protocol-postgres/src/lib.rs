@@ -25,6 +25,7 @@ use std::sync::Arc;
 use corral_gate::machine::Start;
 use corral_gate::{Framed, Machine, Protocol, ProtocolSpec};
 use corral_model::native::{NativeClient, Reach};
+use corral_model::trace::{TraceNames, TracedObjects};
 
 use crate::analyst::{Analyst, Grammar};
 use crate::machine::PostgresMachine;
@@ -40,6 +41,13 @@ const SPEC: ProtocolSpec = ProtocolSpec {
     mount: None,
     assurance: "Every statement is analysed and decided before it runs; masked columns are replaced \
                 before they reach the client.",
+    traces: TraceNames {
+        system: Some(("db.system.name", "postgresql")),
+        code: "db.response.status_code",
+        successes: &["00000"],
+        rows: Some("db.response.returned_rows"),
+        objects: TracedObjects::Names,
+    },
 };
 
 /// PostgreSQL, protocol versions 3.0 to 3.2 with clients and 3.0 with targets. One value serves

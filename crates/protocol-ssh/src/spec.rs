@@ -3,6 +3,7 @@
 use corral_gate::{ProtocolSpec, runbook};
 use corral_model::Verb;
 use corral_model::statement::{AttributeKind, AttributeSpec, Effect};
+use corral_model::trace::{TraceNames, TracedObjects};
 
 use crate::sftp::{self, SFTP_READ, SFTP_WRITE};
 
@@ -86,4 +87,11 @@ pub(crate) const SPEC: ProtocolSpec = ProtocolSpec {
     assurance: "Decided: who, as which login, every channel, the exact string of a command, every \
                 file operation by path, every forward. Only recorded: what a shell does, and what \
                 a command's string makes of itself at the target.",
+    traces: TraceNames {
+        system: None,
+        code: "corral.code",
+        successes: &["0", "closed"],
+        rows: None,
+        objects: TracedObjects::Nothing,
+    },
 };

@@ -35,6 +35,7 @@ pub use read::{Events, ReadError, Reader};
 pub use recorder::Recorder;
 pub use recover::Recovery;
 pub use search::{Filter, Found, Order};
+pub use session::Outlet;
 pub use sink::{Disk, FileDisk, Sink};
 pub use tap::{SessionTap, Totals};
 pub use verify::{BadEntry, Verified, VerifyError, verify};

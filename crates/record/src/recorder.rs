@@ -25,7 +25,7 @@ use crate::key::{PublicKey, Record, SigningKey};
 use crate::layout;
 use crate::link::{Checkpoint, OpenedLink, SessionHead, encode_checkpoint};
 use crate::recover::{Recovery, recover};
-use crate::session::{Said, SessionFile, SessionPlace, Voice};
+use crate::session::{Outlet, Said, SessionFile, SessionPlace, Voice};
 use crate::signer::{Signer, Signs};
 use crate::sink::{Disk, FileDisk, Sink, make_folder};
 use crate::state::{Changed, OpenSession, State, sync_changed};
@@ -97,7 +97,7 @@ impl Recorder {
         let record = if segments.is_empty() { Record::Absent } else { Record::Present };
         let key = SigningKey::load_or_make(data_dir, record)?;
         let (live, _) = broadcast::channel(limits::EVENT_STREAM_LEN_MAX);
-        let voice = Voice { gateway: gateway.into(), live };
+        let voice = Voice { gateway: gateway.into(), live, outlet: Arc::default() };
         let recovered = recover(disk.as_ref(), &record_dir, key.public(), &voice, now)?;
         let recovery = recovered.recovery.clone();
         let syncer = Syncer::start().map_err(RecordError::Thread)?;
@@ -188,6 +188,15 @@ impl Recorder {
     #[must_use]
     pub fn subscribe(&self) -> Follower {
         Follower::new(self.inner.voice.live.subscribe())
+    }
+
+    /// Has every event from here on told to an [`Outlet`]. There is one at most: a second one is
+    /// given back.
+    ///
+    /// # Errors
+    /// The second one.
+    pub fn attach(&self, outlet: Box<dyn Outlet>) -> Result<(), Box<dyn Outlet>> {
+        self.inner.voice.outlet.set(outlet)
     }
 
     /// Signs what was written since the last checkpoint, after it was synced. A thread of the

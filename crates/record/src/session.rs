@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use corral_model::Event;
 use corral_model::event::{EventBody, Origin};
@@ -24,6 +24,13 @@ use crate::sink::Sink;
 pub(crate) struct Voice {
     pub(crate) gateway: Arc<str>,
     pub(crate) live: broadcast::Sender<Arc<Event>>,
+    pub(crate) outlet: Arc<OnceLock<Box<dyn Outlet>>>,
+}
+
+/// Is told every event after it was written, on the thread that wrote it, which a session waits
+/// for: it returns at once, and takes no lock that sessions share.
+pub trait Outlet: Send + Sync {
+    fn take(&self, at: OffsetDateTime, origin: &Origin, body: &EventBody);
 }
 
 impl Voice {
@@ -49,6 +56,9 @@ impl Voice {
     /// Shows a written event to the followers, if there are any. One whose entry is longer than
     /// [`limits::RECORD_FOLLOWED_BYTES_MAX`] is shown without what makes it long.
     pub(crate) fn publish(&self, chain: &str, written: Written, said: Said<'_>) {
+        if let Some(outlet) = self.outlet.get() {
+            outlet.take(said.at, said.origin, said.body);
+        }
         if self.live.receiver_count() == 0 {
             return;
         }

@@ -189,6 +189,12 @@ impl App {
             .map_err(|_| "the store does not answer".to_owned())
     }
 
+    /// Has the metrics count what an export of traces does.
+    pub(crate) fn count_traces(&self, intake: corral_otlp::Intake) {
+        // A gateway has one export at most.
+        let _ = self.traces.set(intake);
+    }
+
     /// `/metrics` in Prometheus text format.
     #[must_use]
     pub fn metrics_text(&self) -> String {
@@ -198,7 +204,7 @@ impl App {
             approvals_pending: self.live.approvals().pending(),
             config_version: self.version().0,
         };
-        self.metrics.render(&gauges)
+        self.metrics.render(&gauges, self.traces.get().map(corral_otlp::Intake::counts))
     }
 }
 

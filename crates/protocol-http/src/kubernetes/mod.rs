@@ -35,6 +35,7 @@ use std::sync::Arc;
 use corral_gate::{Protocol, ProtocolSpec};
 use corral_model::native::{NativeClient, Reach};
 use corral_model::resource::{ColumnName, TargetSpec};
+use corral_model::trace::{TraceNames, TracedObjects};
 use corral_session::scope::BoxFuture;
 use corral_session::{
     CredentialRenewal, HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget,
@@ -55,6 +56,14 @@ const SPEC: ProtocolSpec = ProtocolSpec {
     mount: Some("/k8s"),
     assurance: "Requests are decided by verb, resource, namespace, name and written object before \
                 the cluster sees them; what a shell or a tunnel into a pod does is only recorded.",
+    traces: TraceNames {
+        system: None,
+        code: "corral.code",
+        // Of requests, and the exit code of a command in a container.
+        successes: &["200", "201", "202", "204", "304", "0"],
+        rows: None,
+        objects: TracedObjects::Types,
+    },
 };
 
 /// The protocol.

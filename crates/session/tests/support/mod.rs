@@ -20,6 +20,7 @@ use corral_model::ids::{
 use corral_model::limits::LOGIN_DEADLINE;
 use corral_model::resource::{ColumnName, RecordRows, TargetTlsMode};
 use corral_model::statement::Facts;
+use corral_model::trace::{TraceNames, TracedObjects};
 use corral_model::{Principal, Secret, Statement};
 use corral_session::scope::BoxFuture;
 use corral_session::{Admitted, Analysts, Authority, ConnectionFacts, Control, Scope, Server};
@@ -41,6 +42,13 @@ const SPEC: ProtocolSpec = ProtocolSpec {
     attributes: &[],
     mount: None,
     assurance: "",
+    traces: TraceNames {
+        system: None,
+        code: "corral.code",
+        successes: &["0", "closed"],
+        rows: None,
+        objects: TracedObjects::Nothing,
+    },
 };
 
 impl Protocol for Lines {

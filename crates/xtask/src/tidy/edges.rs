@@ -32,13 +32,14 @@ struct Metadata {
     packages: Vec<Package>,
 }
 
-const BELOW_GATEWAY: [&str; 13] = [
+const BELOW_GATEWAY: [&str; 14] = [
     "model",
     "gate",
     "transport",
     "store",
     "api",
     "identity",
+    "otlp",
     "saml",
     "scim",
     "protocol-postgres",
@@ -52,7 +53,7 @@ const BELOW_GATEWAY: [&str; 13] = [
 fn allowed(crate_name: &str) -> Option<Vec<&'static str>> {
     let edges: Vec<&str> = match crate_name {
         "model" | "saml" | "scim" | "xtask" => vec![],
-        "gate" | "transport" | "store" | "api" | "identity" | "ssh-agent" => vec!["model"],
+        "gate" | "transport" | "store" | "api" | "identity" | "otlp" | "ssh-agent" => vec!["model"],
         "protocol-postgres" | "protocol-mysql" | "record" => vec!["gate", "model"],
         "session" => vec!["gate", "transport", "model"],
         "protocol-ssh" | "protocol-http" => vec!["session", "gate", "transport", "model"],
