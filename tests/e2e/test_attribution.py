@@ -81,8 +81,7 @@ def test_psql_is_a_run_of_its_own_and_needs_no_password(shop):
     assert run_in(shop, script, name="one").stdout.strip() == "42"
     child, = runs_below(shop, "one")
     assert re.fullmatch(r"psql-\d+", child["name"]) and child["path"] == f"one/{child['name']}"
-    # The command may end before the wrapper has told that the process did.
-    assert child["state"] == "ended" and child["end_reason"] in ("done", "parent_ended")
+    assert child["state"] == "ended" and child["end_reason"] == "done"
     process = child["process"]
     assert child["name"] == f"psql-{process['pid']}" and process["program"].endswith("/psql")
     assert process["arguments"] == ["-XAtc", "select 41 + 1"]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use corral_api::{EndedView, StartRunRequest, StartRunResponse};
 use corral_model::{Process, Secret, limits};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::name::{name_of, process_of};
 use super::process::{self, ProcessId, Seen};
@@ -21,6 +23,8 @@ use crate::output;
 
 /// The first arguments with which our own program acts for the process that started it.
 const HELPERS: [&str; 2] = ["carry", "k8s-credential"];
+/// How long the end of the wrapper's run waits for the ends of those below it.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The processes of one wrapper that connected and are alive.
 pub(crate) struct Children {
@@ -42,6 +46,8 @@ pub(crate) struct Member {
     ended: watch::Sender<bool>,
     /// Connections that helpers carry for it.
     helped: watch::Sender<usize>,
+    /// True once its run has been ended too.
+    settled: watch::Sender<bool>,
 }
 
 /// Its run.
@@ -154,6 +160,7 @@ impl Children {
             run: tokio::sync::Mutex::default(),
             ended: watch::Sender::new(false),
             helped: watch::Sender::new(0),
+            settled: watch::Sender::new(false),
         });
         known.insert(id, member.clone());
         drop(known);
@@ -169,11 +176,31 @@ impl Children {
         member.ended.send_replace(true);
         // Its sender is in `member`.
         let _ = member.helped.subscribe().wait_for(|count| *count == 0).await;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let run = member.run.lock().await.take();
         if let Some(run) = run {
             end(&run).await;
         }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        member.settled.send_replace(true);
+    }
+
+    /// Waits until the runs of processes that have ended by themselves have ended too, so that the
+    /// record says why; for at most [`SETTLE_DEADLINE`].
+    pub(crate) async fn settle(&self) {
+        let over: Vec<Arc<Member>> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_over = |(id, member): &(&ProcessId, &Arc<Member>)| {
+                !process::is_alive(**id) && *member.helped.borrow() == 0
+            };
+            known.iter().filter(is_over).map(|(_, member)| member.clone()).collect()
+        };
+        let all = async {
+            for member in over {
+                // Its sender is in `member`.
+                let _ = member.settled.subscribe().wait_for(|settled| *settled).await;
+            }
+        };
+        let _ = timeout(SETTLE_DEADLINE, all).await;
     }
 
     /// The gateway, as the run of this process; made when it has none.

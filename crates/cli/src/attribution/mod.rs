@@ -36,7 +36,7 @@ use crate::native::Led;
 use crate::output;
 
 use carry::{Way, carry};
-use children::Children;
+pub(crate) use children::Children;
 pub(crate) use hold::Held;
 
 /// Wait after a socket took no client: out of file descriptors gets better by time only.
@@ -128,6 +128,11 @@ impl Attribution {
             tcp: ports.0.into_iter().filter_map(way_of).collect(),
             places: Arc::new(Semaphore::new(limits::ATTRIBUTED_CONNECTIONS_MAX)),
         })
+    }
+
+    /// The processes that connect.
+    pub(crate) fn children(&self) -> Arc<Children> {
+        self.children.clone()
     }
 
     /// Serves the sockets, for ever.

@@ -107,6 +107,12 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether this very process is there and has not ended.
+pub(crate) fn is_alive(id: ProcessId) -> bool {
+    stat(id.pid)
+        .is_some_and(|stat| stat.start_ticks == id.start_ticks && !matches!(stat.state, 'Z' | 'X'))
+}
+
 /// The name of the program stands in parentheses and may hold anything, parentheses too.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, after_name) = text.rsplit_once(')')?;

@@ -94,6 +94,7 @@ async fn in_run(
         }
         None => None,
     };
+    let children = attribution.as_ref().map(Attribution::children);
     let attributed = async {
         match attribution {
             Some(attribution) => attribution.serve().await,
@@ -109,6 +110,9 @@ async fn in_run(
         never = agents.serve() => match never {},
         failure = leftovers::reap(guard) => return Err(failure),
     };
+    if let Some(children) = children {
+        children.settle().await;
+    }
     Ok((code, guarded))
 }
 
