@@ -19,7 +19,7 @@ impl Backoff {
 
     /// The next wait: between half of the ceiling and all of it.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = jittered(self.ceiling, random());
+        let wait = jittered(self.ceiling, chance());
         self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
         wait
     }
@@ -30,7 +30,9 @@ fn jittered(ceiling: Duration, chance: u8) -> Duration {
     half + half * u32::from(chance) / 255
 }
 
-fn random() -> u8 {
+/// A random byte, by which waits of many are told apart; the largest where there is no chance.
+#[must_use]
+pub fn chance() -> u8 {
     let mut byte = [0_u8; 1];
     match aws_lc_rs::rand::fill(&mut byte) {
         Ok(()) => byte[0],

@@ -14,6 +14,7 @@ use corral_model::event::{EventBody, Origin};
 use corral_model::ids::PrincipalName;
 use corral_model::resource::{Job, PollSpec, WorkloadSecret, WorkloadSpec};
 use corral_model::{RunId, Secret, limits};
+use corral_transport::backoff::chance;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
@@ -122,6 +123,8 @@ impl App {
     /// Asks after every job of a workload once, unless the API fails.
     async fn ask_round(&self, name: &PrincipalName, poll: &mut Poll) {
         let config = self.config();
+        // Also where nothing can be asked: no round follows at once.
+        poll.due = Instant::now() + limits::JOB_POLL_INTERVAL;
         let Some(workload) = config.workloads.get(name) else { return };
         let (Some(spec), Some(options)) = (&workload.poll, options(workload)) else { return };
         let jobs = self.jobs_of(workload, &options);
@@ -307,15 +310,6 @@ fn backoff(interval: Duration, failures: u32) -> Duration {
 fn jittered(wait: Duration, chance: u8) -> Duration {
     let part = wait / 4;
     wait - part + part * u32::from(chance) / 255
-}
-
-fn chance() -> u8 {
-    let mut byte = [0_u8; 1];
-    match aws_lc_rs::rand::fill(&mut byte) {
-        Ok(()) => byte[0],
-        // Without chance, the longest wait is the safe one.
-        Err(_) => u8::MAX,
-    }
 }
 
 #[cfg(test)]
