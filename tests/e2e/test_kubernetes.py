@@ -10,7 +10,6 @@ import pathlib
 import re
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import time
@@ -126,9 +125,7 @@ class Kube:
             start_new_session=True)
 
     def connection(self):
-        host, port = self.gateway.address("https")
-        context = ssl.create_default_context(cafile=self.gateway.ready["ca_file"])
-        return http.client.HTTPSConnection(host, port, context=context, timeout=20)
+        return self.gateway.https()
 
     def ask(self, method, path, token, body=None, connection=None, **headers):
         """Status and parsed body of one request."""

@@ -1,10 +1,8 @@
 """Tokens of service accounts that end: the gateway renews them at the cluster, and says when it
 cannot."""
 
-import http.client
 import json
 import shutil
-import ssl
 
 import pytest
 
@@ -68,9 +66,7 @@ class Cluster:
         return self.gateway.start_run("executor", login)["token"]
 
     def connection(self):
-        host, port = self.gateway.address("https")
-        context = ssl.create_default_context(cafile=self.gateway.ready["ca_file"])
-        return http.client.HTTPSConnection(host, port, context=context, timeout=20)
+        return self.gateway.https()
 
     def ask(self, token, connection=None):
         connection = connection or self.connection()
@@ -206,3 +202,12 @@ def test_a_token_of_nobody_known_is_named_and_one_without_the_option_is_left(clu
                "nothing is renewed", PATIENCE_S)
     assert not cluster.api.lines("POST " + TOKEN_PATH)
     assert "options" not in cluster.gateway.json("get", "target", "prod")
+
+
+def test_what_replaces_a_token_that_was_refused_is_not_called_refused(cluster):
+    cluster.api.on_token_request = lambda _: (403, {})
+    cluster.apply(account_token(300))
+    cluster.wait_for("credential.renewal_failed")
+    cluster.apply(account_token(HOUR_S))
+    wait_until(lambda: "renews it before" in cluster.gateway.run("get", "target", "prod").stdout,
+               "the refusal is over", PATIENCE_S)

@@ -1,6 +1,5 @@
 """Spans of what is recorded, as a collector gets them, and collectors that are bad."""
 
-import http.client
 import shutil
 import ssl
 import subprocess
@@ -85,9 +84,7 @@ def ssh(shop, sshd, token, command):
 
 
 def ask_cluster(gateway, token, path):
-    host, port = gateway.address("https")
-    context = ssl.create_default_context(cafile=gateway.ready["ca_file"])
-    connection = http.client.HTTPSConnection(host, port, context=context, timeout=20)
+    connection = gateway.https()
     connection.request("GET", f"/k8s/prod{path}",
                        headers={"Authorization": f"Bearer {token}", "traceparent": CLAIM})
     status = connection.getresponse().status

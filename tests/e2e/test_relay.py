@@ -1,10 +1,8 @@
 """Relays: joining, the way through them, and everything that is refused or lost on it."""
 
-import http.client
 import json
 import signal
 import socket
-import ssl
 import stat
 import threading
 import time
@@ -192,11 +190,8 @@ def test_kubernetes_goes_through_a_relay_with_its_tls_end_to_end():
     with KubeStandin() as api, Gateway() as gateway:
         gateway.apply(KUBE.format(port=api.port, ca_file=api.ca_file, token=TOKEN))
         token = gateway.start_run("kube", gateway.login("ada@example.com", "adas-password"))["token"]
-        context = ssl.create_default_context(cafile=gateway.ready["ca_file"])
-
         def ask():
-            connection = http.client.HTTPSConnection(*gateway.address("https"), context=context,
-                                                     timeout=20)
+            connection = gateway.https()
             connection.request("GET", "/k8s/prod/api/v1/namespaces/dev/pods",
                                headers={"Authorization": f"Bearer {token}"})
             answer = connection.getresponse()

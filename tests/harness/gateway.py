@@ -1,10 +1,12 @@
 """A real `corral up` with its own data directory, and its command line."""
 
+import http.client
 import json
 import os
 import pathlib
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -192,6 +194,12 @@ class Gateway:
     def address(self, listener="postgres"):
         host, port = self.ready["listeners"][listener].rsplit(":", 1)
         return host, int(port)
+
+    def https(self, timeout_s=20):
+        """A connection to the `https` listener, which trusts the gateway's own authority."""
+        host, port = self.address("https")
+        context = ssl.create_default_context(cafile=self.ready["ca_file"])
+        return http.client.HTTPSConnection(host, port, context=context, timeout=timeout_s)
 
     def dsn(self, token, target, **more):
         host, port = self.address()

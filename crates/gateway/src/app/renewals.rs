@@ -147,7 +147,7 @@ impl App {
     ) -> Result<Duration, Denial> {
         let name = &target.spec.name;
         let of_store = |error: corral_store::StoreError| {
-            let mut denial = unavailable("the store has no credential for now");
+            let mut denial = unavailable("the store cannot be read or written");
             denial.internal = Some(super::error::describe(&error));
             denial
         };
@@ -177,6 +177,8 @@ impl App {
         if let Ok(wait) = Duration::try_from(due(lifetime, is_given) - now)
             && !wait.is_zero()
         {
+            // What could not be renewed was replaced by somebody.
+            self.renewals.change(target, |kept| kept.failing = None);
             return Ok(wait.min(limits::CREDENTIAL_LOOK_MAX));
         }
         let endpoint = self.routed(target);
@@ -222,16 +224,14 @@ impl App {
         let internal = denial.internal.as_deref().unwrap_or_default();
         tracing::warn!(target = %name, reason, internal, "a credential is not renewed");
         let failed = self.renewals.change(target, |kept| {
-            let (mut backoff, before) = kept.failing.take().map_or_else(
-                || {
-                    let first = limits::CREDENTIAL_RENEWAL_WAIT_MIN;
-                    (Backoff::new(first, limits::CREDENTIAL_RENEWAL_WAIT_MAX), None)
-                },
-                |(backoff, before)| (backoff, Some(before)),
-            );
+            let is_first = kept.failing.is_none();
+            let (first, max) =
+                (limits::CREDENTIAL_RENEWAL_WAIT_MIN, limits::CREDENTIAL_RENEWAL_WAIT_MAX);
+            let (mut backoff, _) =
+                kept.failing.take().unwrap_or_else(|| (Backoff::new(first, max), String::new()));
             let wait = backoff.next_wait();
             kept.failing = Some((backoff, reason.clone()));
-            (wait, before.is_none())
+            (wait, is_first)
         });
         let Some((wait, is_first)) = failed else { return Duration::ZERO };
         if is_first {
