@@ -6,7 +6,7 @@ import re
 import pytest
 
 from harness.saml_idp import Browser, SamlIdp, forms, is_installed
-from harness.saml_sign_in import CALLBACK, SignIn, check_refused
+from harness.saml_sign_in import CALLBACK, SignIn, check_refused, provider
 from harness.shop import Shop
 
 PEOPLE = {
@@ -22,20 +22,8 @@ pytestmark = [
 ]
 
 
-def provider(idp):
-    metadata = "\n".join("    " + line for line in idp.metadata().splitlines())
-    return f"""
-kind: IdentityProvider
-name: corp
-saml:
-  metadata: |
-{metadata}
-  user_attribute: mail
-  groups_attribute: memberOf
-groups: {{Agents: agents, "DB Admins": dba}}
-sign_in: create
----
-"""
+def provider_of(idp):
+    return provider(idp.metadata(), "mail", '{Agents: agents, "DB Admins": dba}')
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +34,7 @@ def idp():
 
 @pytest.fixture(scope="module")
 def shop(server, idp):
-    with Shop(server, more=provider(idp)) as open_shop:
+    with Shop(server, more=provider_of(idp)) as open_shop:
         base = open_shop.gateway.ready["api"] + "/auth/saml/corp"
         idp.trust(base + "/metadata", base + "/acs")
         yield open_shop
@@ -160,7 +148,7 @@ def test_metadata_is_served_and_checked(shop, idp):
     assert status == 200 and headers["Content-Type"] == "application/samlmetadata+xml"
     assert 'WantAssertionsSigned="true"' in text
     assert sign_in.send("GET", "/auth/saml/none/metadata")[0] == 404
-    good = provider(idp)
+    good = provider_of(idp)
     for bad, words in [
         (good.replace("X509Certificate>M", "X509Certificate>A"), "certificate"),
         (good.replace("HTTP-Redirect", "HTTP-Artifact"), "HTTP-Redirect"),

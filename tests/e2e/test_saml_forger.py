@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from harness.saml_forger import OTHER_SERVICE, SamlForger
-from harness.saml_sign_in import CALLBACK, SignIn, check_refused
+from harness.saml_sign_in import CALLBACK, SignIn, check_refused, provider
 from harness.shop import Shop
 
 DAY_S = 24 * 3600
@@ -21,20 +21,8 @@ pytestmark = [
 ]
 
 
-def provider(forger):
-    metadata = "\n".join("    " + line for line in forger.metadata().splitlines())
-    return f"""
-kind: IdentityProvider
-name: corp
-saml:
-  metadata: |
-{metadata}
-  user_attribute: {MAIL}
-  groups_attribute: memberOf
-groups: {{Agents: agents}}
-sign_in: create
----
-"""
+def provider_of(forger):
+    return provider(forger.metadata(), MAIL, "{Agents: agents}")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +33,7 @@ def forger():
 
 @pytest.fixture(scope="module")
 def shop(server, forger):
-    with Shop(server, more=provider(forger)) as open_shop:
+    with Shop(server, more=provider_of(forger)) as open_shop:
         sign_in = SignIn(open_shop)
         status, _, metadata = sign_in.send("GET", "/auth/saml/corp/metadata")
         assert status == 200

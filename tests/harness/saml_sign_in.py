@@ -12,6 +12,23 @@ import zlib
 CALLBACK = "http://127.0.0.1:9/callback"
 
 
+def provider(metadata, user_attribute, groups):
+    """The identity provider `corp`; `groups` maps its groups, as YAML."""
+    indented = "\n".join("    " + line for line in metadata.splitlines())
+    return f"""
+kind: IdentityProvider
+name: corp
+saml:
+  metadata: |
+{indented}
+  user_attribute: {user_attribute}
+  groups_attribute: memberOf
+groups: {groups}
+sign_in: create
+---
+"""
+
+
 class SignIn:
     """One browser on its way, as `corral login` would send it."""
 

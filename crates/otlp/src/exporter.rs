@@ -151,7 +151,7 @@ impl Exporter {
         let mut is_stopping = false;
         let mut is_told_all = false;
         loop {
-            let mut is_due = is_told_all;
+            let mut is_due = false;
             tokio::select! {
                 () = stop.notified(), if !is_stopping => {
                     is_stopping = true;

@@ -105,10 +105,12 @@ impl Live {
         let text = decode_query(front(link, head)).map_err(Ending::client_fault)?;
         match readable(text) {
             Ok(text) => {
-                let outline = outline(text).map(|outline| self.texts.share(&outline));
+                let outline = outline(text);
                 let text = self.texts.share(text);
                 let mut task = Task::new(What::Query, text, head.frame_len);
-                task.outline = outline.unwrap_or_else(|| task.outline.clone());
+                if let Some(outline) = outline {
+                    task.outline = self.texts.share(&outline);
+                }
                 self.resolve(Box::new(task), link)
             }
             Err(refusal) => {
