@@ -134,6 +134,11 @@ pub const ANALYSIS_QUEUE_LEN_MAX: usize = 1_024;
 pub const ANALYSIS_CACHE_LEN_MAX: usize = 4_096;
 /// Analysed statements that one session keeps at hand, in front of those of its target.
 pub const SESSION_ANALYSES_MAX: usize = 512;
+/// Iterations that a target may ask for when the gateway logs in by SCRAM: 24 times PostgreSQL's
+/// default. Each costs about a quarter of a microsecond, once for each password and salt.
+pub const SCRAM_ITERATIONS_MAX: u32 = 100_000;
+/// Keys derived from passwords of targets that are kept at once, 64 bytes each.
+pub const SCRAM_KEYS_MAX: usize = 1_024;
 /// Targets (with account and database) whose catalogues are kept at once.
 pub const SHARED_TARGETS_MAX: usize = 1_024;
 /// Answers to the gateway's own questions to a target (its catalogue), in bytes.

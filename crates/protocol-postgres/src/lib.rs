@@ -14,6 +14,7 @@ mod link;
 mod live;
 mod machine;
 mod native;
+mod scram;
 mod settings;
 mod shared;
 mod startup;

@@ -96,7 +96,7 @@ impl PostgresMachine {
         let Some(request) = request else {
             return Err(Ending::client_fault("nobody asked to be let in"));
         };
-        let login = TargetLogin::new(admission, request, &mut self.link);
+        let login = TargetLogin::new(admission, request, Arc::clone(&self.shared), &mut self.link);
         self.phase = Phase::TargetLogin(Box::new(login));
         Ok(())
     }

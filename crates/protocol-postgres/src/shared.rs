@@ -14,11 +14,13 @@ use corral_model::limits;
 
 use crate::analysis::{Analysis, Catalogue};
 use crate::analyst::Analyst;
+use crate::scram::KnownKeys;
 
 /// All targets.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) analyst: Arc<dyn Analyst>,
+    pub(crate) known_keys: KnownKeys,
     targets: Mutex<HashMap<Key, Arc<SharedTarget>>>,
 }
 
@@ -32,7 +34,7 @@ struct Key {
 
 impl Shared {
     pub(crate) fn new(analyst: Arc<dyn Analyst>) -> Self {
-        Self { analyst, targets: Mutex::default() }
+        Self { analyst, known_keys: KnownKeys::default(), targets: Mutex::default() }
     }
 
     /// What is shared with other sessions of the same target, account and database.

@@ -2,16 +2,14 @@
 //!
 //! What the target says against it is never shown to the client: it may name hosts and accounts.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use corral_gate::{Admission, Harmless, Output};
 use corral_model::event::CloseReason;
 use corral_model::limits;
 use corral_model::resource::TargetTlsMode;
-use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{
-    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
-};
+use md5::{Digest as _, Md5};
 
 use crate::codec::answers::{
     Authentication, decode_authentication, decode_error_fields, decode_key_data,
@@ -22,7 +20,11 @@ use crate::codec::target::{
 };
 use crate::codec::{CodecError, head};
 use crate::link::{Ending, Link};
+use crate::scram::{
+    Binding, Closing, KnownKeys, Opening, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError,
+};
 use crate::settings::PINNED;
+use crate::shared::Shared;
 use crate::startup::Request;
 
 enum Stage {
@@ -30,7 +32,8 @@ enum Stage {
     ExpectTlsAnswer,
     ExpectTls,
     ExpectAuthentication,
-    ExpectSasl(Box<ScramSha256>),
+    ExpectChallenge(Box<Opening>),
+    ExpectProof(Box<Closing>),
     ExpectReady,
 }
 
@@ -47,6 +50,7 @@ pub(crate) struct TargetFacts {
 pub(crate) struct TargetLogin {
     pub(crate) admission: Box<Admission>,
     pub(crate) request: Request,
+    shared: Arc<Shared>,
     stage: Stage,
     is_tls: bool,
     end_point: Option<Vec<u8>>,
@@ -55,11 +59,17 @@ pub(crate) struct TargetLogin {
 }
 
 impl TargetLogin {
-    pub(crate) fn new(admission: Box<Admission>, request: Request, link: &mut Link) -> Self {
+    pub(crate) fn new(
+        admission: Box<Admission>,
+        request: Request,
+        shared: Arc<Shared>,
+        link: &mut Link,
+    ) -> Self {
         link.ask(Output::DialTarget);
         Self {
             admission,
             request,
+            shared,
             stage: Stage::ExpectConnection,
             is_tls: false,
             end_point: None,
@@ -152,7 +162,10 @@ impl TargetLogin {
             (b'N', _) => {}
             (b'E', _) => return Err(refused(frame)),
             (b'v', Stage::ExpectAuthentication) => {}
-            (b'R', Stage::ExpectAuthentication | Stage::ExpectSasl(_)) => {
+            (
+                b'R',
+                Stage::ExpectAuthentication | Stage::ExpectChallenge(_) | Stage::ExpectProof(_),
+            ) => {
                 let authentication = decode_authentication(frame).map_err(broken)?;
                 self.authenticate(&authentication, link)?;
             }
@@ -193,23 +206,22 @@ impl TargetLogin {
             }
             (Authentication::Md5Password { salt }, Stage::ExpectAuthentication) => {
                 let password = self.password()?;
-                let username = self.admission.credential.username.as_bytes();
-                let hash = md5_hash(username, password.as_bytes(), *salt);
+                let hash = md5_hash(&self.admission.credential.username, password, *salt);
                 link.tell_target(Harmless::Login, |out| put_password(out, &hash));
                 Stage::ExpectAuthentication
             }
             (Authentication::Sasl(mechanisms), Stage::ExpectAuthentication) => {
                 self.start_scram(mechanisms, link)?
             }
-            (Authentication::SaslContinue(message), Stage::ExpectSasl(mut scram)) => {
-                scram.update(message).map_err(|_| unavailable("its SCRAM exchange failed"))?;
-                link.tell_target(Harmless::Login, |out| put_sasl_response(out, scram.message()));
-                Stage::ExpectSasl(scram)
+            (Authentication::SaslContinue(message), Stage::ExpectChallenge(opening)) => {
+                let password = self.password()?;
+                let (answer, closing) =
+                    opening.answer(message, password, self.known_keys()).map_err(not_proven)?;
+                link.tell_target(Harmless::Login, |out| put_sasl_response(out, answer.as_bytes()));
+                Stage::ExpectProof(Box::new(closing))
             }
-            (Authentication::SaslFinal(message), Stage::ExpectSasl(mut scram)) => {
-                scram
-                    .finish(message)
-                    .map_err(|_| unavailable("it did not prove that it knows the password"))?;
+            (Authentication::SaslFinal(message), Stage::ExpectProof(closing)) => {
+                closing.finish(message, self.known_keys()).map_err(not_proven)?;
                 Stage::ExpectAuthentication
             }
             _ => return Err(unavailable("it asks for a way to log in that is not supported")),
@@ -218,23 +230,26 @@ impl TargetLogin {
     }
 
     fn start_scram(&self, mechanisms: &[&str], link: &mut Link) -> Result<Stage, Ending> {
-        let password = self.password()?;
+        // Without one there is no use in asking for a challenge.
+        self.password()?;
         let has_plus = mechanisms.contains(&SCRAM_SHA_256_PLUS);
         let (mechanism, binding) = match &self.end_point {
-            Some(hash) if has_plus => {
-                (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash.clone()))
-            }
-            Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-            None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+            Some(hash) if has_plus => (SCRAM_SHA_256_PLUS, Binding::EndPoint(hash.clone())),
+            Some(_) => (SCRAM_SHA_256, Binding::Unrequested),
+            None => (SCRAM_SHA_256, Binding::Unsupported),
         };
         if !mechanisms.contains(&mechanism) {
             return Err(unavailable("it asks for a way to log in that is not supported"));
         }
-        let scram = ScramSha256::new(password.as_bytes(), binding);
+        let opening = Opening::new(binding, &self.admission.cancel_secret);
         link.tell_target(Harmless::Login, |out| {
-            put_sasl_initial(out, mechanism, scram.message());
+            put_sasl_initial(out, mechanism, opening.message().as_bytes());
         });
-        Ok(Stage::ExpectSasl(Box::new(scram)))
+        Ok(Stage::ExpectChallenge(Box::new(opening)))
+    }
+
+    fn known_keys(&self) -> &KnownKeys {
+        &self.shared.known_keys
     }
 
     fn password(&self) -> Result<&str, Ending> {
@@ -245,9 +260,23 @@ impl TargetLogin {
     }
 }
 
+/// What PostgreSQL takes for a password with `md5` (src/common/md5_common.c, `pg_md5_encrypt`).
+fn md5_hash(username: &str, password: &str, salt: [u8; 4]) -> String {
+    let hex = |digest: Md5| format!("{:032x}", u128::from_be_bytes(digest.finalize().into()));
+    let inner = hex(Md5::new_with_prefix(password).chain_update(username));
+    format!("md5{}", hex(Md5::new_with_prefix(inner).chain_update(salt)))
+}
+
 /// The target cannot be used; `why` is a fixed clause without a name in it.
 pub(crate) fn unavailable(why: &'static str) -> Ending {
     Ending::with(CloseReason::Target, "08006", format!("the target cannot be used: {why}"))
+}
+
+fn not_proven(error: ScramError) -> Ending {
+    unavailable(match error {
+        ScramError::Broken => "its SCRAM exchange failed",
+        ScramError::Unproven => "it did not prove that it knows the password",
+    })
 }
 
 fn broken(_: CodecError) -> Ending {
@@ -263,5 +292,19 @@ fn refused(frame: &[u8]) -> Ending {
         "53300" => unavailable("it has too many connections"),
         "57P03" => unavailable("it is starting up or shutting down"),
         _ => unavailable("it refused the gateway's login"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_md5_answer_is_as_another_implementation_has_it() {
+        // Computed by Python's hashlib.
+        assert_eq!(
+            md5_hash("md5_user", "password", [0x2a, 0x3d, 0x8f, 0xe0]),
+            "md562af4dd09bbb41884907a838a3233294"
+        );
     }
 }

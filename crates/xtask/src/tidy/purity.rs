@@ -9,7 +9,7 @@ const PURE_CRATES: [&str; 7] =
 
 /// Crates from elsewhere that a pure crate may use: none of them opens a file or a socket, or
 /// starts a thread, unless it is asked to by a name that [`FORBIDDEN`] would find.
-const PURE_DEPENDENCIES: [&str; 23] = [
+const PURE_DEPENDENCIES: [&str; 26] = [
     // Digests and signatures of what is given to it.
     "aws-lc-rs",
     "base64",
@@ -18,8 +18,11 @@ const PURE_DEPENDENCIES: [&str; 23] = [
     "bergshamra-xml",
     "bytes",
     "cedar-policy",
+    // Message authentication codes, old digests and keys of what is given to them.
+    "hmac",
+    "md-5",
+    "pbkdf2",
     "pg_query",
-    "postgres-protocol",
     "prost",
     "regex",
     // The grammar of filters alone; its models are off.
@@ -30,6 +33,8 @@ const PURE_DEPENDENCIES: [&str; 23] = [
     "sha2",
     // Gives a deep recursion a larger stack on the same thread.
     "stacker",
+    // Tables of Unicode.
+    "stringprep",
     "subtle",
     "thiserror",
     "time",
