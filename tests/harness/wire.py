@@ -70,9 +70,9 @@ class Wire:
             pass
         return True
 
-    def login(self, token, target, user="agent", **options):
+    def login(self, token, target, user="agent", version=PROTOCOL_3_0, **options):
         """Up to ReadyForQuery; raises Refused."""
-        self.send(startup({"user": user, "database": target} | options))
+        self.send(startup({"user": user, "database": target} | options, version))
         seen = []
         while True:
             got = self.read()

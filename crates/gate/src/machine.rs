@@ -100,7 +100,10 @@ pub enum Output {
     /// Write out `target_out`, then start TLS with the target.
     StartTargetTls,
     /// Login at the target succeeded: statements follow. No answer.
-    SessionOpened,
+    ///
+    /// `cancel_key`: what a client will show to cancel this session's statement; empty where the
+    /// protocol has no such thing.
+    SessionOpened { cancel_key: Vec<u8> },
     /// Run this on an analysis thread.
     Work(Work),
     /// Would this prepared statement be denied whatever its parameters? Only a denial is recorded.
@@ -113,8 +116,8 @@ pub enum Output {
     Record(Box<EventBody>),
     /// Open another connection to the target and send exactly these bytes. No answer.
     CancelTarget(Vec<u8>),
-    /// This connection only asks to cancel another one: the session whose `cancel_secret` starts
-    /// with these bytes. No answer.
+    /// This connection only asks to cancel another one: the session that was opened with exactly
+    /// this `cancel_key`. No answer.
     CancelSession(Vec<u8>),
     /// Write out `client_out` (and `target_out`) as far as they go, then close both.
     Close(CloseReason),

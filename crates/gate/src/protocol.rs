@@ -117,7 +117,8 @@ pub struct Admission {
     /// Those that this principal may not read raw.
     pub masked: Arc<[ColumnName]>,
     pub record_rows: RecordRows,
-    /// 32 random bytes: the session's own cancel secret, from which the protocol makes its key.
+    /// 32 random bytes: the session's own cancel secret, of which the protocol makes its
+    /// `cancel_key`.
     pub cancel_secret: [u8; 32],
     /// The target's own options, checked by [`Protocol::check_target`] when it was applied.
     pub options: Arc<serde_json::Map<String, serde_json::Value>>,

@@ -112,9 +112,9 @@ impl<'a> Driver<'a> {
                 Output::Admit(login) => self.admit(*login).await,
                 Output::DialTarget => self.dial_target().await,
                 Output::StartTargetTls => self.start_target_tls().await,
-                Output::SessionOpened => {
+                Output::SessionOpened { cancel_key } => {
                     if let Some(live) = &mut self.live {
-                        live.decider.scope.opened();
+                        live.decider.scope.opened(cancel_key);
                     }
                 }
                 Output::Work(work) => match self.server.analysts.run(work).await {

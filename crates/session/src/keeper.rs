@@ -175,7 +175,7 @@ impl Keeper {
                 // Whoever asked may have gone meanwhile.
                 let _ = reply.send(done);
             }
-            Order::Opened => self.decider.scope.opened(),
+            Order::Opened => self.decider.scope.opened(Vec::new()),
             Order::RefreshMask { reply } => {
                 self.refresh_mask();
                 let _ = reply.send(());

@@ -190,8 +190,9 @@ pub trait Scope: Send {
     /// client input, so it must be one atomic load when nothing changed.
     fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>>;
 
-    /// The session logged in at the target: statements may follow.
-    fn opened(&mut self);
+    /// The session logged in at the target: statements may follow, and whoever shows
+    /// `cancel_key` cancels one. Empty: nobody can.
+    fn opened(&mut self, cancel_key: Vec<u8>);
 
     /// Writes `session.closed` and ends the recording. Called exactly once, at the end.
     fn close(self: Box<Self>, reason: CloseReason, totals: Totals) -> BoxFuture<'static, ()>;

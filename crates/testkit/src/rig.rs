@@ -208,7 +208,7 @@ impl Rig {
             Output::Admit(_) => Some(Input::Admitted(Box::new(self.admission.clone()))),
             Output::DialTarget => Some(self.dial()),
             Output::StartTargetTls => Some(Input::TargetTlsStarted { end_point: None }),
-            Output::SessionOpened => None,
+            Output::SessionOpened { .. } => None,
             Output::Work(work) => Some(Input::Worked(on_a_deep_stack(work))),
             Output::Check(_) => Some(Input::Checked(None)),
             Output::Decide(statement) => {

@@ -454,34 +454,29 @@ impl App {
         control: mpsc::Sender<corral_session::Control>,
         sees_raw: bool,
     ) -> Result<Arc<LiveSession>, Denial> {
-        // Two secrets that start alike are as likely as a broken source of randomness.
-        for _ in 0..2 {
-            let session = Arc::new(LiveSession {
-                id: id.clone(),
-                principal: entry.bearer.principal().clone(),
-                sponsor: entry.standing.sponsor.clone(),
-                run: entry.bearer.run().cloned(),
-                login: match &entry.bearer {
-                    Bearer::Principal { token, .. } => Some(*token),
-                    Bearer::Run(_) => None,
-                },
-                target: entry.target.spec.name.clone(),
-                protocol: connection.protocol,
-                client_ip: connection.client_ip,
-                client_address: connection.client_address.clone(),
-                is_tls: connection.is_tls,
-                claims: login.claims.clone(),
-                started_at: OffsetDateTime::now_utc(),
-                cancel_secret: random_bytes()?,
-                sees_raw,
-                control: control.clone(),
-                activity: Activity::default(),
-            });
-            if self.live.sessions().insert(session.clone()).is_ok() {
-                return Ok(session);
-            }
-        }
-        Err(Denial::new(DenialKind::Ended, "the session could not be opened; try again"))
+        let session = Arc::new(LiveSession {
+            id: id.clone(),
+            principal: entry.bearer.principal().clone(),
+            sponsor: entry.standing.sponsor.clone(),
+            run: entry.bearer.run().cloned(),
+            login: match &entry.bearer {
+                Bearer::Principal { token, .. } => Some(*token),
+                Bearer::Run(_) => None,
+            },
+            target: entry.target.spec.name.clone(),
+            protocol: connection.protocol,
+            client_ip: connection.client_ip,
+            client_address: connection.client_address.clone(),
+            is_tls: connection.is_tls,
+            claims: login.claims.clone(),
+            started_at: OffsetDateTime::now_utc(),
+            cancel_secret: random_bytes()?,
+            sees_raw,
+            control: control.clone(),
+            activity: Activity::default(),
+        });
+        self.live.sessions().insert(session.clone());
+        Ok(session)
     }
 
     /// Whoever ends runs, disables people or changes the configuration first changes the state

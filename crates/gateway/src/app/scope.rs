@@ -306,8 +306,9 @@ impl Scope for SessionScope {
         Some(columns)
     }
 
-    fn opened(&mut self) {
+    fn opened(&mut self, cancel_key: Vec<u8>) {
         self.session.activity.opened();
+        self.app.live.sessions().opened(&self.session.id, cancel_key);
     }
 
     fn close(mut self: Box<Self>, reason: CloseReason, totals: Totals) -> BoxFuture<'static, ()> {

@@ -193,9 +193,13 @@ async fn a_cancel_key_finds_only_its_own_session() {
     let mut two = world.connect(&run.token, "orders-db").await.expect("let in");
     let door = Door::new(world.app().clone());
     let secret = one.admission.cancel_secret;
+    door.cancel(&secret[..12]);
+    assert!(one.control.try_recv().is_err(), "not open yet");
+    one.scope.opened(secret[..12].to_vec());
+    two.scope.opened(two.admission.cancel_secret[..12].to_vec());
     let mut wrong = secret;
     wrong[11] ^= 1;
-    for key in [&secret[..0], &secret[..4], &wrong[..12], &wrong[..]] {
+    for key in [&secret[..0], &secret[..4], &secret[..8], &wrong[..12], &secret[..]] {
         door.cancel(key);
     }
     assert!(one.control.try_recv().is_err());

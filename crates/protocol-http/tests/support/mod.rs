@@ -333,7 +333,7 @@ impl Scope for Double {
         self.told.masked.lock().unwrap().take()
     }
 
-    fn opened(&mut self) {}
+    fn opened(&mut self, _cancel_key: Vec<u8>) {}
 
     fn close(self: Box<Self>, reason: CloseReason, _: Totals) -> BoxFuture<'static, ()> {
         let event = serde_json::json!({"event": "session.closed", "reason": reason});

@@ -38,6 +38,9 @@ use crate::link::{Ending, Link};
 use crate::shared::AnalysisKey;
 use crate::target_login::unavailable;
 
+/// A cancel key before version 3.2: the process id, and four bytes more.
+const SHORT_KEY_BYTES: usize = 8;
+
 /// What an analysis thread gives back.
 pub(super) enum Done {
     /// Told without names, to see whether they are needed.
@@ -776,14 +779,19 @@ impl Live {
         for (name, value) in &self.facts.parameters {
             put_parameter_status(out, name, value);
         }
-        let secret = &self.admission.cancel_secret;
-        let short = secret.first_chunk::<8>().map_or(secret.as_slice(), <[u8; 8]>::as_slice);
-        let key = if self.minor >= 2 { secret.as_slice() } else { short };
-        put_key_data(out, key);
+        // The process id is the target's, for clients that compare or show it; the key is ours.
+        let mut cancel_key = self.admission.cancel_secret.to_vec();
+        if let Some((process, _)) = &self.facts.key {
+            cancel_key.splice(..4, process.to_be_bytes());
+        }
+        if self.minor < 2 {
+            cancel_key.truncate(SHORT_KEY_BYTES);
+        }
+        put_key_data(out, &cancel_key);
         put_ready(out, b'I');
         self.is_open = true;
         self.step = Step::Ready;
-        link.ask(Output::SessionOpened);
+        link.ask(Output::SessionOpened { cancel_key });
     }
 
     /// Whether the client was told that its session is open.

@@ -40,16 +40,10 @@ impl Live {
         Ok(())
     }
 
-    /// The sender's process id is told as the client knows its own; a masked session gets no
-    /// payload.
+    /// A masked session gets no payload.
     pub(super) fn read_notification(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let frame = link.buffers.target_in.split_to(head.frame_len);
         let (process, channel, payload) = decode_notification(&frame).map_err(broken)?;
-        let is_own = self.facts.key.as_ref().is_some_and(|(own, _)| *own == process);
-        let process = match self.admission.cancel_secret.first_chunk::<4>() {
-            Some(shown) if is_own => u32::from_be_bytes(*shown),
-            _ => process,
-        };
         let payload = if self.scope.is_masked() { &[] } else { payload };
         put_notification(&mut link.buffers.client_out, process, channel, payload);
         Ok(())

@@ -183,6 +183,7 @@ pub(crate) struct World {
     pub(crate) claims: Vec<(String, String)>,
     pub(crate) closed: Option<CloseReason>,
     pub(crate) is_open: bool,
+    pub(crate) cancel_key: Vec<u8>,
     pub(crate) wants_client_tls: bool,
     /// The client reads nothing.
     pub(crate) is_client_stalled: bool,
@@ -223,6 +224,7 @@ impl World {
             claims: Vec::new(),
             closed: None,
             is_open: false,
+            cancel_key: Vec::new(),
             wants_client_tls: false,
             is_client_stalled: false,
             entries: 0,
@@ -341,7 +343,10 @@ impl World {
                 let input = Input::TargetTlsStarted { end_point: None };
                 self.machine.handle(input, self.now);
             }
-            Output::SessionOpened => self.is_open = true,
+            Output::SessionOpened { cancel_key } => {
+                self.is_open = true;
+                self.cancel_key = cancel_key;
+            }
             Output::Work(work) => {
                 self.works += 1;
                 let done = (work.0)();

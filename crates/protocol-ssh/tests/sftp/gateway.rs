@@ -309,7 +309,7 @@ impl Scope for ScopeDouble {
         None
     }
 
-    fn opened(&mut self) {}
+    fn opened(&mut self, _cancel_key: Vec<u8>) {}
 
     fn close(self: Box<Self>, _: CloseReason, _: Totals) -> BoxFuture<'static, ()> {
         Box::pin(async {})

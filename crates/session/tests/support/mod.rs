@@ -205,7 +205,7 @@ impl Machine for LineMachine {
                 self.outputs.push(Output::DialTarget);
             }
             Input::TargetConnected => {
-                self.outputs.push(Output::SessionOpened);
+                self.outputs.push(Output::SessionOpened { cancel_key: Vec::new() });
                 self.state = State::ExpectLine;
                 self.read_client();
             }
@@ -473,7 +473,7 @@ impl Scope for ScopeDouble {
         self.told.masked.lock().expect("no panic holds it").take()
     }
 
-    fn opened(&mut self) {}
+    fn opened(&mut self, _cancel_key: Vec<u8>) {}
 
     fn close(self: Box<Self>, reason: CloseReason, totals: Totals) -> BoxFuture<'static, ()> {
         self.told.log(format!("closed {reason:?} after {}", totals.statements));

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::runs::LiveRun;
 use crate::app::sessions::{SessionState, SessionView};
 
-/// Bytes of a cancel key that find a session; a shorter key finds none.
+/// Bytes of a cancel key that find a session; the others are compared. No key is shorter.
 const CANCEL_KEY_BYTES: usize = 8;
 
 /// One session. Its counters are written by its own task and read by others.
@@ -147,29 +147,32 @@ impl LiveSession {
 #[derive(Debug, Default)]
 pub(crate) struct SessionRegistry {
     sessions: HashMap<SessionId, Arc<LiveSession>>,
-    by_cancel_key: HashMap<[u8; CANCEL_KEY_BYTES], SessionId>,
+    by_cancel_key: HashMap<[u8; CANCEL_KEY_BYTES], (Vec<u8>, SessionId)>,
+    key_starts: HashMap<SessionId, [u8; CANCEL_KEY_BYTES]>,
 }
 
 impl SessionRegistry {
-    /// Adds a session. Refused when another one's cancel secret starts alike: the caller draws
-    /// another secret.
-    pub(crate) fn insert(&mut self, session: Arc<LiveSession>) -> Result<(), Arc<LiveSession>> {
-        let Some(key) = session.cancel_secret.first_chunk::<CANCEL_KEY_BYTES>().copied() else {
-            return Err(session);
-        };
-        if self.by_cancel_key.contains_key(&key) {
-            return Err(session);
-        }
-        self.by_cancel_key.insert(key, session.id.clone());
+    pub(crate) fn insert(&mut self, session: Arc<LiveSession>) {
         self.sessions.insert(session.id.clone(), session);
-        Ok(())
+    }
+
+    /// From here on `key` cancels the session. Where another session's key starts alike, which is
+    /// as likely as a broken source of randomness, nothing cancels this one.
+    pub(crate) fn opened(&mut self, id: &SessionId, key: Vec<u8>) {
+        let first = key.first_chunk::<CANCEL_KEY_BYTES>().copied();
+        if let (Some(first), true) = (first, self.sessions.contains_key(id)) {
+            if self.by_cancel_key.contains_key(&first) {
+                return;
+            }
+            self.by_cancel_key.insert(first, (key, id.clone()));
+            self.key_starts.insert(id.clone(), first);
+        }
     }
 
     pub(crate) fn remove(&mut self, id: &SessionId) {
-        if let Some(session) = self.sessions.remove(id)
-            && let Some(key) = session.cancel_secret.first_chunk::<CANCEL_KEY_BYTES>()
-        {
-            self.by_cancel_key.remove(key);
+        self.sessions.remove(id);
+        if let Some(start) = self.key_starts.remove(id) {
+            self.by_cancel_key.remove(&start);
         }
     }
 
@@ -178,14 +181,14 @@ impl SessionRegistry {
         self.sessions.get(&id).cloned()
     }
 
-    /// The session whose cancel secret starts with `key`.
+    /// The session that was opened with exactly this key.
     pub(crate) fn by_cancel_key(&self, key: &[u8]) -> Option<Arc<LiveSession>> {
         let first = key.first_chunk::<CANCEL_KEY_BYTES>()?;
-        let session = self.by_cancel_key.get(first).and_then(|id| self.sessions.get(id))?;
-        let own = session.cancel_secret.get(..key.len())?;
+        let (own, id) = self.by_cancel_key.get(first)?;
         // Every byte is looked at, so that the time tells nothing of where they differ.
         let difference = own.iter().zip(key).fold(0_u8, |all, (own, given)| all | (own ^ given));
-        (difference == 0).then(|| session.clone())
+        let is_own = difference == 0 && own.len() == key.len();
+        is_own.then(|| self.sessions.get(id).cloned()).flatten()
     }
 
     pub(crate) fn len(&self) -> usize {
