@@ -90,6 +90,9 @@ pub struct Login {
 pub enum Proof {
     /// The token of a run or a login.
     Token(Secret),
+    /// A token that is bound to a key, of a request that proved the key (RFC 9449). It lets nobody
+    /// in when it is bound to none.
+    Proven(Secret),
     /// The protocol verified a short-lived certificate that this gateway gave to whoever showed
     /// the token with this digest, or the token was shown before the connection was handed over
     /// (see [`crate::machine::Start::shown`]). The token must still be good.

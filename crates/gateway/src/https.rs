@@ -144,8 +144,8 @@ async fn serve(
         protocol: HTTPS,
         shown: None,
     };
-    let client = HttpClient { facts, authority: Arc::new(Door::new(app)) };
-    let mounted = Mounted::new(client, router);
+    let client = HttpClient { facts, authority: Arc::new(Door::new(app.clone())) };
+    let mounted = Mounted::new(app, client, router);
     let service = service_fn(move |request| mounted.call(request));
     serve_requests(stream, service, until_closed(&mut closed)).await;
 }

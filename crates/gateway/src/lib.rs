@@ -14,6 +14,7 @@ mod listeners;
 mod logging;
 mod metrics;
 mod mounted;
+mod possession;
 mod protocols;
 mod settings;
 mod streams;

@@ -7,15 +7,19 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use corral_session::http::boxed;
 use corral_session::scope::BoxFuture;
-use corral_session::{HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget, Service};
+use corral_session::{
+    HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget, Possession, Service,
+};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
-use crate::protocols;
+use crate::app::App;
+use crate::{possession, protocols};
 
 /// One client's connection.
 pub(crate) struct Mounted {
+    app: Arc<App>,
     client: HttpClient,
     router: Router,
     mounts: Vec<Mount>,
@@ -31,7 +35,7 @@ struct Mount {
 
 impl Mounted {
     /// `client` is told to engines, with the protocol's own id.
-    pub(crate) fn new(client: HttpClient, router: Router) -> Self {
+    pub(crate) fn new(app: Arc<App>, client: HttpClient, router: Router) -> Self {
         let mounts = protocols::all().iter().filter_map(|service| match service {
             Service::Framed(_) | Service::Stream(_) => None,
             Service::Http(engine) => {
@@ -39,7 +43,7 @@ impl Mounted {
                 Some(Mount { engine, path, connection: OnceLock::new() })
             }
         });
-        Self { client, router, mounts: mounts.collect() }
+        Self { app, client, router, mounts: mounts.collect() }
     }
 
     pub(crate) fn call(
@@ -48,8 +52,22 @@ impl Mounted {
     ) -> BoxFuture<'static, Result<http::Response<HttpBody>, Infallible>> {
         match self.engine(request.uri().path()) {
             Some((connection, target, rest)) => {
-                let request = with_path(request.map(boxed), &rest);
-                Box::pin(async move { Ok(connection.call(target, request).await) })
+                let (mut parts, body) = request.into_parts();
+                // A proof is for the whole path, which the engine does not see.
+                let possession = possession::check(&self.app, &parts);
+                let is_refused = matches!(&possession, Some(Possession::Refused(_)));
+                if let Some(possession) = possession {
+                    parts.extensions.insert(possession);
+                }
+                let request = http::Request::from_parts(parts, boxed(body));
+                let request = with_path(request, &rest);
+                Box::pin(async move {
+                    let mut response = connection.call(target, request).await;
+                    if is_refused {
+                        possession::challenge(response.headers_mut());
+                    }
+                    Ok(response)
+                })
             }
             None => {
                 let mut request = request;

@@ -29,6 +29,8 @@ pub enum ProofError {
     Address,
     #[error("the DPoP proof is for another token (ath)")]
     OtherToken,
+    #[error("the DPoP proof is by another key than the one that the token is bound to")]
+    OtherKey,
     #[error("the DPoP proof was used before (jti)")]
     Replayed,
     #[error("the DPoP proof's jti is longer than {max} bytes", max = limits::NAME_BYTES_MAX)]
@@ -45,7 +47,20 @@ pub struct ProvenRequest<'r> {
     /// The addresses by which the request may be called; queries are not compared.
     pub urls: &'r [String],
     /// The access token that was shown with it; None at the token endpoint.
-    pub access_token: Option<&'r str>,
+    pub bound: Option<BoundToken<'r>>,
+}
+
+/// An access token, with the thumbprint of the key that it is bound to.
+#[derive(Clone, Copy)]
+pub struct BoundToken<'r> {
+    pub token: &'r str,
+    pub key: &'r str,
+}
+
+impl std::fmt::Debug for BoundToken<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoundToken").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// Proofs that were taken, for as long as they would be taken again.
@@ -90,8 +105,12 @@ impl ProofMemory {
         if address.is_none() || !request.urls.iter().any(is_meant) {
             return Err(ProofError::Address);
         }
-        if let Some(token) = request.access_token {
-            let digest = digest::digest(&digest::SHA256, token.as_bytes());
+        if let Some(bound) = request.bound {
+            // Before it is remembered: who has a token and not its key fills no memory.
+            if key.thumbprint() != bound.key {
+                return Err(ProofError::OtherKey);
+            }
+            let digest = digest::digest(&digest::SHA256, bound.token.as_bytes());
             if claims.text("ath") != Some(URL_SAFE_NO_PAD.encode(digest).as_str()) {
                 return Err(ProofError::OtherToken);
             }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use corral_identity::dpop::{ProofError, ProofMemory, ProvenRequest};
+use corral_identity::dpop::{BoundToken, ProofError, ProofMemory, ProvenRequest};
 use corral_identity::jwt::{Algorithm, JwtError};
 use corral_model::limits;
 use serde_json::{Value, json};
@@ -19,9 +19,13 @@ fn proof(signer: &Signer, change: impl FnOnce(&mut Value)) -> String {
     signer.token(Algorithm::Es256, &head, &claims)
 }
 
-fn take(memory: &ProofMemory, proof: &str, token: Option<&str>) -> Result<String, ProofError> {
+fn take(
+    memory: &ProofMemory,
+    proof: &str,
+    bound: Option<BoundToken<'_>>,
+) -> Result<String, ProofError> {
     let urls = [URL.to_owned(), "https://127.0.0.1:443/oauth2/token".to_owned()];
-    let request = ProvenRequest { method: "POST", urls: &urls, access_token: token };
+    let request = ProvenRequest { method: "POST", urls: &urls, bound };
     memory.take(proof, request, at(10))
 }
 
@@ -76,9 +80,17 @@ fn a_proof_is_for_one_token() {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"token");
     let with = |claims: &mut Value| claims["ath"] = json!(encoded(digest));
     let bound = proof(&signer, with);
-    assert!(take(&ProofMemory::default(), &bound, Some("token")).is_ok());
+    let key = take(&ProofMemory::default(), &bound, None).expect("is taken");
+    let shown = |token| Some(BoundToken { token, key: &key });
+    assert!(take(&ProofMemory::default(), &bound, shown("token")).is_ok());
     let memory = ProofMemory::default();
-    assert_eq!(take(&memory, &bound, Some("other")), Err(ProofError::OtherToken));
+    assert_eq!(take(&memory, &bound, shown("other")), Err(ProofError::OtherToken));
     let unbound = proof(&signer, |_| {});
-    assert_eq!(take(&memory, &unbound, Some("token")), Err(ProofError::OtherToken));
+    assert_eq!(take(&memory, &unbound, shown("token")), Err(ProofError::OtherToken));
+    // Another key than the token's; its proof is not remembered, so that it fills nothing.
+    let thief = proof(&Signer::of(Algorithm::Es256), with);
+    for _ in 0..2 {
+        assert_eq!(take(&memory, &thief, shown("token")), Err(ProofError::OtherKey));
+    }
+    assert!(take(&memory, &thief, None).is_ok());
 }

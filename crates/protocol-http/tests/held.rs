@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use corral_session::Resolution;
 use http::StatusCode;
 use serde_json::{Value, json};
-use support::{Api, Client, Gateway, Told, json as answer, request, start, text};
+use support::{Api, Client, Gateway, POSSESSION, Told, json as answer, request, start, text};
 use tokio::task::JoinHandle;
 
 const POD: &str = "/api/v1/namespaces/held/pods/web";
@@ -50,7 +50,11 @@ impl World {
             asked.headers_mut().insert("content-type", merge);
         }
         for (name, value) in headers {
-            asked.headers_mut().append(*name, value.parse().unwrap());
+            let value = value.parse().unwrap();
+            match *name {
+                "authorization" => drop(asked.headers_mut().insert(*name, value)),
+                name => drop(asked.headers_mut().append(name, value)),
+            }
         }
         let address = self.address;
         tokio::spawn(async move {
@@ -346,6 +350,28 @@ async fn an_approval_is_good_for_the_very_request_alone() {
     assert_eq!(world.writes(), 0);
     // None of them used it up.
     assert_eq!(world.patch(&[AGAIN]).await.unwrap().code, 200);
+    assert_eq!(world.writes(), 1);
+}
+
+#[tokio::test]
+async fn what_a_bound_token_left_waiting_is_not_found_without_its_key() {
+    let world = World::new().await;
+    world.map("5", |_| {});
+    let body = r#"{"data":{"a":"2"}}"#;
+    let bound = ("authorization", "DPoP bound");
+    let proven = (POSSESSION, "proven");
+    let patch = format!("PATCH {MAP}");
+    let heard = world.ask(&patch, body, &[bound, proven, ASYNC]).await.unwrap();
+    assert_eq!(heard.code, 202, "{heard:?}");
+    world.approve().await;
+    world.told.until("approval.decided", 1).await;
+    let bearer = ("authorization", "Bearer bound");
+    for headers in [&[bearer, AGAIN][..], &[bearer, proven, AGAIN], &[bound, AGAIN]] {
+        let heard = world.ask(&patch, body, headers).await.unwrap();
+        assert_eq!(heard.code, 401, "{headers:?}: {heard:?}");
+    }
+    assert_eq!(world.writes(), 0);
+    assert_eq!(world.ask(&patch, body, &[bound, proven, AGAIN]).await.unwrap().code, 200);
     assert_eq!(world.writes(), 1);
 }
 

@@ -14,7 +14,7 @@ use corral_session::Resolution;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use support::fed::fed;
-use support::{Api, Client, Gateway, json, refusal, request, start, text};
+use support::{Api, Client, Gateway, POSSESSION, json, refusal, request, start, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -70,6 +70,7 @@ async fn the_target_sees_the_gateways_names_and_never_the_clients() {
         ("forwarded", "for=1.2.3.4"),
         ("cookie", "a=b"),
         ("audit-id", "mine"),
+        ("dpop", "proof"),
         ("connection", "x-secret"),
         ("x-secret", "1"),
         ("user-agent", "kubectl/v1"),
@@ -98,6 +99,7 @@ async fn the_target_sees_the_gateways_names_and_never_the_clients() {
         "x-forwarded-for",
         "forwarded",
         "cookie",
+        "dpop",
         "x-secret",
         "connection",
     ] {
@@ -154,6 +156,42 @@ async fn one_connection_has_one_session_for_each_token() {
     drop(client);
     told.until("session.closed", 2).await;
     assert_eq!(told.sessions.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_bound_token_is_good_in_proven_requests_only() {
+    let (api, target) = Api::start().await;
+    let gateway = Gateway::new(target);
+    let told = gateway.told.clone();
+    let mut client = Client::connect(start(gateway).await).await;
+    let ask = |scheme: &str, possession: Option<&str>| {
+        let mut asked = request(PODS, "");
+        let value = format!("{scheme} bound").parse().unwrap();
+        asked.headers_mut().insert("authorization", value);
+        if let Some(possession) = possession {
+            asked.headers_mut().insert(POSSESSION, possession.parse().unwrap());
+        }
+        asked
+    };
+    for _ in 0..2 {
+        assert_eq!(client.send(ask("DPoP", Some("proven"))).await.status(), 200);
+    }
+    assert_eq!(told.opened.load(Ordering::SeqCst), 1);
+    // Its session is open; whoever has the token alone does not find it.
+    for (scheme, possession, words) in [
+        ("Bearer", None, "no such token"),
+        ("Bearer", Some("proven"), "no such token"),
+        ("DPoP", Some("used before"), "used before"),
+        ("DPoP", None, "takes no proofs of possession"),
+    ] {
+        let (code, _, message) = refusal(client.send(ask(scheme, possession)).await).await;
+        assert_eq!(code, 401, "{scheme} {possession:?}");
+        assert!(message.contains(words), "{scheme} {possession:?}: {message}");
+    }
+    assert_eq!(told.events("session.refused").len(), 2);
+    assert_eq!(told.opened.load(Ordering::SeqCst), 1);
+    assert_eq!(api.seen().len(), 2);
+    assert_eq!(client.send(ask("dpop", Some("proven"))).await.status(), 200);
 }
 
 #[tokio::test]

@@ -32,5 +32,5 @@ pub use scope::{
 pub use server::Server;
 pub use service::{
     Connection, HttpBody, HttpBodyError, HttpClient, HttpConnection, HttpEngine, HttpTarget,
-    IssueRequest, Issued, Service, StreamEngine,
+    IssueRequest, Issued, Possession, Service, StreamEngine,
 };

@@ -169,6 +169,16 @@ pub trait HttpConnection: Send + Sync {
     ) -> BoxFuture<'static, http::Response<HttpBody>>;
 }
 
+/// What a listener found about the key that a request's token is bound to (RFC 9449), in the
+/// request's extensions, where no client can put anything. Without it nothing was proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Possession {
+    /// The request proved the key of the token that its `Authorization` header shows with `DPoP`.
+    Proven,
+    /// It did not, for this reason, which is for the client.
+    Refused(String),
+}
+
 /// Which target a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpTarget {

@@ -5,20 +5,18 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use corral_api::ErrorCode;
 use corral_identity::Token;
+use corral_model::Secret;
 use corral_model::token::TokenDigest;
-use corral_model::{Secret, limits};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::Failure;
-use crate::app::access_tokens::{Shown, ShownProof};
+use crate::app::access_tokens::Shown;
 use crate::app::{App, Caller};
-
-/// The header of a proof (RFC 9449 section 4.1).
-const DPOP: &str = "dpop";
+use crate::possession;
 
 /// Whoever the request's bearer token stands for.
 pub(super) struct SignedIn(pub(super) Caller);
@@ -50,64 +48,26 @@ impl FromRequestParts<Arc<App>> for ShownToken {
 /// The token of a request, with the proof of its key where it is bound to one (RFC 9449 section
 /// 7.1).
 fn shown(parts: &Parts) -> Result<Shown, Failure> {
-    let (scheme, token) = authorization(parts)?;
-    let is_bound = scheme.eq_ignore_ascii_case("dpop");
-    if !is_bound {
+    let (scheme, token) = possession::authorization(&parts.headers).map_err(unauthenticated)?;
+    if !possession::is_dpop(scheme) {
         return bearer_token(parts).map(Shown::bearer);
     }
     // Nested routers see a part of the path only.
     let path = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
-    let proof = proof_of(&parts.headers, parts.method.as_str(), path.path())?;
-    match proof {
-        Some(proof) => Ok(Shown { token: Secret::new(token.to_owned()), proof: Some(proof) }),
-        None => Err(Failure::new(ErrorCode::Unauthenticated, "send a proof in the DPoP header")),
-    }
+    let method = parts.method.as_str();
+    possession::bound(&parts.headers, token, method, path.path()).map_err(unauthenticated)
 }
 
-/// The proof in a request's one `DPoP` header.
-pub(super) fn proof_of(
-    headers: &HeaderMap,
-    method: &str,
-    path: &str,
-) -> Result<Option<ShownProof>, Failure> {
-    let refuse = |text: &str| Failure::new(ErrorCode::Unauthenticated, text);
-    let mut found = headers.get_all(DPOP).iter();
-    let Some(value) = found.next() else { return Ok(None) };
-    if found.next().is_some() {
-        return Err(refuse("several DPoP headers were sent; send one"));
-    }
-    let jwt = value.to_str().map_err(|_| refuse("the DPoP header holds no proof"))?;
-    let (jwt, method, path) = (jwt.to_owned(), method.to_owned(), path.to_owned());
-    Ok(Some(ShownProof { jwt, method, path }))
-}
-
-fn bearer_token(parts: &Parts) -> Result<Secret, Failure> {
-    let (scheme, token) = authorization(parts)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(foreign());
-    }
-    Ok(Secret::new(token.to_owned()))
-}
-
-fn foreign() -> Failure {
-    let text = "the token is not one of this gateway; sign in with `corral login`";
+fn unauthenticated(text: &str) -> Failure {
     Failure::new(ErrorCode::Unauthenticated, text)
 }
 
-/// Scheme and token of a request's `Authorization` header.
-fn authorization(parts: &Parts) -> Result<(&str, &str), Failure> {
-    let refuse = |text: &str| Failure::new(ErrorCode::Unauthenticated, text);
-    let value = parts
-        .headers
-        .get(header::AUTHORIZATION)
-        .ok_or_else(|| refuse("this needs a token; sign in with `corral login`"))?;
-    let text = value.to_str().map_err(|_| foreign())?;
-    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-    let token = token.trim();
-    if token.is_empty() || token.len() > limits::ACCESS_TOKEN_BYTES_MAX {
-        return Err(foreign());
+fn bearer_token(parts: &Parts) -> Result<Secret, Failure> {
+    let (scheme, token) = possession::authorization(&parts.headers).map_err(unauthenticated)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unauthenticated(possession::FOREIGN));
     }
-    Ok((scheme, token))
+    Ok(Secret::new(token.to_owned()))
 }
 
 /// A JSON body.
@@ -168,6 +128,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
 #[cfg(test)]
 mod tests {
     use axum::http::Request as HttpRequest;
+    use corral_model::limits;
 
     use super::*;
 

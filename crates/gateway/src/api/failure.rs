@@ -21,10 +21,6 @@ impl Failure {
         Self { status, error: ApiError::new(code, message) }
     }
 
-    pub(super) fn message(&self) -> &str {
-        &self.error.message
-    }
-
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Invalid, message)
     }

@@ -21,11 +21,12 @@ use time::OffsetDateTime;
 
 use self::form::{ClientAuthentication, Form};
 use self::refusal::Refusal;
-use super::extract::{SignedIn, proof_of};
+use super::extract::SignedIn;
 use super::sign_in;
 use crate::app::App;
 use crate::app::runs::StartRun;
 use crate::app::token_service::{Exchange, Exchanged, TokenForm};
+use crate::possession::proof_of;
 
 mod form;
 mod refusal;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use corral_identity::dpop::{ProofMemory, ProvenRequest};
+use corral_identity::dpop::{BoundToken, ProofMemory, ProvenRequest};
 use corral_identity::jwt::{Rules, Signer, Unverified};
 use corral_model::{Secret, limits};
 use corral_store::Store;
@@ -134,28 +134,38 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`] when a proof was sent and is not good.
-    pub(super) fn bearer_of_jwt(&self, shown: &Shown) -> Result<Option<Bearer>, AppError> {
+    pub(crate) fn bearer_of_jwt(&self, shown: &Shown) -> Result<Option<Bearer>, AppError> {
         let token = shown.token.reveal();
         let Some((run, key)) = self.run_of_jwt(token) else { return Ok(None) };
         let is_proven = match (&key, &shown.proof) {
             (None, None) => true,
-            (Some(key), Some(proof)) => self.take_proof(proof, Some(token))? == *key,
+            (Some(key), Some(proof)) => {
+                self.take_proof(proof, Some(BoundToken { token, key }))?;
+                true
+            }
             (Some(_), None) | (None, Some(_)) => false,
         };
         Ok(is_proven.then_some(Bearer::Run(run)))
     }
 
-    /// Takes a proof of possession; gives the thumbprint of its key.
+    /// Whose JWT this is, when it is bound to a key, which the request that it came with proved.
+    pub(super) fn bearer_of_proven_jwt(&self, token: &str) -> Option<Bearer> {
+        let (run, key) = self.run_of_jwt(token)?;
+        key.is_some().then_some(Bearer::Run(run))
+    }
+
+    /// Takes a proof of possession; gives the thumbprint of its key. `bound` is the token that was
+    /// shown with it; None at the token endpoint.
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`].
     pub(super) fn take_proof(
         &self,
         proof: &ShownProof,
-        token: Option<&str>,
+        bound: Option<BoundToken<'_>>,
     ) -> Result<String, AppError> {
         let urls = self.own_urls(&proof.path);
-        let request = ProvenRequest { method: &proof.method, urls: &urls, access_token: token };
+        let request = ProvenRequest { method: &proof.method, urls: &urls, bound };
         let now = OffsetDateTime::now_utc();
         let taken = self.access_tokens.proofs.take(&proof.jwt, request, now);
         taken.map_err(|why| AppError::Unauthenticated(why.to_string()))

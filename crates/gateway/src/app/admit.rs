@@ -242,6 +242,7 @@ impl App {
                 Ok(token) => self.bearer(token.digest()).await,
                 Err(_) => self.bearer_of_jwt(&Shown::bearer(token.clone())),
             },
+            Proof::Proven(token) => Ok(self.bearer_of_proven_jwt(token.reveal())),
             Proof::Certified(digest) | Proof::Refused { by: digest, .. } => {
                 self.bearer(*digest).await
             }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use corral_gate::{Denial, DenialKind, Login, Proof};
 use corral_model::event::CloseReason;
-use corral_model::{Secret, limits};
+use corral_model::limits;
 use corral_session::{Authority, ConnectionFacts, End, Opened, OwnKey, SessionHandle, open};
-use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
+
+use super::bearer::ShownToken;
 
 /// A user agent as it is kept for people, in bytes.
 const CLAIM_BYTES_MAX: usize = 256;
@@ -39,7 +40,7 @@ struct Entry<K> {
     cell: Arc<OnceCell<Arc<K>>>,
 }
 
-/// SHA-256 of the token, and the target as the client named it.
+/// [`ShownToken::digest`], and the target as the client named it.
 #[derive(Clone, PartialEq, Eq)]
 struct Key {
     token: [u8; 32],
@@ -58,14 +59,11 @@ impl<K: Kept> Sessions<K> {
     /// ended by somebody and stays so.
     pub(crate) async fn of(
         &self,
-        token: Secret,
+        token: ShownToken,
         target: &str,
         user_agent: Option<&str>,
     ) -> Result<Arc<K>, Denial> {
-        let key = Key {
-            token: Sha256::digest(token.reveal().as_bytes()).into(),
-            target: target.to_owned(),
-        };
+        let key = Key { token: token.digest(), target: target.to_owned() };
         let cell = self.cell(&key)?;
         let opened = cell.get_or_try_init(|| self.open(token, target, user_agent)).await;
         match opened {
@@ -84,7 +82,7 @@ impl<K: Kept> Sessions<K> {
 
     async fn open(
         &self,
-        token: Secret,
+        token: ShownToken,
         target: &str,
         user_agent: Option<&str>,
     ) -> Result<Arc<K>, Denial> {
@@ -93,7 +91,10 @@ impl<K: Kept> Sessions<K> {
             ("user_agent".to_owned(), text)
         });
         let login = Login {
-            proof: Proof::Token(token),
+            proof: match token.is_proven {
+                true => Proof::Proven(token.token),
+                false => Proof::Token(token.token),
+            },
             target: target.to_owned(),
             database: None,
             claims: claim.into_iter().collect(),

@@ -35,7 +35,7 @@ use super::preview::{self, Previewed};
 use super::secrets::MaskPlan;
 use super::status::refusal;
 use super::streams::{self, Asked, Key};
-use crate::http_parts::bearer::bearer;
+use crate::http_parts::bearer::shown_token;
 use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collect, full, peek};
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
 use crate::http_parts::sessions::Sessions;
@@ -56,7 +56,7 @@ pub(crate) async fn answer(
     target: &HttpTarget,
     request: Request<HttpBody>,
 ) -> Response<HttpBody> {
-    let token = match bearer(request.headers()) {
+    let token = match shown_token(request.headers(), request.extensions()) {
         Ok(token) => token,
         Err(error) => {
             let denial = Denial::new(DenialKind::Authentication, error.to_string());
@@ -65,9 +65,10 @@ pub(crate) async fn answer(
         }
     };
     let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let key = Key::new(token.reveal(), target.name(), path);
+    let shown = token.digest();
+    let key = Key::new(&shown, target.name(), path);
     let asked = Asked { refusals: &kept.refusals, key };
-    let owner = Key::new(token.reveal(), target.name(), "");
+    let owner = Key::new(&shown, target.name(), "");
     let named = approval_of(request.headers());
     let again = named.as_ref().ok().and_then(Option::as_ref).and_then(|approval| {
         let place = Place { owner: owner.clone(), approval: approval.clone() };

@@ -14,6 +14,8 @@ use super::shown::Shown;
 use crate::http_parts::headers::strip_hop_by_hop;
 use crate::http_parts::target::Identity;
 
+/// A proof that is meant for the gateway (RFC 9449 section 4.1).
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const IMPERSONATE: &str = "impersonate-";
 const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
@@ -96,7 +98,7 @@ fn strip_claims(headers: &mut HeaderMap) {
     for name in claimed {
         headers.remove(name);
     }
-    for name in [AUTHORIZATION, COOKIE, HOST, AUDIT_ID, APPROVAL] {
+    for name in [AUTHORIZATION, DPOP, COOKIE, HOST, AUDIT_ID, APPROVAL] {
         headers.remove(name);
     }
 }

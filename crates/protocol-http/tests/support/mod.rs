@@ -23,7 +23,7 @@ use corral_session::http::serve_requests;
 use corral_session::scope::BoxFuture;
 use corral_session::{
     Admitted, Authority, ConnectionFacts, Control, HttpClient, HttpEngine, HttpTarget, OwnKey,
-    Resolution, Scope, Totals, Usage,
+    Possession, Resolution, Scope, Totals, Usage,
 };
 use corral_transport::{Address, Endpoint, Route, Stream};
 use http::{Request, Response, StatusCode};
@@ -37,6 +37,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+
+/// A header that tells the listener's double what to find: `proven`, or why not.
+pub(crate) const POSSESSION: &str = "test-possession";
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -144,10 +147,14 @@ impl Gateway {
 impl Authority for Gateway {
     fn admit(&self, login: Login, _: ConnectionFacts) -> BoxFuture<'_, Result<Admitted, Denial>> {
         Box::pin(async move {
-            let Proof::Token(token) = &login.proof else { unreachable!("a token") };
-            match token.reveal() {
-                "good" | "other" => {}
-                "full" => {
+            let (token, is_proven) = match &login.proof {
+                Proof::Token(token) => (token, false),
+                Proof::Proven(token) => (token, true),
+                Proof::Certified(_) | Proof::Refused { .. } => unreachable!("a token"),
+            };
+            match (token.reveal(), is_proven) {
+                ("good" | "other", false) | ("bound", true) => {}
+                ("full", false) => {
                     let text = "5 sessions are open";
                     return Err(Denial::new(DenialKind::TooManySessions, text));
                 }
@@ -465,7 +472,14 @@ pub(crate) async fn start(gateway: Gateway) -> SocketAddr {
             let service = service_fn(move |request: Request<Incoming>| {
                 let connection = connection.clone();
                 let target = HttpTarget::Named("prod".into());
-                let request = request.map(corral_session::http::boxed);
+                let mut request = request.map(corral_session::http::boxed);
+                if let Some(found) = request.headers_mut().remove(POSSESSION) {
+                    let found = match found.to_str().unwrap() {
+                        "proven" => Possession::Proven,
+                        why => Possession::Refused(why.to_owned()),
+                    };
+                    request.extensions_mut().insert(found);
+                }
                 async move { Ok(connection.call(target, request).await) }
             });
             tokio::spawn(serve_requests(Stream::Tcp(stream), service, std::future::pending()));

@@ -5,7 +5,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use corral_api::sign_in::OAuthError;
 
-use crate::api::Failure;
 use crate::app::AppError;
 
 /// A request that was not carried out.
@@ -33,8 +32,8 @@ impl Refusal {
     }
 
     /// RFC 9449 section 5.
-    pub(super) fn bad_proof(failure: Failure) -> Self {
-        Self::new("invalid_dpop_proof", failure.message())
+    pub(super) fn bad_proof(text: &str) -> Self {
+        Self::new("invalid_dpop_proof", text)
     }
 
     pub(super) fn of_exchange(error: AppError) -> Self {

@@ -26,9 +26,10 @@ const AGE_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Key([u8; 32]);
 
 impl Key {
-    pub(crate) fn new(token: &str, target: &str, path_and_query: &str) -> Self {
+    pub(crate) fn new(token: &[u8; 32], target: &str, path_and_query: &str) -> Self {
         let mut hash = Sha256::new();
-        for part in [token, target, path_and_query] {
+        hash.update(token);
+        for part in [target, path_and_query] {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }
@@ -99,14 +100,18 @@ mod tests {
     use super::*;
     use corral_gate::DenialKind;
 
+    /// Two tokens.
+    const T: [u8; 32] = [1; 32];
+    const U: [u8; 32] = [2; 32];
+
     #[test]
     fn a_refusal_is_told_once_to_whom_it_was_told() {
         let refusals = Refusals::default();
-        let key = Key::new("t", "k", "/exec?command=ls");
+        let key = Key::new(&T, "k", "/exec?command=ls");
         let answer = StoredAnswer::of_denial(&Denial::new(DenialKind::Forbidden, "no"));
         refusals.keep(key.clone(), answer.clone());
-        assert_eq!(refusals.take(&Key::new("u", "k", "/exec?command=ls")), None);
-        assert_eq!(refusals.take(&Key::new("t", "k/", "exec?command=ls")), None);
+        assert_eq!(refusals.take(&Key::new(&U, "k", "/exec?command=ls")), None);
+        assert_eq!(refusals.take(&Key::new(&T, "k/", "exec?command=ls")), None);
         assert_eq!(refusals.take(&key), Some(answer));
         assert_eq!(refusals.take(&key), None);
     }
@@ -116,9 +121,9 @@ mod tests {
         let refusals = Refusals::default();
         let answer = StoredAnswer::of_denial(&Denial::new(DenialKind::Forbidden, "no"));
         for number in 0..2 * KEPT_MAX {
-            refusals.keep(Key::new("t", "k", &number.to_string()), answer.clone());
+            refusals.keep(Key::new(&T, "k", &number.to_string()), answer.clone());
         }
-        assert_eq!(refusals.take(&Key::new("t", "k", "0")), None);
+        assert_eq!(refusals.take(&Key::new(&T, "k", "0")), None);
         assert_eq!(refusals.kept.lock().expect("is whole").len(), KEPT_MAX);
     }
 }
