@@ -236,9 +236,11 @@ class Demo:
         check(accounts == [("svc_agents", WATCHERS)],
               f"the database sees one account {WATCHERS} times: svc_agents")
         (root,) = [run for run in self.tree() if run["state"] == "active"]
-        names = sorted(child["name"] for child in root["children"])
+        # The planner's process, seen by `corral run`; its executors are below it.
+        (planner,) = root["children"]
+        names = sorted(child["name"] for child in planner["children"])
         check(names == [f"executor-{n}" for n in range(1, WATCHERS + 1)],
-              f"Corral sees {', '.join(names)} below {root['name']}, for {root['sponsor']}")
+              f"Corral sees {', '.join(names)} below {planner['name']}, for {root['sponsor']}")
         self.root = root["run_id"]
         copy = self.start_job(job)
         output, _ = copy.communicate(timeout=20)

@@ -416,3 +416,105 @@ def test_a_wrapper_holds_its_run_again_after_a_restart_of_the_gateway(own_shop):
         assert stays.run()["state"] == "active"
         stays.finish()
         assert stays.run()["end_reason"] == "done"
+
+
+# -- a `corral run` within another one
+
+
+# Starts executors as a planner would, each with `corral run`, and waits until told.
+NESTING = """
+import subprocess, sys
+words = ["corral", "run", "--target", "plain-db", "--name"]
+hold = ["--", "psql", "-XAtc", "select pg_sleep(600)"]
+executors = [subprocess.Popen(words + [f"inner-{n}"] + hold, stdin=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) for n in range(2)]
+print(*[executor.pid for executor in executors], flush=True)
+sys.stdin.readline()
+for executor in executors:
+    executor.terminate()
+    executor.wait()
+"""
+
+
+def below(run):
+    return [one for child in run.get("children", []) for one in [child, *below(child)]]
+
+
+def tree_of(shop, name):
+    root, = [run for run in shop.gateway.json("runs", "tree") if run["name"] == name]
+    return root
+
+
+def paths(shop, name):
+    runs = shop.gateway.json("runs", "list")
+    return sorted(run["path"] for run in runs if run["path"].split("/")[0] == name)
+
+
+def test_a_run_within_a_run_is_the_child_of_the_process_that_started_it(shop):
+    with Wrapped(shop, "outer", sys.executable, "-c", NESTING) as wrapped:
+        wrapped.line()
+        wait_until(lambda: len(wrapped.sessions()) == 2, "the executors are connected", 20)
+        planner, = tree_of(shop, "outer")["children"]
+        assert re.fullmatch(r"python[\d.]*-\d+", planner["name"])
+        inner = sorted(planner["children"], key=lambda run: run["name"])
+        assert [run["name"] for run in inner] == ["inner-0", "inner-1"]
+        for run in inner:
+            psql, = run["children"]
+            assert re.fullmatch(r"psql-\d+", psql["name"]) and psql["sessions"] == 1
+        shown = shop.gateway.run("runs", "tree").stdout
+        lines = [line for line in shown.splitlines() if "inner-" in line or planner["name"] in line]
+        assert lines[0].startswith(("├─", "└─")) and planner["name"] in lines[0], shown
+        assert lines[1].startswith(("│  ├─ inner-", "   ├─ inner-")), shown
+        wrapped.finish()
+        assert all(run["state"] == "ended" for run in below(tree_of(shop, "outer")))
+
+
+def test_with_the_planners_process_all_that_it_started_ends(shop):
+    with Wrapped(shop, "cut", "sh", "-c", f"{sys.executable} -c '{NESTING}'; sleep 600") as wrapped:
+        wrapped.line()
+        wait_until(lambda: len(wrapped.sessions()) == 2, "the executors are connected", 20)
+        planner, = tree_of(shop, "cut")["children"]
+        os.kill(int(planner["name"].rsplit("-", 1)[1]), signal.SIGKILL)
+        wait_until(lambda: wrapped.sessions() == [], "their sessions are ended", LEFT_S)
+        wait_until(lambda: {run["state"] for run in below(tree_of(shop, "cut"))} == {"ended"},
+                   "their runs are ended", LEFT_S)
+        assert tree_of(shop, "cut")["state"] == "active"
+
+
+def test_a_run_that_is_the_command_of_a_run_is_its_child(shop):
+    corral = str(shop.gateway.program)
+    shop.gateway.run("run", "--name", "direct", "--", corral, "run", "--name", "inner", "--",
+                     corral, "run", "--name", "innermost", "--", "true", token=shop.workload())
+    assert paths(shop, "direct") == ["direct", "direct/inner", "direct/inner/innermost"]
+
+
+def test_a_nested_run_starts_with_the_token_that_it_was_given(shop):
+    """Another token than the outer run's was given on purpose; so was no wrapper."""
+    other = shop.run("elsewhere")
+    script = (f"CORRAL_TOKEN={other['token']} corral run --name by-token -- true\n"
+              "printf %s \"$OTHER\" > token; corral --token-file token run --name by-file -- true\n"
+              "CORRAL_CONTROL= corral run --name without -- true\n"
+              "corral -o json run --name after-an-option -- true\n"
+              "true")
+    shop.gateway.run("run", "--name", "given", "--target", "plain-db", "--", "sh", "-ceu", script,
+                     token=shop.workload(),
+                     env=shop.gateway.client_env(shop.workload()) | {"OTHER": other["token"]})
+    assert paths(shop, "elsewhere") == [
+        "elsewhere", "elsewhere/by-file", "elsewhere/by-token"]
+    assert "given/without" in paths(shop, "given")
+    asked, = [path for path in paths(shop, "given") if path.endswith("after-an-option")]
+    assert re.fullmatch(r"given/[^/]+-\d+/after-an-option", asked), asked
+
+
+def test_a_process_whose_run_was_killed_starts_no_other(shop):
+    script = ("import subprocess, sys\n"
+              "def nested(): return subprocess.run(['corral', 'run', '--name', 'again', '--',"
+              " 'true'], capture_output=True, text=True)\n"
+              "print(nested().returncode, flush=True); sys.stdin.readline(); print(nested())")
+    with Wrapped(shop, "stubborn", sys.executable, "-c", script) as wrapped:
+        assert wrapped.line() == "0"
+        planner, = wrapped.children()
+        shop.gateway.run("runs", "kill", planner["id"])
+        told = wrapped.finish()
+    assert "returncode=0" not in told and "returncode=" in told, told
+    assert len([path for path in paths(shop, "stubborn") if path.endswith("again")]) == 1

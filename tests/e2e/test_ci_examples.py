@@ -67,10 +67,13 @@ class Pipelines:
                               stdin=subprocess.DEVNULL, timeout=COMMAND_DEADLINE_S)
 
     def root(self, principal):
-        """The only root run of a workload, with its child."""
+        """The only root run of a workload, its planner's process, and that one's child."""
         (root,) = [run for run in self.gateway.json("runs", "tree")
                    if run["principal"] == principal]
-        return root["name"], root["sponsor"], root["state"], [c["name"] for c in root["children"]]
+        (planner,) = root["children"]
+        assert planner["name"].startswith("planner.py-")
+        return (root["name"], root["sponsor"], root["state"],
+                [child["name"] for child in planner["children"]])
 
     def close(self):
         self.gateway.close()

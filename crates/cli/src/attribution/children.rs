@@ -21,8 +21,8 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output;
 
-/// The first arguments with which our own program acts for the process that started it.
-const HELPERS: [&str; 2] = ["carry", "k8s-credential"];
+/// The commands with which our own program acts for the process that started it.
+const HELPERS: [&str; 3] = ["carry", "k8s-credential", "run"];
 /// How long the end of the wrapper's run waits for the ends of those below it.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -117,9 +117,7 @@ impl Children {
     /// Why the connection is refused, for people.
     pub(crate) fn find(self: &Arc<Self>, pid: u32) -> Result<Found, String> {
         let seen = process::look(pid)?;
-        let is_helper = seen.runs(self.own_file)
-            && seen.words.get(1).is_some_and(|word| HELPERS.contains(&word.as_str()));
-        if !is_helper {
+        if !self.is_helper(&seen) {
             let member = self.member(seen)?;
             return Ok(Found { member, helped: None });
         }
@@ -132,6 +130,22 @@ impl Children {
         let member = self.member(parent)?;
         member.helped.send_modify(|count| *count += 1);
         Ok(Found { helped: Some(Helped(member.clone())), member })
+    }
+
+    /// Whether this is a helper of ours which is the wrapper's command itself: nobody but the
+    /// wrapper's guard started it, so that it acts for the wrapper's run.
+    pub(crate) fn is_command(&self, pid: u32) -> bool {
+        process::look(pid).is_ok_and(|seen| {
+            let guard = process::stat(seen.parent_pid);
+            self.is_helper(&seen)
+                && guard.is_some_and(|guard| guard.parent_pid == self.own_pid)
+                && !seen.has_ended()
+        })
+    }
+
+    fn is_helper(&self, seen: &Seen) -> bool {
+        let mut words = seen.words.iter().skip(1).take_while(|word| *word != "--");
+        seen.runs(self.own_file) && words.any(|word| HELPERS.contains(&word.as_str()))
     }
 
     fn member(self: &Arc<Self>, seen: Seen) -> Result<Arc<Member>, String> {

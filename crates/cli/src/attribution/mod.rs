@@ -208,7 +208,17 @@ fn serve(
     place: OwnedSemaphorePermit,
 ) {
     let started = std::time::Instant::now();
-    let found = peer(&connected).and_then(|pid| children.find(pid));
+    let pid = peer(&connected);
+    let is_command =
+        matches!(purpose, Use::Control) && pid.as_ref().is_ok_and(|pid| children.is_command(*pid));
+    if is_command && let Connected::Unix(stream) = connected {
+        tokio::spawn(async move {
+            control::answer_command(stream).await;
+            drop(place);
+        });
+        return;
+    }
+    let found = pid.and_then(|pid| children.find(pid));
     tracing::debug!(duration_us = started.elapsed().as_micros(), "a connection was attributed");
     let children = children.clone();
     match (purpose.clone(), connected) {

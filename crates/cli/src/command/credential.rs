@@ -11,7 +11,7 @@ use corral_model::Secret;
 use corral_ssh_agent::{Certificate, Identity};
 use serde_json::{Value, json};
 
-use crate::attribution::control::{self, CONTROL_VARIABLE};
+use crate::attribution::control;
 use crate::discover::read_bounded;
 use crate::failure::Failure;
 use crate::saved::write_private;
@@ -113,9 +113,9 @@ pub(crate) async fn k8s_credential(
 ) -> Result<(), Failure> {
     let asked = std::env::var("KUBERNETES_EXEC_INFO").unwrap_or_default();
     // Within a run, the wrapper has a token for the process that calls this.
-    let control = std::env::var_os(CONTROL_VARIABLE).filter(|socket| !socket.is_empty());
-    if let Some(socket) = control {
-        let token = control::ask(Path::new(&socket)).await?;
+    if let Some(socket) = control::socket()
+        && let Some(token) = control::ask(&socket).await?
+    {
         return output::print(&exec_credential(&token, &asked).to_string());
     }
     let client = context.client()?;

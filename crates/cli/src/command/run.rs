@@ -9,7 +9,7 @@ use corral_model::ids::TargetName;
 use corral_model::native::Lifetime;
 use serde_json::Value;
 
-use crate::attribution::control::CONTROL_VARIABLE;
+use crate::attribution::control::{self, CONTROL_VARIABLE};
 use crate::attribution::guard::Guarded;
 use crate::attribution::{Attribution, CONTROL_SOCKET, Held, Ports, leftovers, open_files};
 use crate::client::Client;
@@ -31,7 +31,7 @@ Examples:
 
 CMD gets the variables that stock clients of the targets read (docs/cli.md lists them), and
 CORRAL_GATEWAY, CORRAL_TOKEN, CORRAL_CA_FILE and CORRAL_RUN_ID: a `corral run` within CMD starts a
-child run. A token that a CI system or cluster signed starts the root run of its job, once: what
+child run of the process that calls it. A token that a CI system or cluster signed starts the root run of its job, once: what
 else the job starts is a child below it. Each process that connects to a target gets a child run
 of its own, named after what it runs. The exit code is CMD's; 128 and the signal's number when a
 signal ended it. The run ends with CMD, and when `corral run` itself is killed or stopped; what CMD
@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<(), Fail
     let program = words.next().ok_or_else(|| Failure::usage("name a command after --"))?;
     let arguments: Vec<OsString> = words.collect();
     let name = args.name.unwrap_or_else(|| name_of(&program));
-    let client = context.client()?;
+    let client = starter(context.client()?).await?;
     let request = args.what.request(name);
     let started = exchange::start(&client, &request).await?;
     let as_run = client.with_token(started.token.secret().clone());
@@ -64,6 +64,19 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<(), Fail
         0 => Ok(()),
         code => Err(Failure::silent(Exit::Of(code))),
     }
+}
+
+/// Whoever starts the run: within another one, the process that called this program, which the
+/// wrapper there knows. A token that is not that run's was given on purpose, and counts.
+async fn starter(client: Client) -> Result<Client, Failure> {
+    let Some(socket) = control::socket() else { return Ok(client) };
+    if !client.token().is_ok_and(|token| control::is_token_of(&socket, token)) {
+        return Ok(client);
+    }
+    Ok(match control::ask(&socket).await? {
+        Some(token) => client.with_token(token),
+        None => client,
+    })
 }
 
 async fn in_run(
@@ -90,9 +103,14 @@ async fn in_run(
         Some(directory) => {
             let control = directory.path().join(CONTROL_SOCKET).display().to_string();
             variables.insert(CONTROL_VARIABLE.to_owned(), control);
+            control::say_whose(directory, as_run.token()?)?;
             Some(Attribution::start(as_run, &key, &clients, ports, directory)?)
         }
-        None => None,
+        None => {
+            // That of a run around this one would answer for its own processes.
+            variables.insert(CONTROL_VARIABLE.to_owned(), String::new());
+            None
+        }
     };
     let children = attribution.as_ref().map(Attribution::children);
     let attributed = async {
