@@ -427,6 +427,13 @@ pub const CREDENTIAL_RENEWALS_MAX: usize = 8;
 pub const CREDENTIAL_RENEWAL_WAIT_MIN: Duration = Duration::from_secs(2);
 /// Between two failed tries at most.
 pub const CREDENTIAL_RENEWAL_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+/// Silence on a TCP connection until its peer is asked whether it is there: a watch is mute for
+/// hours, and middle boxes forget what is silent for some minutes.
+pub const TCP_KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Between two such questions that nobody answers.
+pub const TCP_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered questions until the connection counts as lost: two minutes after the last word.
+pub const TCP_KEEP_ALIVE_PROBES: u32 = 4;
 /// Requests on one HTTP/2 connection to a target; servers refuse more than 100 or 250.
 pub const TARGET_REQUESTS_PER_CONNECTION: usize = 90;
 /// Connections of one session to a target that may wait for their next request.

@@ -17,6 +17,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::endpoint::{Address, Endpoint, Route};
 use crate::stream::Stream;
+use crate::tcp;
 use crate::tunnel::TunnelError;
 
 /// Why a target cannot be reached. For the log: a client never reads it.
@@ -102,7 +103,7 @@ async fn direct(address: &Address) -> Result<Stream, DialError> {
         Address::Tcp { host, port } => {
             let stream =
                 TcpStream::connect((host.as_str(), *port)).await.map_err(DialError::Connect)?;
-            stream.set_nodelay(true).map_err(DialError::Connect)?;
+            tcp::set_up(&stream).map_err(DialError::Connect)?;
             Ok(Stream::Tcp(stream))
         }
         Address::Unix(path) => {

@@ -5,6 +5,7 @@ pub mod dial;
 pub mod endpoint;
 pub mod listen;
 pub mod stream;
+mod tcp;
 pub mod tls;
 pub mod tunnel;
 

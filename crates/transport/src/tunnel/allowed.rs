@@ -9,6 +9,8 @@ use corral_model::resource::relay::{AllowedAddress, Reachable, may_connect, reac
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use crate::tcp;
+
 /// What a relay may dial: each list must allow it. The first is the gateway's, a second one may
 /// be its operator's own.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +86,7 @@ pub async fn connect_allowed(
         for address in admitted {
             match TcpStream::connect(address).await {
                 Ok(target) => {
-                    target.set_nodelay(true).map_err(ConnectError::Connect)?;
+                    tcp::set_up(&target).map_err(ConnectError::Connect)?;
                     return Ok(target);
                 }
                 Err(error) => last = ConnectError::Connect(error),

@@ -16,6 +16,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use crate::stream::Plain;
+use crate::tcp;
 
 /// The name in a gateway's certificate for relays: who it is, not where.
 pub const GATEWAY_NAME: &str = "gateway.relay.corral";
@@ -203,7 +204,7 @@ impl RelayTls {
         address: &str,
     ) -> Result<tokio_rustls::client::TlsStream<BufReader<TcpStream>>, TunnelTlsError> {
         let socket = TcpStream::connect(address).await.map_err(TunnelTlsError::Handshake)?;
-        socket.set_nodelay(true).map_err(TunnelTlsError::Handshake)?;
+        tcp::set_up(&socket).map_err(TunnelTlsError::Handshake)?;
         let name = ServerName::try_from(GATEWAY_NAME).map_err(|_| TunnelTlsError::GatewayName)?;
         let stream = self
             .connector
