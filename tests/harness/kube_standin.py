@@ -1,5 +1,5 @@
 """A stand-in for a Kubernetes API server: a few paths over TLS, objects in memory, a watch that
-never sends, and slow bodies. It checks nothing but the gateway's token; what a real server does is
+sends what a test tells it to, and slow bodies. It checks nothing but the gateway's token; what a real server does is
 shown in tests/k8s."""
 
 import base64
@@ -74,6 +74,8 @@ class KubeStandin:
         self.version = 1
         self.lock = threading.Lock()
         self.watches = 0
+        # What every watch that is open, or comes, sends: events as objects.
+        self.watched = []
         # Whoever shows one of them is the gateway.
         self.tokens = {TOKEN}
         # How a TokenRequest is answered: a function of its body that gives code and answer.
@@ -251,12 +253,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.answer(200, found)
 
     def mute_watch(self):
-        """The head at once, then nothing for ever."""
+        """The head at once, then what tests put into `watched`, and no end."""
         self.stream("application/json")
         self.api.watches += 1
+        sent = 0
         try:
             self.connection.settimeout(0.2)
             while not self.api.stopped.is_set():
+                for event in self.api.watched[sent:]:
+                    self.chunk(json.dumps(event).encode() + b"\n")
+                    sent += 1
                 try:
                     if not self.connection.recv(1):
                         return
