@@ -2,6 +2,7 @@
 //! harmless message.
 
 use bytes::{Buf, Bytes, BytesMut};
+use corral_model::limits::IDLE_BUFFER_BYTES_KEPT;
 
 use crate::decision::Permit;
 
@@ -66,9 +67,15 @@ impl TargetBuffer {
 
     /// Gives memory back when nothing waits.
     pub fn shrink_idle(&mut self) {
-        if self.bytes.is_empty() {
-            self.bytes = BytesMut::new();
-        }
+        shrink_idle(&mut self.bytes);
+    }
+}
+
+/// Gives an empty buffer's memory back, unless it is at most [`IDLE_BUFFER_BYTES_KEPT`].
+pub fn shrink_idle(buffer: &mut BytesMut) {
+    // Its capacity says nothing: what was read from the front does not count, and is reclaimed.
+    if buffer.is_empty() && buffer.try_reclaim(IDLE_BUFFER_BYTES_KEPT + 1) {
+        *buffer = BytesMut::new();
     }
 }
 
@@ -80,4 +87,35 @@ pub struct Buffers {
     pub client_out: BytesMut,
     pub target_in: BytesMut,
     pub target_out: TargetBuffer,
+}
+
+impl Buffers {
+    /// Gives the memory of empty buffers back: a session that waits holds none.
+    pub fn shrink_idle(&mut self) {
+        shrink_idle(&mut self.client_in);
+        shrink_idle(&mut self.client_out);
+        shrink_idle(&mut self.target_in);
+        self.target_out.shrink_idle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_empty_buffer_holds_is_given_back() {
+        let mut large = BytesMut::zeroed(IDLE_BUFFER_BYTES_KEPT + 1);
+        shrink_idle(&mut large);
+        assert_eq!(large.len(), IDLE_BUFFER_BYTES_KEPT + 1, "what waits stays");
+        large.advance(IDLE_BUFFER_BYTES_KEPT + 1);
+        shrink_idle(&mut large);
+        assert!(!large.try_reclaim(1), "nothing is held any more");
+
+        let mut small = BytesMut::with_capacity(IDLE_BUFFER_BYTES_KEPT);
+        small.extend_from_slice(b"x");
+        small.advance(1);
+        shrink_idle(&mut small);
+        assert!(small.try_reclaim(IDLE_BUFFER_BYTES_KEPT), "a small buffer is kept");
+    }
 }

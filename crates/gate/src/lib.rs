@@ -16,7 +16,7 @@ pub mod runbook;
 pub mod tap;
 pub mod text;
 
-pub use buffers::{Buffers, Harmless, TargetBuffer};
+pub use buffers::{Buffers, Harmless, TargetBuffer, shrink_idle};
 pub use decision::{
     Decision, Denial, DenialKind, Held, Hold, HoldTerm, Permit, Receipt, Ruling, Verdict,
 };

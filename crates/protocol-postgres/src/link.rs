@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use corral_gate::{Buffers, Harmless, Output};
+use corral_gate::{Buffers, Harmless, Output, shrink_idle};
 use corral_model::event::CloseReason;
 
 use crate::codec::server::{Report, Severity, put_report};
@@ -42,6 +42,7 @@ impl Link {
         write(&mut self.scratch);
         self.buffers.target_out.push_harmless(why, &self.scratch);
         self.scratch.clear();
+        shrink_idle(&mut self.scratch);
     }
 
     /// Writes an error that ends the connection, where a message may stand, and closes.

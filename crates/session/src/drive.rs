@@ -1,6 +1,7 @@
 //! The loop: feed the machine, carry out what it wants, write, wait.
 
 use std::io;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use corral_gate::decision::{Decision, Denial, DenialKind};
@@ -11,7 +12,7 @@ use corral_model::{Statement, limits};
 use corral_transport::{Endpoint, start_target_tls};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::decide::Decider;
 use crate::io::{Happened, Link, Waiting, nearest, write_all};
@@ -33,7 +34,7 @@ const CHARGE_BYTES: u64 = 1024 * 1024;
 /// A session that was let in.
 pub(crate) struct Live {
     pub(crate) decider: Decider,
-    control: mpsc::Receiver<Control>,
+    control: mpsc::Receiver<Box<Control>>,
     endpoint: Endpoint,
     ends_at: Option<Instant>,
     idle_timeout: Option<Duration>,
@@ -58,6 +59,8 @@ pub(crate) struct Driver<'a> {
     /// The gateway refused and recorded it.
     is_refused: bool,
     started_at: Instant,
+    /// Made when something is first waited for until some time; it may go off too early.
+    timer: Option<Pin<Box<Sleep>>>,
     cancels: JoinSet<()>,
 }
 
@@ -79,6 +82,7 @@ impl<'a> Driver<'a> {
             login: Some(login),
             is_refused: false,
             started_at: Instant::now(),
+            timer: None,
             cancels: JoinSet::new(),
         }
     }
@@ -264,15 +268,17 @@ impl<'a> Driver<'a> {
     async fn wait(&mut self) -> Happened {
         let wants = self.machine.wants();
         let due = nearest([self.machine.next_deadline(), self.own_deadline()]);
-        let timer = due.map(|at| tokio::time::sleep_until(at.into()));
-        tokio::pin!(timer);
+        let timer = match due {
+            Some(at) => Some(arm(&mut self.timer, at)),
+            None => None,
+        };
         Waiting {
             client: self.client.as_mut(),
             target: self.target.as_mut(),
             control: self.live.as_mut().map(|live| &mut live.control),
             buffers: self.machine.buffers(),
             wants,
-            timer: timer.as_mut().as_pin_mut(),
+            timer,
         }
         .wait()
         .await
@@ -485,6 +491,16 @@ impl Live {
         let timeout = self.idle_timeout.filter(|_| !is_busy)?;
         self.last_activity.checked_add(timeout)
     }
+}
+
+/// A timer that goes off at `at`, or before. What a session waits for mostly moves on with each
+/// statement, and setting a timer anew takes the runtime's lock.
+fn arm(timer: &mut Option<Pin<Box<Sleep>>>, at: Instant) -> Pin<&mut Sleep> {
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
+    if timer.is_elapsed() || timer.deadline() > at.into() {
+        timer.as_mut().reset(at.into());
+    }
+    timer.as_mut()
 }
 
 fn refusal_text(reason: CloseReason) -> &'static str {

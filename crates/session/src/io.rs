@@ -162,7 +162,7 @@ impl Link {
 pub(crate) struct Waiting<'a> {
     pub(crate) client: Option<&'a mut Link>,
     pub(crate) target: Option<&'a mut Link>,
-    pub(crate) control: Option<&'a mut mpsc::Receiver<Control>>,
+    pub(crate) control: Option<&'a mut mpsc::Receiver<Box<Control>>>,
     pub(crate) buffers: &'a mut Buffers,
     pub(crate) wants: Wants,
     pub(crate) timer: Option<Pin<&'a mut Sleep>>,
@@ -185,6 +185,7 @@ impl Waiting<'_> {
                 || happened.is_control_closed
                 || happened.is_timer_due;
             if !is_something {
+                self.buffers.shrink_idle();
                 return Poll::Pending;
             }
             happened.client.bytes_written = written.0;
@@ -205,7 +206,7 @@ impl Waiting<'_> {
         }
         if let Some(control) = self.control.as_deref_mut() {
             match control.poll_recv(cx) {
-                Poll::Ready(Some(word)) => happened.control = Some(word),
+                Poll::Ready(Some(word)) => happened.control = Some(*word),
                 Poll::Ready(None) => happened.is_control_closed = true,
                 Poll::Pending => {}
             }

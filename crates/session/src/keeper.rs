@@ -65,7 +65,7 @@ pub(crate) struct Keeper {
     decider: Decider,
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Order>,
-    control: mpsc::Receiver<Control>,
+    control: mpsc::Receiver<Box<Control>>,
     config_changes: watch::Receiver<()>,
     /// Who waits for a held statement.
     waiting: BTreeMap<StatementSeq, Waiter>,
@@ -130,8 +130,8 @@ impl Keeper {
         self.finish(reason).await;
     }
 
-    async fn obey(&mut self, word: Option<Control>) {
-        match word {
+    async fn obey(&mut self, word: Option<Box<Control>>) {
+        match word.map(|word| *word) {
             Some(Control::Cancel) => {}
             Some(Control::Resolved { approval, resolution }) => {
                 self.resolve(&approval, resolution).await;

@@ -87,8 +87,9 @@ pub struct Admitted {
     pub admission: Admission,
     pub endpoint: Endpoint,
     pub scope: Box<dyn Scope>,
-    /// Bounded; the gateway's words to this session.
-    pub control: mpsc::Receiver<Control>,
+    /// Bounded; the gateway's words to this session. In boxes: the queue's memory is there before
+    /// any word is.
+    pub control: mpsc::Receiver<Box<Control>>,
     /// Changes with every configuration that is put into use.
     pub config_changes: watch::Receiver<()>,
     /// The credential that the target gave in place of the admission's, since then; None where

@@ -452,7 +452,7 @@ impl App {
         id: &SessionId,
         login: &Login,
         connection: &ConnectionFacts,
-        control: mpsc::Sender<corral_session::Control>,
+        control: mpsc::Sender<Box<corral_session::Control>>,
         sees_raw: bool,
     ) -> Result<Arc<LiveSession>, Denial> {
         let session = Arc::new(LiveSession {

@@ -37,7 +37,7 @@ async fn only_other_people_of_the_named_group_answer_with_a_reason() {
     let again = app.deny(&approver, id.as_str(), "changed my mind").await;
     assert!(matches!(again, Err(AppError::Conflict(_))), "{again:?}");
 
-    let word = session.control.recv().await.expect("told");
+    let word = *session.control.recv().await.expect("told");
     let Control::Resolved { approval, resolution: Resolution::Approved { by, reason } } = word
     else {
         panic!("{word:?}");
@@ -117,7 +117,7 @@ async fn a_quorum_needs_different_people_and_one_no_is_enough() {
     let id = hold(&mut session, &second).await;
     let view = app.deny(&eve, id.as_str(), "not today").await.expect("denied");
     assert_eq!(view.state, ApprovalState::Denied);
-    let word = session.control.recv().await.expect("told");
+    let word = *session.control.recv().await.expect("told");
     assert!(matches!(word, Control::Resolved { resolution: Resolution::Denied { .. }, .. }));
 }
 
@@ -133,7 +133,7 @@ async fn a_wait_ends_with_its_time_its_client_or_its_session() {
     let alter = statement(1, "ALTER TABLE orders ADD note text", ALTER);
 
     let expired = hold(&mut session, &alter).await;
-    let word = session.control.recv().await.expect("told");
+    let word = *session.control.recv().await.expect("told");
     assert!(matches!(word, Control::Resolved { resolution: Resolution::Expired, .. }));
     let withdrawn = hold(&mut session, &alter).await;
     session.scope.withdraw(&withdrawn, alter.seq);

@@ -41,7 +41,7 @@ async fn ending_a_run_ends_everything_below_it_and_its_sessions() {
 
     let ended = world.app().kill_run(&root_caller, middle.run.id.as_str()).await.expect("killed");
     assert_eq!((ended.runs_ended, ended.sessions_closed), (2, 1));
-    let word = session.control.recv().await.expect("told");
+    let word = *session.control.recv().await.expect("told");
     assert!(matches!(word, Control::End { reason: CloseReason::Killed, .. }), "{word:?}");
 
     for token in [&middle.token, &leaf.token] {
@@ -144,7 +144,7 @@ async fn a_run_whose_ttl_passed_is_over_at_once() {
     let (short, _) = world.run(&workload, short).await.expect("starts");
     let mut session = world.connect(&short.token, "orders-db").await.expect("let in");
     let word = tokio::time::timeout(Duration::from_secs(10), session.control.recv()).await;
-    let word = word.expect("in time").expect("told");
+    let word = *word.expect("in time").expect("told");
     assert!(matches!(word, Control::End { reason: CloseReason::Expired, .. }), "{word:?}");
     let denial = world.connect(&short.token, "orders-db").await.map(drop).expect_err("over");
     assert_eq!(denial.kind, DenialKind::Authentication);

@@ -58,7 +58,7 @@ pub(crate) struct Told {
     pub(crate) bytes: AtomicUsize,
     /// How often the mask was asked for.
     pub(crate) looks: AtomicUsize,
-    controls: Mutex<Vec<mpsc::Sender<Control>>>,
+    controls: Mutex<Vec<mpsc::Sender<Box<Control>>>>,
     changes: watch::Sender<()>,
     /// The fields to mask from the next configuration on.
     masked: Mutex<Option<Arc<[ColumnName]>>>,
@@ -88,7 +88,7 @@ impl Told {
 
     pub(crate) async fn control(&self, word: Control) {
         let sender = self.controls.lock().unwrap().last().cloned();
-        sender.expect("a session is open").send(word).await.expect("it listens");
+        sender.expect("a session is open").send(Box::new(word)).await.expect("it listens");
     }
 
     pub(crate) async fn resolve(&self, resolution: Resolution) {

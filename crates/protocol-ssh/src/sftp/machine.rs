@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use corral_gate::Buffers;
 use corral_gate::decision::{Denial, DenialKind};
 use corral_model::event::EventBody;
@@ -179,13 +179,7 @@ impl Machine {
     /// Gives the memory of transfers back when there are none.
     pub(crate) fn shrink_idle(&mut self) {
         if self.requests.is_empty() && self.handles.len() == 0 {
-            let Buffers { client_in, client_out, target_in, target_out } = &mut self.buffers;
-            for buffer in [client_in, client_out, target_in] {
-                if buffer.is_empty() && buffer.capacity() > 0 {
-                    *buffer = BytesMut::new();
-                }
-            }
-            target_out.shrink_idle();
+            self.buffers.shrink_idle();
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn ask_somebody() -> Verdict {
 #[derive(Default)]
 pub(crate) struct Told {
     events: Mutex<Vec<EventBody>>,
-    controls: Mutex<Option<mpsc::Sender<Control>>>,
+    controls: Mutex<Option<mpsc::Sender<Box<Control>>>>,
     approvals: Mutex<u32>,
     usage: Mutex<Usage>,
     is_full: Mutex<bool>,
@@ -112,7 +112,7 @@ impl Told {
 
     pub(crate) async fn control(&self, word: Control) {
         let sender = self.controls.lock().expect("no panic holds it").clone();
-        sender.expect("a session is open").send(word).await.expect("it listens");
+        sender.expect("a session is open").send(Box::new(word)).await.expect("it listens");
     }
 
     /// Approves the held statement with this number, from 1.

@@ -257,7 +257,7 @@ pub(crate) struct Told {
     pub(crate) is_record_full: AtomicBool,
     pub(crate) sessions: AtomicUsize,
     pub(crate) withdrawn: AtomicUsize,
-    pub(crate) controls: Mutex<Vec<mpsc::Sender<Control>>>,
+    pub(crate) controls: Mutex<Vec<mpsc::Sender<Box<Control>>>>,
     pub(crate) bytes: AtomicU64,
     pub(crate) bytes_max: AtomicU64,
     pub(crate) changes: watch::Sender<()>,
@@ -295,7 +295,7 @@ impl Told {
 
     pub(crate) async fn control(&self, word: Control) {
         let sender = self.controls.lock().expect("no panic holds it").last().cloned();
-        sender.expect("a session is open").send(word).await.expect("it listens");
+        sender.expect("a session is open").send(Box::new(word)).await.expect("it listens");
     }
 }
 

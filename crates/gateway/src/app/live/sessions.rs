@@ -39,7 +39,7 @@ pub(crate) struct LiveSession {
     pub(crate) cancel_secret: [u8; 32],
     /// Whether it is logged in with the credential that sees raw values.
     pub(crate) sees_raw: bool,
-    pub(crate) control: mpsc::Sender<Control>,
+    pub(crate) control: mpsc::Sender<Box<Control>>,
     pub(crate) activity: Activity,
 }
 
@@ -132,7 +132,7 @@ impl LiveSession {
 
     /// Sends a word to the session's task; waits beside the caller when its queue is full.
     pub(crate) fn tell(&self, word: Control) {
-        match self.control.try_send(word) {
+        match self.control.try_send(Box::new(word)) {
             // Closed: the session ended by itself.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(word)) => {
