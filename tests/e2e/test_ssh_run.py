@@ -4,6 +4,7 @@ gateway, nothing set up by hand."""
 import os
 import pathlib
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -11,12 +12,19 @@ import sys
 import pytest
 
 from harness.hosts import Hosts
+from harness.waiting import wait_until
 
 PYTHON_BIN = pathlib.Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
 def hosts():
+    with Hosts() as open_hosts:
+        yield open_hosts
+
+
+@pytest.fixture
+def own_hosts():
     with Hosts() as open_hosts:
         yield open_hosts
 
@@ -153,6 +161,121 @@ def test_a_child_run_has_files_of_its_own(hosts):
     ssh web-1 echo parent
     """
     assert run(hosts, script).stdout.split() == ["child", "parent"]
+
+
+# Forks clients of a library that knows the agent alone; they hold a session each until told.
+LIBRARY = """
+import os, sys, paramiko
+FORKS = int(sys.argv[1])
+gate, opened = os.pipe(), os.pipe()
+for n in range(FORKS):
+    if os.fork() == 0:
+        os.close(gate[1])
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.connect(os.environ["CORRAL_SSH_HOST"], int(os.environ["CORRAL_SSH_PORT"]),
+                       username=sys.argv[2] + "@web-1", look_for_keys=False, banner_timeout=60,
+                       auth_timeout=60)
+        _, output, _ = client.exec_command("echo by %d; cat" % os.getpid())
+        os.write(opened[1], output.readline().encode())
+        os.read(gate[0], 1)
+        os._exit(0)
+lines = []
+with os.fdopen(opened[0]) as reader:
+    for n in range(FORKS):
+        lines.append(reader.readline().split()[1])
+    print(*lines, flush=True)
+    sys.stdin.readline()
+os.close(gate[1])
+"""
+FORKS = 50
+
+
+def below(hosts, name):
+    root, = [run for run in hosts.gateway.json("runs", "tree") if run["name"] == name]
+    return root, [hosts.gateway.json("runs", "show", run["run_id"]) for run in root["children"]]
+
+
+def test_fifty_processes_with_one_agent_are_fifty_executors(hosts):
+    process = subprocess.Popen(
+        [hosts.gateway.program, "run", "--name", "libraries", "--target", "web-1", "--",
+         sys.executable, "-c", LIBRARY, str(FORKS), hosts.user],
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(hosts), cwd=hosts.folder)
+    try:
+        pids = {int(pid) for pid in process.stdout.readline().split()}
+        assert len(pids) == FORKS
+        root, children = below(hosts, "libraries")
+        assert root["sessions"] == 0, "the wrapper's own run has no session"
+        assert {run["process"]["pid"] for run in children} == pids
+        assert all(run["sessions"] == 1 and run["state"] == "active" for run in children)
+        # One of them dies: its run ends, and nobody else's.
+        victim = min(pids)
+        os.kill(victim, signal.SIGKILL)
+        ended = lambda: [run for run in below(hosts, "libraries")[1] if run["state"] == "ended"]
+        wait_until(ended, "its run ends", 5)
+        assert [run["process"]["pid"] for run in ended()] == [victim]
+        assert process.communicate("\n", timeout=60)[0] is not None
+    finally:
+        process.kill()
+        process.wait()
+    assert all(run["state"] == "ended" for run in below(hosts, "libraries")[1])
+
+
+def test_an_agents_certificate_is_of_the_process_that_asked(own_hosts):
+    """A policy that demands to know the process lets it in; the token by hand is refused."""
+    own_hosts.gateway.apply("""
+kind: Policy
+name: by-process
+cedar: |
+  @id("by-process") @reason("Connect through corral run.")
+  forbid (principal, action, resource in Corral::Target::"web-1")
+  unless { context.attribution == "process" };
+""")
+    script = "ssh -v -o BatchMode=yes -o ProxyCommand=none web-1 'echo let in' 2>&1; ssh-add -l"
+    told = run(own_hosts, script, env={"SSH_ASKPASS": "/bin/false"}).stdout
+    assert "let in" in told and 'using "publickey"' in told and "ED25519-CERT" in told
+    # Each asks for itself: two keys, of which neither is the other's.
+    listed = run(own_hosts, "ssh-add -L; ssh-add -L").stdout.split()
+    assert len({word for word in listed if len(word) > 100}) == 2
+
+
+def test_the_agent_answers_nobody_outside_of_the_run(hosts):
+    process = subprocess.Popen(
+        [hosts.gateway.program, "run", "--name", "inside", "--target", "web-1", "--", "sh", "-c",
+         "echo $SSH_AUTH_SOCK; read line"], text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(hosts))
+    socket = process.stdout.readline().strip()
+    told = subprocess.run(["ssh-add", "-l"], env=os.environ | {"SSH_AUTH_SOCK": socket},
+                          text=True, capture_output=True)
+    assert told.returncode != 0 and "CERT" not in told.stdout
+    _, errors = process.communicate("\n", timeout=30)
+    assert "is none of this run" in errors
+    assert below(hosts, "inside")[1] == []
+
+
+def test_a_process_whose_run_was_killed_has_no_certificate(hosts):
+    script = ("import subprocess, sys\n"
+              "import paramiko\n"
+              "print(len(paramiko.Agent().get_keys()), flush=True); sys.stdin.readline()\n"
+              "print(len(paramiko.Agent().get_keys()))\n"
+              "client = paramiko.SSHClient()\n"
+              "client.set_missing_host_key_policy(paramiko.AutoAddPolicy())\n"
+              "import os\n"
+              "try: client.connect(os.environ['CORRAL_SSH_HOST'],"
+              " int(os.environ['CORRAL_SSH_PORT']), username=sys.argv[1] + '@web-1',"
+              " look_for_keys=False)\n"
+              "except paramiko.SSHException as error: print('refused', error)\n")
+    process = subprocess.Popen(
+        [hosts.gateway.program, "run", "--name", "killed", "--target", "web-1", "--",
+         sys.executable, "-c", script, hosts.user], text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(hosts))
+    assert process.stdout.readline().strip() == "1"
+    _, (child,) = below(hosts, "killed")
+    hosts.gateway.run("runs", "kill", child["id"])
+    told, _ = process.communicate("\n", timeout=60)
+    assert "refused" in told, told
+    assert len(below(hosts, "killed")[1]) == 1, "it got no other run"
 
 
 def test_an_ended_run_lets_nobody_in(hosts):

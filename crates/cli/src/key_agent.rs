@@ -1,16 +1,22 @@
-//! Key agents for the clients of this process: their certificates come from the gateway, for the
-//! token of this process.
+//! Key agents for the clients of this process: their certificates come from the gateway. Within a
+//! run, each process that asks has a key and a certificate of its own, as the run of that process;
+//! else they are for the token of this process.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use corral_api::{CredentialRequest, CredentialView};
-use corral_ssh_agent::{Agent, BoxFuture, Identity, Renewal, Renewed};
+use corral_model::limits;
+use corral_ssh_agent::{Agent, BoxFuture, Identity, Renewal, Renewed, answer_client};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, Semaphore};
 
+use crate::attribution::{Children, Found, Member, ProcessId, peer_of};
 use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::failure::Failure;
@@ -20,23 +26,49 @@ use crate::output;
 /// Wait after the socket took no client: out of file descriptors gets better by time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// An agent for each protocol whose client uses one. They end with this value.
-pub(crate) struct KeyAgents {
-    agents: Vec<(UnixListener, Agent<ByGateway>)>,
+/// For whom certificates are.
+#[derive(Clone)]
+pub(crate) enum Holder {
+    /// For whoever this token stands for.
+    Token(Client),
+    /// For each process that asks.
+    Processes(Arc<Children>),
 }
 
+/// The agents of each protocol whose client uses one. They end with this value.
+pub(crate) struct KeyAgents {
+    sockets: Vec<(UnixListener, Arc<OfProtocol>)>,
+}
+
+/// The agents of one protocol.
+struct OfProtocol {
+    protocol: String,
+    agents: Agents,
+}
+
+enum Agents {
+    One(Shared),
+    Each { children: Arc<Children>, known: StdMutex<HashMap<ProcessId, Shared>> },
+}
+
+type Shared = Arc<Mutex<Agent<ByGateway>>>;
+
 impl KeyAgents {
+    pub(crate) fn none() -> Self {
+        Self { sockets: Vec::new() }
+    }
+
     /// Listens where the clients' files say.
     ///
     /// # Errors
     /// When a socket or a key cannot be made.
     pub(crate) fn start(
-        client: &Client,
+        holder: &Holder,
         clients: &[Led],
         directory: Option<&ClientDir>,
     ) -> Result<Self, Failure> {
-        let mut agents = Vec::new();
-        let Some(directory) = directory else { return Ok(Self { agents }) };
+        let mut sockets = Vec::new();
+        let Some(directory) = directory else { return Ok(Self { sockets }) };
         for led in clients.iter().filter(|led| led.client.uses_agent) {
             let path = directory.path().join(led.socket_name());
             let listener = UnixListener::bind(&path)
@@ -44,24 +76,29 @@ impl KeyAgents {
             // The directory keeps others out; tools that look at the socket alone see it too.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
                 .map_err(|error| Failure::io("protect", &path, &error))?;
-            let renewal = ByGateway {
-                client: client.clone(),
-                protocol: led.protocol.clone(),
-                told: String::new(),
+            let protocol = led.protocol.clone();
+            let agents = match holder.clone() {
+                Holder::Token(client) => Agents::One(
+                    new_agent(protocol.clone(), Whose::Token(client)).map_err(Failure::failed)?,
+                ),
+                Holder::Processes(children) => {
+                    Agents::Each { children, known: StdMutex::default() }
+                }
             };
-            let agent = Identity::generate().and_then(|identity| Agent::new(identity, renewal));
-            let agent = agent.map_err(|error| Failure::failed(error.to_string()))?;
-            agents.push((listener, agent));
+            sockets.push((listener, Arc::new(OfProtocol { protocol, agents })));
         }
-        Ok(Self { agents })
+        Ok(Self { sockets })
     }
 
     /// Serves them, for ever.
     ///
+    /// # Limits
+    /// [`limits::AGENT_CLIENTS_MAX`] clients of each at once.
+    ///
     /// # Cancel safety
-    /// Dropping it ends the agents.
+    /// Dropping it takes no more clients.
     pub(crate) async fn serve(self) -> Infallible {
-        let mut serving: FuturesUnordered<_> = self.agents.into_iter().map(serve_one).collect();
+        let mut serving: FuturesUnordered<_> = self.sockets.into_iter().map(serve_one).collect();
         match serving.next().await {
             Some(never) => match never {},
             None => std::future::pending().await,
@@ -69,33 +106,129 @@ impl KeyAgents {
     }
 }
 
-async fn serve_one((listener, mut agent): (UnixListener, Agent<ByGateway>)) -> Infallible {
+async fn serve_one((listener, of_protocol): (UnixListener, Arc<OfProtocol>)) -> Infallible {
+    let places = Arc::new(Semaphore::new(limits::AGENT_CLIENTS_MAX));
     loop {
-        if let Err(error) = agent.serve(&listener).await {
-            tracing::debug!(%error, "the agent's socket takes no client");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "the agent's socket takes no client");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // One more is dropped, which its client reads as an agent that is not there.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        match of_protocol.agent_of(&stream) {
+            Ok((agent, found)) => {
+                tokio::spawn(async move {
+                    answer(&agent, found, stream).await;
+                    drop(place);
+                });
+            }
+            Err(why) => output::remark(&format!("corral: the key agent refused a client: {why}")),
         }
-        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 
-/// Certificates for whoever the client's token stands for.
+/// Until the client leaves, or its process has ended: somebody else may have its connection.
+async fn answer(agent: &Shared, found: Option<Found>, stream: UnixStream) {
+    let ended = async {
+        match found {
+            Some(found) => found.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = answer_client(agent, stream) => {}
+        () = ended => {}
+    }
+}
+
+impl OfProtocol {
+    /// The agent for whoever connected: at once, while its process is most likely still there.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    fn agent_of(self: &Arc<Self>, stream: &UnixStream) -> Result<(Shared, Option<Found>), String> {
+        let (children, known) = match &self.agents {
+            Agents::One(agent) => return Ok((agent.clone(), None)),
+            Agents::Each { children, known } => (children, known),
+        };
+        let found = children.find(peer_of(stream)?)?;
+        let id = found.member.id();
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = known.get(&id) {
+            return Ok((agent.clone(), Some(found)));
+        }
+        let whose = Whose::Process(children.clone(), found.member.clone());
+        let agent = new_agent(self.protocol.clone(), whose)?;
+        // As many as there are processes, whose number is bounded.
+        known.insert(id, agent.clone());
+        let (agents, member) = (self.clone(), found.member.clone());
+        tokio::spawn(async move {
+            member.until_ended().await;
+            agents.forget(id);
+        });
+        Ok((agent, Some(found)))
+    }
+
+    fn forget(&self, id: ProcessId) {
+        match &self.agents {
+            Agents::One(_) => {}
+            Agents::Each { known, .. } => {
+                known.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            }
+        }
+    }
+}
+
+/// An agent with a key of its own.
+fn new_agent(protocol: String, whose: Whose) -> Result<Shared, String> {
+    let renewal = ByGateway { whose, protocol, told: String::new() };
+    let agent = Identity::generate().and_then(|identity| Agent::new(identity, renewal));
+    agent.map(|agent| Arc::new(Mutex::new(agent))).map_err(|error| error.to_string())
+}
+
+enum Whose {
+    Token(Client),
+    Process(Arc<Children>, Arc<Member>),
+}
+
+/// Certificates by the gateway.
 struct ByGateway {
-    client: Client,
+    whose: Whose,
     protocol: String,
     /// What went wrong last, so that it is said once.
     told: String,
 }
 
+impl ByGateway {
+    /// # Errors
+    /// Why there is no certificate, for people.
+    async fn issue(&self, public_line: &str) -> Result<Renewed, String> {
+        let of_process;
+        let client = match &self.whose {
+            Whose::Token(client) => client,
+            Whose::Process(children, member) => {
+                of_process = children.client_of(member).await?;
+                &of_process
+            }
+        };
+        let issued = issue(client, &self.protocol, public_line).await;
+        issued.map_err(|failure| failure.without_hint().to_string())
+    }
+}
+
 impl Renewal for ByGateway {
     fn renew<'a>(&'a mut self, public_line: &'a str) -> BoxFuture<'a, Option<Renewed>> {
         Box::pin(async move {
-            match issue(&self.client, &self.protocol, public_line).await {
+            match self.issue(public_line).await {
                 Ok(renewed) => {
                     self.told.clear();
                     Some(renewed)
                 }
-                Err(failure) => {
-                    let text = failure.without_hint().to_string();
+                Err(text) => {
                     if text != self.told {
                         output::remark(&text);
                         self.told = text;

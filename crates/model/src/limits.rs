@@ -284,7 +284,7 @@ pub const HOST_BYTES_MAX: usize = 253;
 /// One request to a key agent, in bytes: as OpenSSH's own agent has it.
 pub const AGENT_REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Programs that talk to one key agent at once; one more is turned away.
-pub const AGENT_CLIENTS_MAX: usize = 128;
+pub const AGENT_CLIENTS_MAX: usize = 512;
 /// Password hashes computed at once: argon2 takes 19 MiB for each.
 pub const PASSWORD_CHECKS_MAX: usize = 4;
 

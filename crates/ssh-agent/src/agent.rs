@@ -1,15 +1,13 @@
-//! The agent: one task, one key, many clients one after another.
+//! The agent: one key, many clients, one request after another.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
 use corral_model::limits;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::identity::{Certificate, Identity};
@@ -37,7 +35,7 @@ pub trait Renewal: Send {
     fn renew<'a>(&'a mut self, public_line: &'a str) -> BoxFuture<'a, Option<Renewed>>;
 }
 
-/// The agent of one run or person.
+/// The agent of one run, process or person.
 pub struct Agent<R> {
     identity: Identity,
     public_line: String,
@@ -61,39 +59,6 @@ impl<R: Renewal> Agent<R> {
     pub fn new(identity: Identity, renewal: R) -> Result<Self, crate::IdentityError> {
         let public_line = identity.public_line()?;
         Ok(Self { identity, public_line, renewal, held: None, earlier: None })
-    }
-
-    /// Answers clients, for ever.
-    ///
-    /// # Limits
-    /// [`limits::AGENT_CLIENTS_MAX`] at once, [`limits::AGENT_REQUEST_BYTES_MAX`] for a request.
-    ///
-    /// # Errors
-    /// When the socket takes no more clients.
-    ///
-    /// # Cancel safety
-    /// Dropping it closes every client's connection.
-    pub async fn serve(&mut self, listener: &UnixListener) -> io::Result<()> {
-        let mut clients: FuturesUnordered<_> = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => {
-                    let (stream, _) = accepted?;
-                    // One more is dropped, which its client reads as an agent that is not there.
-                    if clients.len() < limits::AGENT_CLIENTS_MAX {
-                        clients.push(next_request(stream));
-                    }
-                }
-                Some(read) = clients.next() => {
-                    let Some((mut stream, message)) = read else { continue };
-                    let answer = self.answer(&message).await;
-                    let written = timeout(WRITE_DEADLINE, stream.write_all(&answer)).await;
-                    if matches!(written, Ok(Ok(()))) {
-                        clients.push(next_request(stream));
-                    }
-                }
-            }
-        }
     }
 
     async fn answer(&mut self, message: &[u8]) -> Vec<u8> {
@@ -138,6 +103,25 @@ impl<R: Renewal> Agent<R> {
     }
 }
 
+/// Answers one client until it leaves, sends what is no request, or does not take its answer. All
+/// clients of an agent wait while one is answered.
+///
+/// # Limits
+/// [`limits::AGENT_REQUEST_BYTES_MAX`] for a request.
+///
+/// # Cancel safety
+/// Dropping it closes the client's connection.
+pub async fn answer_client<R: Renewal>(agent: &Mutex<Agent<R>>, mut stream: UnixStream) {
+    while let Some((mut left, message)) = next_request(stream).await {
+        let answer = agent.lock().await.answer(&message).await;
+        let written = timeout(WRITE_DEADLINE, left.write_all(&answer)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return;
+        }
+        stream = left;
+    }
+}
+
 /// The next request of a client; None when it left, or sent what is no request.
 async fn next_request(mut stream: UnixStream) -> Option<(UnixStream, Vec<u8>)> {
     let length = usize::try_from(stream.read_u32().await.ok()?).ok()?;
@@ -151,7 +135,12 @@ async fn next_request(mut stream: UnixStream) -> Option<(UnixStream, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::io;
+    use std::sync::Arc;
     use std::time::SystemTime;
+
+    use tokio::net::UnixListener;
 
     use super::*;
     use crate::identity::tests::certificate;
@@ -184,6 +173,16 @@ mod tests {
         let same = Identity::read(&file).expect("is read");
         let authority = Authority { identity: same, given: 0, is_away: false };
         Agent::new(identity, authority).expect("an agent")
+    }
+
+    /// Answers whoever connects.
+    async fn serve(agent: Agent<Authority>, listener: &UnixListener) -> Infallible {
+        let agent = Arc::new(Mutex::new(agent));
+        loop {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let agent = agent.clone();
+            tokio::spawn(async move { answer_client(&agent, stream).await });
+        }
     }
 
     /// The key that an answer lists.
@@ -246,7 +245,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("agent.sock");
         let listener = UnixListener::bind(&path).expect("listens");
-        let mut agent = agent();
         let talk = async {
             let mut large = UnixStream::connect(&path).await.expect("connects");
             large.write_all(&[0xff; 64]).await.expect("writes");
@@ -264,7 +262,7 @@ mod tests {
         };
         tokio::select! {
             () = talk => {}
-            served = agent.serve(&listener) => panic!("{served:?}"),
+            never = serve(agent(), &listener) => match never {},
         }
     }
 
@@ -273,12 +271,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("agent.sock");
         let listener = UnixListener::bind(&path).expect("listens");
-        let mut agent = agent();
         let listing =
             tokio::process::Command::new("ssh-add").arg("-l").env("SSH_AUTH_SOCK", &path).output();
         let output = tokio::select! {
             output = listing => output.expect("OpenSSH's tools are installed"),
-            served = agent.serve(&listener) => panic!("{served:?}"),
+            never = serve(agent(), &listener) => match never {},
         };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("corral (ED25519-CERT)"), "{text}{output:?}");

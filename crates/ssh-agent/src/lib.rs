@@ -9,5 +9,5 @@ mod agent;
 mod identity;
 mod message;
 
-pub use agent::{Agent, BoxFuture, Renewal, Renewed};
+pub use agent::{Agent, BoxFuture, Renewal, Renewed, answer_client};
 pub use identity::{Certificate, Identity, IdentityError};

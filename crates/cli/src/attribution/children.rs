@@ -85,7 +85,11 @@ impl Found {
 }
 
 impl Member {
-    async fn until_ended(&self) {
+    pub(crate) fn id(&self) -> ProcessId {
+        ProcessId { pid: self.process.pid, start_ticks: self.process.start_ticks }
+    }
+
+    pub(crate) async fn until_ended(&self) {
         // Its sender is in `self`.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }

@@ -36,11 +36,14 @@ use crate::native::Led;
 use crate::output;
 
 use carry::{Way, carry};
-pub(crate) use children::Children;
+pub(crate) use children::{Children, Found, Member};
 pub(crate) use hold::Held;
+pub(crate) use process::ProcessId;
 
 /// Wait after a socket took no client: out of file descriptors gets better by time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Why a connection is nobody's, for people.
+const UNKNOWN: &str = "the process that connected cannot be told";
 /// The socket at which processes ask for their own token.
 pub(crate) const CONTROL_SOCKET: &str = "control";
 
@@ -245,14 +248,20 @@ fn serve(
     }
 }
 
+/// The process at the other end of a Unix socket.
+///
+/// # Errors
+/// That it cannot be told, for people.
+pub(crate) fn peer_of(stream: &UnixStream) -> Result<u32, String> {
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    pid.and_then(|pid| u32::try_from(pid).ok()).ok_or_else(|| UNKNOWN.to_owned())
+}
+
 /// The process at the other end.
 fn peer(connected: &Connected) -> Result<u32, String> {
-    let unknown = || "the process that connected cannot be told".to_owned();
+    let unknown = || UNKNOWN.to_owned();
     match connected {
-        Connected::Unix(stream) => {
-            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-            pid.and_then(|pid| u32::try_from(pid).ok()).ok_or_else(unknown)
-        }
+        Connected::Unix(stream) => peer_of(stream),
         Connected::Tcp(stream, client) => {
             // Small messages answer small messages here.
             stream.set_nodelay(true).map_err(|_| unknown())?;

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::discover::Authority;
 use crate::failure::{Exit, Failure};
-use crate::key_agent::KeyAgents;
+use crate::key_agent::{Holder, KeyAgents};
 use crate::native::{self, CaFile, Led};
 use crate::output::Format;
 use crate::saved::ConfigDir;
@@ -61,7 +61,8 @@ pub(crate) async fn connect(context: &Context<'_>, args: ConnectArgs) -> Result<
     let prepared = native::prepare(&client, &mut clients, &ca_file, &claim, make).await?;
     let [led] = &clients;
     let (program, arguments) = command(&led.client, args.arguments, std::env::var_os("SHELL"));
-    let agents = KeyAgents::start(&client, &clients, prepared.directory.as_ref())?;
+    let agents =
+        KeyAgents::start(&Holder::Token(client.clone()), &clients, prepared.directory.as_ref())?;
     let variables = prepared.with_path();
     let code = tokio::select! {
         code = child::run(&program, &arguments, &variables) => code?,

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::command::runs::WhatArgs;
 use crate::failure::{Exit, Failure};
-use crate::key_agent::KeyAgents;
+use crate::key_agent::{Holder, KeyAgents};
 use crate::native::{self, CaFile};
 use crate::{Context, exchange, output};
 
@@ -96,7 +96,6 @@ async fn in_run(
     let ports = Ports::open(&mut clients).await?;
     let make = ClientDir::of_process;
     let prepared = native::prepare(as_run, &mut clients, &ca_file, &started.name, make).await?;
-    let agents = KeyAgents::start(as_run, &clients, prepared.directory.as_ref())?;
     let mut variables = prepared.with_path();
     variables.extend(own_variables(as_run, started, ca_file.path()));
     let attribution = match &prepared.directory {
@@ -113,6 +112,13 @@ async fn in_run(
         }
     };
     let children = attribution.as_ref().map(Attribution::children);
+    let agents = match &children {
+        Some(children) => {
+            let holder = Holder::Processes(children.clone());
+            KeyAgents::start(&holder, &clients, prepared.directory.as_ref())?
+        }
+        None => KeyAgents::none(),
+    };
     let attributed = async {
         match attribution {
             Some(attribution) => attribution.serve().await,
