@@ -209,6 +209,27 @@ def test_a_delivery_that_is_not_signed_ends_nothing_and_is_recorded_once(world, 
     assert "the end of a job is not taken" in refusals(world, "ci-github")[-1]["reason"]
 
 
+def test_a_burst_of_bad_deliveries_is_recorded_once_and_hides_no_good_one(own_shop):
+    with Issuer() as issuer:
+        own_shop.gateway.apply(workload("ci", "github", issuer, "{repository: shop/reports}"),
+                               env={"WEBHOOK_SECRET": SECRET})
+        world = types.SimpleNamespace(gateway=own_shop.gateway,
+                                      service=TokenService(own_shop.gateway))
+        event = completed_run(number())
+        for name in ("ci", "nobody-here"):
+            answers = [deliver(world, name, event, hub(b"{}")) for _ in range(60)]
+            assert [status for status, _ in answers] == [401] * 20 + [429] * 40, name
+            assert answers[-1][1]["error"]["code"] == "limit_reached"
+        # One each, and one for all the others; of a name that nobody has, none.
+        recorded = refusals(world, "ci")
+        assert len(recorded) == 21
+        assert "127.0.0.1 sends too many" in recorded[-1]["reason"]
+        assert refusals(world, "nobody-here") == []
+        # From the same address, meanwhile.
+        assert deliver(world, "ci", event, hub) == (204, None)
+        assert deliver(world, "ci", event, hub(b"{}"))[0] == 429
+
+
 def test_a_webhook_ends_jobs_of_its_own_workload_only(world):
     run_id, job = number(), number()
     run = github_job(world, run_id, job=job, repository="shop/second")

@@ -297,3 +297,25 @@ def test_a_revocation_of_nobody_is_told_and_recorded(shop):
         status, body = revoke(shop, subject)
         assert (status, body["error"]) == (400, "invalid_request"), subject
     assert post(shop, "/oauth2/global-token-revocation", "{", "application/json")[0] == 400
+
+
+# -- floods
+
+def test_a_burst_of_forged_events_is_recorded_once_and_hides_no_good_one(shop, other):
+    """From one address, for one provider; a provider that nobody has is answered the same."""
+    def refusals():
+        return [event for event in shop.gateway.events("--event", "principal.refused")
+                if "an event is not taken" in event["reason"]]
+
+    before = len(refusals())
+    local = {"format": "email", "email": "nobody@example.com"}
+    for claims in ({}, {"iss": "https://flood.example"}):
+        forged = other.event(CAEP + "session-revoked", local, key=SigningKey(), **claims)
+        answers = [push(shop, forged, token=None) for _ in range(40)]
+        assert [status for status, _ in answers] == [400] * 20 + [429] * 20
+        assert answers[-1][1]["err"] == "access_denied"
+    recorded_now = refusals()[before:]
+    assert len(recorded_now) == 21 and "sends too many" in recorded_now[-1]["reason"]
+    assert len({event["name"] for event in recorded_now}) == 1
+    good = other.event(CAEP + "session-revoked", local)
+    assert push(shop, good, token=None)[0] == 202

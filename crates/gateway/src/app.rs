@@ -9,6 +9,7 @@ mod admit;
 pub mod approvals;
 pub mod audit;
 mod authority;
+mod bad_deliveries;
 pub mod caller;
 mod config;
 pub mod credentials;
@@ -87,6 +88,7 @@ pub struct App {
     signals: Signals,
     directory: scim::Directory,
     transmitters: signals::Transmitters,
+    bad_deliveries: bad_deliveries::BadDeliveries,
     #[cfg(feature = "saml")]
     saml_sign_ins: saml::SamlSignIns,
     authority: authority::Authority,
@@ -274,6 +276,7 @@ impl App {
             signals: Signals::default(),
             directory,
             transmitters: signals::Transmitters::default(),
+            bad_deliveries: bad_deliveries::BadDeliveries::default(),
             #[cfg(feature = "saml")]
             saml_sign_ins: saml::SamlSignIns::default(),
             authority: authority::Authority::new(tokio::time::Instant::now()),

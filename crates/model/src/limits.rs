@@ -44,6 +44,13 @@ pub const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
 pub const WEBHOOK_SIGNATURES_MAX: usize = 8;
 /// Between the time at which a delivery was signed and the gateway's clock (Standard Webhooks).
 pub const WEBHOOK_CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+/// Badly signed pushes (webhooks, events) from one address for one name that are each recorded;
+/// more are a burst, which is recorded once.
+pub const BAD_PUSHES_MAX: u32 = 20;
+/// A burst is over when nothing bad came for so long.
+pub const BAD_PUSHES_QUIET: Duration = Duration::from_secs(60);
+/// Names with addresses whose bad pushes are counted apart: about 100 bytes each.
+pub const BAD_PUSHERS_MAX: usize = 4_096;
 /// Jobs in one delivery; each is compared with every run.
 pub const WEBHOOK_JOBS_MAX: usize = 2_000;
 /// Time between two questions about one job at its CI system's API, when nobody says another.
@@ -480,7 +487,7 @@ pub const DEVICE_GUESSES_SPAN: Duration = Duration::from_secs(60);
 pub const IDENTITY_RECHECK_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// A provider that could not answer for a person for this long counts as one that refused.
 pub const IDENTITY_UNREACHABLE_MAX: Duration = Duration::from_secs(60 * 60);
-/// People who are asked after at once.
+/// People of one provider who are asked after at once.
 pub const IDENTITY_RECHECKS_MAX: usize = 8;
 /// How long ago a logout token may have been issued.
 pub const LOGOUT_TOKEN_AGE_MAX: Duration = Duration::from_secs(5 * 60);

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use axum::{Extension, Router};
 use corral_identity::webhook::Delivery;
 use corral_model::limits;
+use corral_session::ConnectionFacts;
 
 use super::Failure;
 use crate::app::App;
@@ -24,6 +25,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 async fn take(
     State(app): State<Arc<App>>,
     Path(workload): Path<String>,
+    Extension(client): Extension<ConnectionFacts>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Failure> {
@@ -39,7 +41,7 @@ async fn take(
             token: text("x-gitlab-token"),
             body: &body,
         };
-        own.take_job_ends(&workload, &delivery).await
+        own.take_job_ends(&workload, &delivery, client.client_ip).await
     };
     match app.to_its_end(work).await {
         Some(done) => done.map(|()| StatusCode::NO_CONTENT).map_err(Failure::from),

@@ -7,8 +7,9 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use corral_model::{Secret, limits};
+use corral_session::ConnectionFacts;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -23,7 +24,12 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 /// RFC 8935 section 2: 202 when the event was taken, whether or not it had an effect.
-async fn take_event(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn take_event(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<ConnectionFacts>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let media_type = media_type(&headers);
     if media_type != "application/secevent+jwt" {
         let text = "send `content-type: application/secevent+jwt`".to_owned();
@@ -35,7 +41,7 @@ async fn take_event(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes
     };
     let work = {
         let (app, token) = (app.clone(), token.trim().to_owned());
-        async move { app.take_event(bearer(&headers).as_ref(), &token).await }
+        async move { app.take_event(bearer(&headers).as_ref(), &token, client.client_ip).await }
     };
     match app.to_its_end(work).await.unwrap_or_else(|| Err(unfinished())) {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
@@ -53,6 +59,7 @@ fn refusal_of_event(error: &SignalError) -> Response {
         SignalError::InvalidIssuer => (StatusCode::BAD_REQUEST, "invalid_issuer"),
         SignalError::InvalidAudience => (StatusCode::BAD_REQUEST, "invalid_audience"),
         SignalError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "authentication_failed"),
+        SignalError::TooMany => (StatusCode::TOO_MANY_REQUESTS, "access_denied"),
         SignalError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
     };
     let body = json!({"err": code, "description": error.to_string()});
@@ -60,7 +67,12 @@ fn refusal_of_event(error: &SignalError) -> Response {
 }
 
 /// The draft's section 3: 204 when everything of the subject was taken back.
-async fn revoke(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn revoke(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<ConnectionFacts>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let own = app.clone();
     let work = async move {
         let text = "this needs the token, or a JWT, of a provider's transmitter";
@@ -69,7 +81,7 @@ async fn revoke(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) ->
         let read = serde_json::from_slice::<Value>(&body).ok();
         let subject = read.as_ref().and_then(|body| body.get("sub_id"));
         let nothing = Value::Null;
-        own.revoke_globally(&bearer, subject.unwrap_or(&nothing)).await
+        own.revoke_globally(&bearer, subject.unwrap_or(&nothing), client.client_ip).await
     };
     match app.to_its_end(work).await.unwrap_or_else(|| Err(unfinished())) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
@@ -77,6 +89,7 @@ async fn revoke(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) ->
             let (status, code) = match &error {
                 SignalError::UnknownSubject => (StatusCode::NOT_FOUND, "unknown_subject"),
                 SignalError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "invalid_token"),
+                SignalError::TooMany => (StatusCode::TOO_MANY_REQUESTS, "slow_down"),
                 SignalError::Unavailable(_) => {
                     (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
                 }

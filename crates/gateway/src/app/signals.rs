@@ -6,6 +6,7 @@
 //! is heard again.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corral_identity::jwks::{JwksError, KeySource, KeySourceOptions, VerifyError};
@@ -19,6 +20,7 @@ use corral_model::{OffboardCause, OffboardEffect, Offboarding, Secret, limits};
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::bad_deliveries::Weight;
 use super::{App, AppError};
 
 /// The keys of every provider's transmitter, by issuer and address.
@@ -66,6 +68,8 @@ pub enum SignalError {
     InvalidAudience,
     #[error("{0}")]
     Unauthenticated(String),
+    #[error("too many pushes that cannot be verified; stop for a minute")]
+    TooMany,
     /// Nobody of this subject is known; an event about one is no error.
     #[error("nobody is known by this subject")]
     UnknownSubject,
@@ -116,17 +120,43 @@ impl App {
         &self,
         bearer: Option<&Secret>,
         token: &str,
+        from: Option<IpAddr>,
     ) -> Result<(), SignalError> {
+        let (provider, claims) = match self.verified_event(bearer, token).await {
+            Ok(verified) => verified,
+            Err(error) => {
+                let issuer = Unverified::parse(token)
+                    .ok()
+                    .and_then(|token| token.claimed().issuer().map(ToOwned::to_owned));
+                let provider = issuer.as_deref().and_then(|issuer| self.provider_of(issuer));
+                return Err(self.refuse_push("an event", provider.as_ref(), issuer, error, from));
+            }
+        };
+        let scope = format!("event {}", provider.name);
+        let id = claims.id().ok_or_else(|| missing("jti"))?.to_owned();
+        if self.store.was_taken(&scope, &id).await.map_err(AppError::from)? {
+            return Ok(());
+        }
+        let read = signals::read(claims.as_map());
+        let read = read.map_err(|error| SignalError::InvalidRequest(error.to_string()))?;
+        for signal in &read {
+            self.follow_signal(&provider, signal).await?;
+        }
+        self.remember(&scope, &id).await
+    }
+
+    /// Whose transmitter an event is of, and what it says.
+    async fn verified_event(
+        &self,
+        bearer: Option<&Secret>,
+        token: &str,
+    ) -> Result<(IdentityProviderSpec, Claims), SignalError> {
         let claimed = Unverified::parse(token).map_err(SignalError::from)?;
         let issuer = claimed.claimed().issuer().map(ToOwned::to_owned);
         let issuer = issuer.ok_or_else(|| missing("iss"))?;
-        let config = self.config();
-        let mut of_issuer = config.providers.values().filter_map(|provider| {
-            let signals = provider.signals.as_ref()?;
-            (signals.issuer == issuer).then_some((provider, signals))
-        });
-        let (provider, signals) = of_issuer.next().ok_or(SignalError::InvalidIssuer)?;
-        self.check_bearer(provider, bearer).await?;
+        let provider = self.provider_of(&issuer).ok_or(SignalError::InvalidIssuer)?;
+        let signals = provider.signals.as_ref().ok_or(SignalError::InvalidIssuer)?;
+        self.check_bearer(&provider, bearer).await?;
         let rules = Rules {
             types: &["secevent+jwt"],
             several: SeveralAudiences::Allow,
@@ -136,17 +166,40 @@ impl App {
             ..Rules::new(&signals.issuer, &signals.audience)
         };
         let claims = self.verify_signal(signals, token, &rules).await?;
-        let scope = format!("event {}", provider.name);
-        let id = claims.id().ok_or_else(|| missing("jti"))?.to_owned();
-        if self.store.was_taken(&scope, &id).await.map_err(AppError::from)? {
-            return Ok(());
+        Ok((provider, claims))
+    }
+
+    /// The provider whose transmitter has this issuer.
+    fn provider_of(&self, issuer: &str) -> Option<IdentityProviderSpec> {
+        let config = self.config();
+        let is_it = |provider: &&IdentityProviderSpec| {
+            provider.signals.as_ref().is_some_and(|signals| signals.issuer == issuer)
+        };
+        config.providers.values().find(is_it).cloned()
+    }
+
+    /// Counts a push that cannot be verified, and records it unless it belongs to a burst. Of an
+    /// issuer that is no provider's nothing is recorded.
+    fn refuse_push(
+        &self,
+        what: &str,
+        provider: Option<&IdentityProviderSpec>,
+        claimed: Option<String>,
+        error: SignalError,
+        from: Option<IpAddr>,
+    ) -> SignalError {
+        if matches!(error, SignalError::Unavailable(_)) {
+            return error;
         }
-        let read = signals::read(claims.as_map());
-        let read = read.map_err(|error| SignalError::InvalidRequest(error.to_string()))?;
-        for signal in &read {
-            self.follow_signal(provider, signal).await?;
+        let weight = self.count_bad_push("push", &claimed.unwrap_or_default(), from);
+        if let Some(provider) = provider {
+            let reason = format!("{what} is not taken: {error}");
+            self.note_bad_push(weight, provider.name.as_str(), None, reason, from);
         }
-        self.remember(&scope, &id).await
+        match weight {
+            Weight::Single => error,
+            Weight::Burst | Weight::Silent => SignalError::TooMany,
+        }
     }
 
     /// Takes back everything that a subject was given (draft-parecki-oauth-global-token-revocation):
@@ -159,8 +212,12 @@ impl App {
         &self,
         bearer: &Secret,
         subject: &Value,
+        from: Option<IpAddr>,
     ) -> Result<(), SignalError> {
-        let (provider, used) = self.revoking_provider(bearer).await?;
+        let (provider, used) = match self.revoking_provider(bearer).await {
+            Ok(verified) => verified,
+            Err(error) => return Err(self.refuse_push("a revocation", None, None, error, from)),
+        };
         let subjects = Subject::read(subject)
             .map_err(|error| SignalError::InvalidRequest(error.to_string()))?;
         if subjects.is_empty() {
