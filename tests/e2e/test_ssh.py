@@ -289,8 +289,45 @@ def test_every_channel_of_one_connection_is_decided(hosts):
 
 
 def test_agent_forwarding_and_x11_reach_nothing(hosts):
-    result = hosts.ssh('echo "[$SSH_AUTH_SOCK][$DISPLAY]"', "-A", "-X", expect=None)
+    run = hosts.run()
+    result = hosts.ssh('echo "[$SSH_AUTH_SOCK][$DISPLAY]"', "-A", "-Y", token=run["token"])
     assert b"[][]" in result.stdout
+    assert b"X11 forwarding request failed" in result.stderr
+    refused = {event["statement"]: event["rules"] for event in decided(hosts, run, "deny")}
+    # Whether ssh finds an agent or a display to ask for is its environment's business.
+    assert refused == {"forward X11": ["forward"]}
+
+
+@pytest.mark.parametrize(("name", "statement"), [
+    ("x11-req", "forward X11"), ("auth-agent-req@openssh.com", "forward the agent"),
+])
+def test_what_is_never_forwarded_is_refused_with_one_event(hosts, paramiko_to, name, statement):
+    run = hosts.run()
+    transport = paramiko_to(run["token"]).get_transport()
+    for _ in range(3):
+        channel = transport.open_session()
+        with pytest.raises(paramiko.SSHException):
+            ask(channel, name)
+    assert transport.open_session().active
+    (denied,) = decided(hosts, run, "deny")
+    assert (denied["statement"], denied["verbs"]) == (statement, ["forward"])
+
+
+def ask(channel, name):
+    """A request that wants an answer; paramiko's own do not always."""
+    message = paramiko.Message()
+    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string(name)
+    message.add_boolean(True)
+    if name == "x11-req":
+        message.add_boolean(False)
+        message.add_string("MIT-MAGIC-COOKIE-1")
+        message.add_string("0" * 32)
+        message.add_int(0)
+    channel._event_pending()
+    channel.transport._send_user_message(message)
+    channel._wait_for_event()
 
 
 def test_environment_passes_by_list_only(hosts):

@@ -21,6 +21,7 @@ use crate::forward::{self, Origin};
 use crate::inbox::{Inboxes, Size, Word};
 use crate::live::{self, Live, Shown};
 use crate::options::Place;
+use crate::unserved::{Recorded, Unserved};
 
 /// What a client without a token reads. Programs that answer prompts look for the last word.
 const PROMPT: &str = "Corral token as password: ";
@@ -43,6 +44,7 @@ pub(crate) struct ClientSide {
     tokens_wrong: u32,
     /// What the client reads in front of the next refusal.
     banner: Option<String>,
+    unserved: Recorded,
 }
 
 impl ClientSide {
@@ -62,6 +64,7 @@ impl ClientSide {
             setups: HashMap::new(),
             tokens_wrong: 0,
             banner: None,
+            unserved: Recorded::default(),
         }
     }
 
@@ -95,6 +98,22 @@ impl ClientSide {
             MethodSet::empty()
         };
         Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
+    }
+
+    /// Records what nobody is given. Before the login there is nothing to record it in.
+    async fn unserved(&mut self, what: Unserved, place: &str) {
+        if let Some(live) = &self.live {
+            self.unserved.note(live, what, place).await;
+        }
+    }
+
+    /// The session, where the connection may have one more channel.
+    async fn with_room(&mut self) -> Option<Arc<Live>> {
+        if self.inboxes.len() >= bounds::CHANNELS_MAX {
+            self.unserved(Unserved::Channel, "").await;
+            return None;
+        }
+        self.live.clone()
     }
 
     fn word(&self, channel: ChannelId, word: Word) -> Result<(), russh::Error> {
@@ -209,7 +228,7 @@ impl Handler for ClientSide {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.live.is_none() || self.inboxes.len() >= bounds::CHANNELS_MAX {
+        if self.with_room().await.is_none() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -230,8 +249,7 @@ impl Handler for ClientSide {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let Some(live) = self.live.clone().filter(|_| self.inboxes.len() < bounds::CHANNELS_MAX)
-        else {
+        let Some(live) = self.with_room().await else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
@@ -250,6 +268,27 @@ impl Handler for ClientSide {
             self.inboxes.forget(id);
         }
         Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.unserved(Unserved::SocketTo, path).await;
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        self.unserved(Unserved::SocketListen, path).await;
+        Ok(false)
     }
 
     async fn tcpip_forward(
@@ -356,6 +395,7 @@ impl Handler for ClientSide {
         _screen: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        self.unserved(Unserved::X11, "").await;
         session.channel_failure(channel)
     }
 
@@ -364,6 +404,7 @@ impl Handler for ClientSide {
         _channel: ChannelId,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
+        self.unserved(Unserved::Agent, "").await;
         Ok(false)
     }
 

@@ -23,6 +23,7 @@ pub mod sftp;
 mod spec;
 mod target;
 mod target_side;
+mod unserved;
 
 use std::time::SystemTime;
 
