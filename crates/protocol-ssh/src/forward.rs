@@ -47,6 +47,7 @@ pub(crate) struct Listens(Mutex<Vec<Listen>>);
 
 #[derive(Debug)]
 struct Listen {
+    /// The port is 0 until the target said which one it gave.
     place: Place,
     /// Ends its statement.
     stop: CancellationToken,
@@ -57,9 +58,23 @@ impl Listens {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the target was asked to listen there.
+    /// Whether the target was asked to listen there. Connections may come before its answer was
+    /// read, so what was asked for counts.
     pub(crate) fn has(&self, address: &str, port: u32) -> bool {
-        self.lock().iter().any(|listen| listen.place.host == address && listen.place.port == port)
+        let is_meant = |place: &Place| place.port == port || place.port == 0;
+        self.lock().iter().any(|listen| listen.place.host == address && is_meant(&listen.place))
+    }
+
+    fn add(&self, address: &str, port: u32, stop: CancellationToken) {
+        let place = Place { host: address.to_owned(), port };
+        self.lock().push(Listen { place, stop });
+    }
+
+    fn take(&self, address: &str, port: u32) -> Option<Listen> {
+        let mut listens = self.lock();
+        let is_meant = |listen: &Listen| listen.place.host == address && listen.place.port == port;
+        let index = listens.iter().position(is_meant);
+        index.map(|index| listens.swap_remove(index))
     }
 }
 
@@ -148,43 +163,58 @@ async fn pass(live: &Live, client: &ClientChannel, target: &TargetChannel, runni
 ///
 /// # Errors
 /// A [`Denial`]: not allowed, or the target does not.
-pub(crate) async fn listen(live: &Live, address: &str, port: u32) -> Result<u32, Denial> {
-    let mut place = Place { host: address.to_owned(), port };
+pub(crate) async fn listen(live: &Arc<Live>, address: &str, port: u32) -> Result<u32, Denial> {
+    let place = Place { host: address.to_owned(), port };
     let running = decide(live, Direction::Listen, &place, None).await?;
-    if live.listens.lock().len() >= bounds::LISTENS_MAX {
+    let listens = &live.listens;
+    if listens.lock().len() >= bounds::LISTENS_MAX {
         return Err(Denial::new(DenialKind::TooManySessions, "too many ports are listened on"));
     }
-    let ask = live.target.tcpip_forward(address, port);
-    let given = timeout(limits::TARGET_LOGIN_DEADLINE, ask)
-        .await
-        .map_err(|_| Denial::new(DenialKind::TargetUnavailable, "no answer in time"))?
-        .map_err(|_| Denial::new(DenialKind::TargetUnavailable, "the target does not listen"))?;
-    if port == 0 {
-        place.port = given;
-    }
-    let listening = place.port;
     let stop = CancellationToken::new();
-    live.listens.lock().push(Listen { place, stop: stop.clone() });
-    let session = live.session.clone();
-    live.session.spawn(async move {
+    listens.add(address, port, stop.clone());
+    let ask = live.target.tcpip_forward(address, port);
+    let asked = timeout(limits::TARGET_LOGIN_DEADLINE, ask).await;
+    let given = asked
+        .map_err(|_| Denial::new(DenialKind::TargetUnavailable, "no answer in time"))
+        .and_then(|given| {
+            let text = "the target does not listen";
+            given.map_err(|_| Denial::new(DenialKind::TargetUnavailable, text))
+        });
+    let given = match given {
+        Ok(given) => given,
+        Err(denial) => {
+            let _not_listening = listens.take(address, port);
+            return Err(denial);
+        }
+    };
+    let listening = if port == 0 { given } else { port };
+    if port == 0
+        && let Some(listen) = listens.take(address, 0)
+    {
+        listens.add(address, listening, listen.stop);
+    }
+    let (owner, host) = (live.clone(), address.to_owned());
+    let spawned = live.session.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = session.ended() => {}
+            _ = owner.session.ended() => {}
+            // The connections that came by it are asked about one by one.
+            _ = running.revoked() => {
+                unlisten(&owner, &host, listening).await;
+            }
         }
         running.finish(Completion { code: "closed".to_owned(), ..Completion::default() }).await;
-    })?;
+    });
+    if let Err(denial) = spawned {
+        unlisten(live, address, listening).await;
+        return Err(denial);
+    }
     Ok(listening)
 }
 
 /// Asks the target to listen no more; false when it did not.
 pub(crate) async fn unlisten(live: &Live, address: &str, port: u32) -> bool {
-    let found = {
-        let mut listens = live.listens.lock();
-        let is_meant = |listen: &Listen| listen.place.host == address && listen.place.port == port;
-        let index = listens.iter().position(is_meant);
-        index.map(|index| listens.swap_remove(index))
-    };
-    let Some(listen) = found else { return false };
+    let Some(listen) = live.listens.take(address, port) else { return false };
     let ask = live.target.cancel_tcpip_forward(address, port);
     let is_done = matches!(timeout(limits::TARGET_LOGIN_DEADLINE, ask).await, Ok(Ok(())));
     listen.stop.cancel();
