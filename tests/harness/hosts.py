@@ -53,7 +53,7 @@ kind: Target
 name: {name}
 protocol: ssh
 address: 127.0.0.1:{port}
-credential: {{username: {user}, private_key: {{file: {folder}/user_key}}}}
+credential: {{{credential}}}
 options:
   host_keys: ["{host_key}"]
 {options}
@@ -78,10 +78,11 @@ class Hosts:
             self.close()
             raise
 
-    def target(self, name, options=""):
-        return TARGET.format(name=name, port=self.sshd.port, user=self.user,
-                             folder=self.sshd.folder, host_key=self.sshd.host_key,
-                             options=options)
+    def target(self, name, options="", credential=None):
+        """Its resource; by default with the key that the host knows."""
+        key = f"username: {self.user}, private_key: {{file: {self.sshd.folder}/user_key}}"
+        return TARGET.format(name=name, port=self.sshd.port, credential=credential or key,
+                             host_key=self.sshd.host_key, options=options)
 
     def login(self, name="ada@example.com"):
         if name not in self._tokens:
@@ -101,8 +102,8 @@ class Hosts:
     def address(self):
         return self.gateway.address("ssh")
 
-    def destination(self, target="web-1"):
-        return f"{self.user}@{target}@{self.address[0]}"
+    def destination(self, target="web-1", user=None):
+        return f"{user or self.user}@{target}@{self.address[0]}"
 
     def _askpass(self):
         """ssh reads a password from a program; the token comes by the environment."""
@@ -132,10 +133,10 @@ class Hosts:
                 *arguments[:-1], self.destination(target), *arguments[-1:]]
 
     def ssh(self, command, *options, token=None, target="web-1", stdin=b"", expect=0,
-            password=True, deadline=COMMAND_DEADLINE_S):
+            password=True, deadline=COMMAND_DEADLINE_S, user=None):
         """`ssh … COMMAND`; bytes in, bytes out."""
         words = ["ssh", *self.options(password), "-p", str(self.address[1]), *options,
-                 self.destination(target)]
+                 self.destination(target, user)]
         if command is not None:
             words.append(command)
         result = subprocess.run(words, input=stdin, capture_output=True,
@@ -144,9 +145,9 @@ class Hosts:
             assert result.returncode == expect, (result.returncode, result.stdout, result.stderr)
         return result
 
-    def start_ssh(self, command, *options, token, target="web-1", **more):
+    def start_ssh(self, command, *options, token, target="web-1", user=None, **more):
         words = ["ssh", *self.options(), "-p", str(self.address[1]), *options,
-                 self.destination(target)]
+                 self.destination(target, user)]
         if command is not None:
             words.append(command)
         return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -17,6 +17,8 @@ STOP_DEADLINE_S = 10
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 
 CONFIG = """
+# The first value that sshd reads is the one it takes.
+{more}
 ListenAddress 127.0.0.1
 Port {port}
 HostKey {folder}/host_key
@@ -40,7 +42,6 @@ AcceptEnv *
 SetEnv SHLVL=1
 Subsystem sftp {sftp}
 LogLevel VERBOSE
-{more}
 """
 
 
