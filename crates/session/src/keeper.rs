@@ -117,8 +117,11 @@ impl Keeper {
                 word = self.control.recv() => self.obey(word).await,
                 order = self.inbox.recv() => match order {
                     Some(order) => self.carry_out(order).await,
-                    // Every handle is gone.
-                    None => break CloseReason::Client,
+                    // Every handle is gone; who let go last may have said why.
+                    None => {
+                        let end = self.shared.end.borrow();
+                        break end.as_ref().map_or(CloseReason::Client, |end| end.reason);
+                    }
                 },
                 () = self.shared.signal.notified() => self.look(),
                 // Streams that are open hear of it too, not only what is asked next.

@@ -378,3 +378,11 @@ async fn streams_hear_that_their_right_was_taken_away_and_others_go_on() {
     short.finish(done("0")).await;
     world.until("decided Deny").await;
 }
+
+#[tokio::test]
+async fn the_reason_of_an_end_stays_when_the_handle_goes_with_it() {
+    let World { told, session } = World::new().await;
+    session.end(CloseReason::Target, Denial::new(DenialKind::TargetUnavailable, "gone"));
+    drop(session);
+    until(&told, "closed Target after 0").await;
+}
