@@ -78,11 +78,12 @@ class Hosts:
             self.close()
             raise
 
-    def target(self, name, options="", credential=None):
+    def target(self, name, options="", credential=None, port=None, host_key=None):
         """Its resource; by default with the key that the host knows."""
         key = f"username: {self.user}, private_key: {{file: {self.sshd.folder}/user_key}}"
-        return TARGET.format(name=name, port=self.sshd.port, credential=credential or key,
-                             host_key=self.sshd.host_key, options=options)
+        return TARGET.format(name=name, port=port or self.sshd.port, options=options,
+                             credential=credential or key,
+                             host_key=host_key or self.sshd.host_key)
 
     def login(self, name="ada@example.com"):
         if name not in self._tokens:
@@ -133,9 +134,9 @@ class Hosts:
                 *arguments[:-1], self.destination(target), *arguments[-1:]]
 
     def ssh(self, command, *options, token=None, target="web-1", stdin=b"", expect=0,
-            password=True, deadline=COMMAND_DEADLINE_S, user=None):
+            password=True, deadline=COMMAND_DEADLINE_S, user=None, port=None):
         """`ssh … COMMAND`; bytes in, bytes out."""
-        words = ["ssh", *self.options(password), "-p", str(self.address[1]), *options,
+        words = ["ssh", *self.options(password), "-p", str(port or self.address[1]), *options,
                  self.destination(target, user)]
         if command is not None:
             words.append(command)
