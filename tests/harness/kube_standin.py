@@ -22,6 +22,8 @@ TOKEN_PATH = "/api/v1/namespaces/{}/serviceaccounts/{}/token".format(*ACCOUNT)
 NAMESPACED = {"pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret"}
 MERGES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 LOG_LINES_PER_SECOND = 20
+# An object of this name is never answered.
+MUTE = "mute"
 
 
 def resource_list():
@@ -209,6 +211,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(404, "NotFound", "no such resource")
         if words[6:] == ["log"]:
             return self.log(query)
+        if name == MUTE:
+            self.close_connection = True
+            self.api.stopped.wait()
+            return None
         return self.on_object(namespace, resource, name, query, body)
 
     def read_chunks(self):

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corral_model::ids::TargetName;
@@ -27,6 +28,10 @@ pub const STREAMS_MAX: u32 = 256;
 /// Serves requests until the client leaves, or until `closed` is ready and those that run are
 /// done.
 ///
+/// # Limits
+/// [`HEAD_DEADLINE`], for the first head too: neither a client that says nothing, nor one that
+/// stops in the middle of HTTP/2's opening, holds a place.
+///
 /// # Cancel safety
 /// Dropping it closes the connection.
 pub async fn serve_requests<S>(stream: Stream, service: S, closed: impl Future<Output = ()>)
@@ -47,10 +52,22 @@ where
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(Some(Duration::from_secs(30)));
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let service = {
+        let has_asked = has_asked.clone();
+        service_fn(move |request| {
+            has_asked.store(true, Ordering::Relaxed);
+            service.call(request)
+        })
+    };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = nothing_asked(&has_asked) => {
+            tracing::debug!("an HTTP client sent no request in time");
+            return;
+        }
         () = closed => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -58,6 +75,15 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(error = %error, "an HTTP connection ended early");
+    }
+}
+
+/// Ready when the first request has not come in time. hyper's own deadline begins when it knows
+/// which HTTP the client speaks, and is for HTTP/1.1 only.
+async fn nothing_asked(has_asked: &AtomicBool) {
+    tokio::time::sleep(HEAD_DEADLINE).await;
+    if has_asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -92,4 +118,48 @@ pub(crate) async fn serve(
 #[must_use]
 pub fn boxed(body: Incoming) -> HttpBody {
     body.map_err(|error| -> crate::service::HttpBodyError { Box::new(error) }).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corral_transport::{Address, Endpoint, Listener, Route, TargetTlsMode};
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::Instant;
+
+    /// How long a client is served that sends this and no more.
+    async fn served(beginning: &[u8]) -> Duration {
+        let listener = Listener::bind("127.0.0.1:0").await.expect("free port");
+        let address = listener.address();
+        let endpoint = Endpoint {
+            address: Address::Tcp { host: address.ip().to_string(), port: address.port() },
+            route: Route::Direct,
+            tls: TargetTlsMode::Disable,
+            ca_pem: None,
+        };
+        let mut client = endpoint.dial().await.expect("dialled");
+        let accepted = listener.accept().await.expect("accepted");
+        client.write_all(beginning).await.expect("sent");
+        let service = service_fn(async |_: http::Request<Incoming>| {
+            Ok::<http::Response<HttpBody>, Infallible>(http::Response::default())
+        });
+        tokio::time::pause();
+        let started = Instant::now();
+        serve_requests(accepted.stream, service, std::future::pending()).await;
+        let took = started.elapsed();
+        tokio::time::resume();
+        took
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_nothing_is_disconnected() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let settings = b"\0\0\0\x04\0\0\0\0\0";
+        let half_headers = b"\0\0\x01\x01\0\0\0\0\x01\x82";
+        let http2 = [&preface[..], settings, half_headers].concat();
+        for beginning in [b"".as_slice(), b"GET", b"GET / HTTP/1.1\r\nX", &preface[..9], &http2] {
+            let took = served(beginning).await;
+            assert!(took >= HEAD_DEADLINE && took < HEAD_DEADLINE * 2, "{beginning:?} {took:?}");
+        }
+    }
 }
