@@ -16,7 +16,7 @@ WEBSOCKET_KEY_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Request:
-    """One request: `line`, `headers` as pairs in lower case, `body`."""
+    """One request: `line`, `headers` as pairs in lower case, `body` and its size."""
 
     def __init__(self, head, body):
         lines = head.decode("latin-1").split("\r\n")
@@ -25,6 +25,7 @@ class Request:
         self.headers = [(name.strip().lower(), value.strip())
                         for name, _, value in (line.partition(":") for line in lines[1:])]
         self.body = body
+        self.body_bytes = len(body)
 
     def all(self, name):
         return [value for found, value in self.headers if found == name]
@@ -46,6 +47,8 @@ class RecordingServer:
     def __init__(self, certificate, key, answers=None):
         self.requests = []
         self.after_upgrade = bytearray()
+        # Whether bodies are kept, or counted only.
+        self.keeps_bodies = True
         self.answers = answers or (lambda request, connection: answer(200))
         self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._trust.load_cert_chain(certificate, key)
@@ -69,7 +72,7 @@ class RecordingServer:
             client = self._trust.wrap_socket(client, server_side=True)
             self._open.add(client)
             with client, client.makefile("rb") as stream:
-                while request := read_request(stream):
+                while request := read_request(stream, self.keeps_bodies):
                     self.requests.append(request)
                     told = self.answers(request, client)
                     if told is None:
@@ -113,7 +116,7 @@ class RecordingServer:
             self.after_upgrade += data
 
 
-def read_request(stream):
+def read_request(stream, keeps_bodies=True):
     """The next request, or None at the end. Malformed ones are errors: a gateway sends none."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -128,17 +131,22 @@ def read_request(stream):
     if coding and lengths:
         raise ValueError(f"two framings: {request}")
     if coding:
-        request.body = read_chunks(stream)
+        pieces = read_chunks(stream)
     elif lengths:
-        request.body = stream.read(int(lengths[0]))
+        pieces = [stream.read(int(lengths[0]))]
+    else:
+        pieces = []
+    for piece in pieces:
+        request.body_bytes += len(piece)
+        if keeps_bodies:
+            request.body += piece
     return request
 
 
 def read_chunks(stream):
-    body = b""
     while True:
         size = int(re.match(rb"[0-9a-fA-F]+", stream.readline())[0], 16)
-        body += stream.read(size)
+        yield stream.read(size)
         stream.readline()
         if size == 0:
-            return body
+            return
