@@ -284,6 +284,44 @@ def test_a_shell_is_recorded_and_replayed(corral):
                                          "statement.completed")
         if event.get("code") == "3"], "the exit code is recorded", 10)
     assert len(completed) == 1
+    sizes, shown_by_player = cast(corral, side)
+    assert sizes[0] == "111x33" and "seen-42" in shown_by_player
+
+
+def test_a_terminal_that_is_attached_to_is_recorded_and_replayed(corral):
+    side = corral.side("attached", "cluster")
+    side.enter_namespace()
+    shell = pod(command=["sh"], stdin=True, tty=True)
+    side.cluster.apply(manifest(shell), "-n", side.namespace)
+    side.wait_for_pods("app=box")
+    terminal = Terminal(side, "attach", "-it", "box")
+    terminal.type("echo seen-$((40+2))\n")
+    terminal.read_until("seen-42")
+    corral.run("runs", "end", side.run["run_id"])
+    assert terminal.finish()[1] != 0
+    [decided] = [event for event in corral.events("--run", side.run["run_id"], "--event",
+                                                  "statement.decided")
+                 if event["statement"].startswith("attach ")]
+    assert "kube_attach" in decided["verbs"] and "(interactive)" in decided["statement"]
+    assert f"attach {side.namespace}/box" in corral.run("replay", side.run["run_id"]).stdout
+
+    sizes, shown_by_player = cast(corral, side)
+    # kubectl makes a terminal larger for a moment, so that what is attached draws itself again.
+    assert sizes[-1] == "111x33" and "seen-42" in shown_by_player
+    pieces = corral.events("--run", side.run["run_id"], "--event", "stream.passed")
+    typed = "".join(piece["data"]["text"] for piece in pieces if piece["from"] == "client")
+    assert "echo seen-$((40+2))" in typed
+
+
+def cast(corral, side):
+    """A run's terminal as asciinema reads it: its sizes, and all that it showed."""
+    lines = corral.run("replay", side.run["run_id"], "--format", "cast").stdout.splitlines()
+    head, events = json.loads(lines[0]), [json.loads(line) for line in lines[1:]]
+    assert head["version"] == 2 and all(len(event) == 3 for event in events)
+    assert [event[0] for event in events] == sorted(event[0] for event in events)
+    sizes = [f"{head['width']}x{head['height']}"]
+    sizes += [data for _, code, data in events if code == "r"]
+    return sizes, "".join(data for _, code, data in events if code == "o")
 
 
 @pytest.mark.skipif(parts.chosen() == parts.OLDEST,

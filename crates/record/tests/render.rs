@@ -114,6 +114,18 @@ fn a_terminal_is_an_asciicast_of_version_2() {
 }
 
 #[test]
+fn a_size_that_is_told_after_the_first_prompt_is_the_terminals() {
+    let mut events = shell_session();
+    let is_size = |event: &Event| matches!(event.body, EventBody::TerminalResized { .. });
+    let first = events.iter().position(is_size).expect("a size");
+    events.swap(first, first + 1);
+    let cast = render::cast(&events, "s1", CastVersion::V2, None).expect("a cast");
+    assert!(cast.starts_with(HEADER_2), "{cast}");
+    assert_eq!(cast.matches(r#","r","#).count(), 1, "{cast}");
+    check_by_the_specification(&cast);
+}
+
+#[test]
 fn a_terminal_is_an_asciicast_of_version_3() {
     let cast = render::cast(&shell_session(), "s1", CastVersion::V3, None).expect("a cast");
     let expect = [

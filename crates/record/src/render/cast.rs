@@ -258,8 +258,10 @@ impl Scene {
                 // A size of nothing can be shown by no player.
                 EventBody::TerminalResized { columns: 0, .. }
                 | EventBody::TerminalResized { rows: 0, .. } => {}
+                // The client's terminal had its first size all the time, also where it is told
+                // after the first prompt came (as in Kubernetes).
                 EventBody::TerminalResized { columns, rows, .. } => {
-                    if has_size || !scene.frames.is_empty() {
+                    if has_size {
                         scene.frame(at, "r", format!("{columns}x{rows}"));
                     } else {
                         scene.size = Size { columns: *columns, rows: *rows };
