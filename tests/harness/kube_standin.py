@@ -78,6 +78,8 @@ class KubeStandin:
         self.watches = 0
         # What every watch that is open, or comes, sends: events as objects.
         self.watched = []
+        # What stands behind each line of a log.
+        self.log_padding = b""
         # Whoever shows one of them is the gateway.
         self.tokens = {TOKEN}
         # How a TokenRequest is answered: a function of its body that gives code and answer.
@@ -284,7 +286,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         number = 0
         while number < 3 or query.get("follow") == "true" and not self.api.stopped.is_set():
             number += 1
-            self.chunk(b"line %d\n" % number)
+            self.chunk(b"line %d%b\n" % (number, self.api.log_padding))
             time.sleep(1 / LOG_LINES_PER_SECOND)
         self.wfile.write(b"0\r\n\r\n")
         return None

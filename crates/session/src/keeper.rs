@@ -114,6 +114,9 @@ impl Keeper {
             let deadline = self.deadline();
             tokio::select! {
                 biased;
+                // Before the deadline, which stays in the past, and before handles that are gone
+                // because of it: why it ended is what ended it.
+                reason = ended(&mut end) => break reason,
                 word = self.control.recv() => self.obey(word).await,
                 order = self.inbox.recv() => match order {
                     Some(order) => self.carry_out(order).await,
@@ -127,7 +130,6 @@ impl Keeper {
                 // Streams that are open hear of it too, not only what is asked next.
                 Ok(()) = self.config_changes.changed() => self.config_changed().await,
                 () = until(deadline) => self.timer_due(),
-                reason = ended(&mut end) => break reason,
             }
         };
         self.finish(reason).await;

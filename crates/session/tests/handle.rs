@@ -312,6 +312,8 @@ async fn the_ttl_ends_a_busy_session() {
     let world = World::with(Some(Duration::from_millis(50)), None).await;
     let _running = world.allowed("one").await;
     assert_eq!(world.session.ended().await.reason, CloseReason::Expired);
+    // Also when its streams do not let go.
+    world.until("closed Expired after 1").await;
 }
 
 #[tokio::test]
@@ -319,8 +321,10 @@ async fn a_silent_stream_is_idle_and_a_running_statement_is_not() {
     let idle = Some(Duration::from_millis(50));
     let world = World::with(None, idle).await;
     let draft = Draft { is_stream: true, ..draft("shell") };
-    let Answer::Allow(_shell) = world.session.decide(draft).await else { panic!("allowed") };
+    let Answer::Allow(shell) = world.session.decide(draft).await else { panic!("allowed") };
     assert_eq!(world.session.ended().await.reason, CloseReason::Idle);
+    drop((shell, world.session));
+    until(&world.told, "closed Idle after 1").await;
 
     let world = World::with(None, idle).await;
     let running = world.allowed("one").await;
