@@ -60,6 +60,12 @@ bench-ssh: ## measure SSH beside ssh -J, print a table, write target/bench-ssh.j
 	@cargo build --release -p corral
 	@$(CORRAL_PYTHON) bench/ssh.py $(if $(QUICK),--quick)
 
+.PHONY: bench-relay
+bench-relay: ## measure a relay's tunnel beside ssh -L, print a table, write target/bench-relay.json
+	@.ci/setup build database hosts
+	@cargo build --release -p corral-relay --examples
+	@$(CORRAL_PYTHON) bench/relay.py $(if $(QUICK),--quick)
+
 .PHONY: bench-runs
 bench-runs: ## measure the end of runs and people, print a table, write target/bench-runs.json
 	@.ci/setup build database

@@ -4,7 +4,7 @@
 CPU is user plus system time of both ends of the tunnel: for ssh the client and the sshd process
 of its connection, for the relay the gateway's end (`forward near`, a bare copy into a relayed
 stream) and the relay. The client that reads or writes and the target are the same on both ways
-and are not counted. Build first: cargo build --release -p corral-relay --examples
+and are not counted. `make bench-relay` builds and runs it.
 """
 
 import argparse
@@ -201,7 +201,8 @@ def main():
         for name in ("ssh -L", "ssh -L aes128-gcm"):
             ratio = medians["relay", word] / medians[name, word]
             print(f"relay against {name}, {word}: {ratio:.2f} (goal: at most 1.3)")
-    out = TARGET.parent / "bench-relay.json"
+    out = ROOT / "target" / "bench-relay.json"
+    out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"load": os.getloadavg(), "runs": runs}, indent=1))
 
 
