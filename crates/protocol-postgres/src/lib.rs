@@ -10,6 +10,7 @@ pub mod codec;
 mod conditions;
 mod deny;
 mod digest;
+mod encoding;
 mod link;
 mod live;
 mod machine;

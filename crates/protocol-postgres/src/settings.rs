@@ -3,6 +3,8 @@
 //! A setting of the target is forwarded only when it can change neither rights nor what the
 //! analysis relies on; the list is in docs/postgres.md.
 
+use crate::encoding;
+
 /// Settings that reach the target as the client wrote them.
 const FORWARDED: &[&str] = &[
     "application_name",
@@ -26,14 +28,16 @@ const FORWARDED: &[&str] = &[
     "xmloption",
 ];
 
+/// What switches a setting on or off.
+const SWITCH: &[&str] = &["0", "1", "false", "no", "off", "on", "true", "yes"];
+
 /// Settings whose value is fixed: a client may ask for what it gets anyway.
 const FIXED: &[(&str, &[&str])] = &[
     ("client_encoding", &["utf8", "unicode", "sqlascii", "auto"]),
-    ("standard_conforming_strings", &["on", "true", "yes", "1"]),
     ("client_min_messages", &["notice", "warning", "error"]),
 ];
 
-/// Sent to every target, after the client's own.
+/// Sent to every target where the client did not choose.
 pub(crate) const PINNED: &[(&str, &str)] =
     &[("client_encoding", "UTF8"), ("standard_conforming_strings", "on")];
 
@@ -52,15 +56,16 @@ pub(crate) fn sort(name: &str, value: &str) -> Setting {
     if FORWARDED.contains(&folded.as_str()) {
         return Setting::Forward(folded);
     }
+    if folded == "standard_conforming_strings" && SWITCH.contains(&value.to_lowercase().as_str()) {
+        return Setting::Forward(folded);
+    }
     if let Some((_, values)) = FIXED.iter().find(|(fixed, _)| *fixed == folded) {
-        let plain: String = value
-            .trim_matches(['\'', '"', ' '])
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric())
-            .collect::<String>()
-            .to_ascii_lowercase();
+        let plain = encoding::folded(value);
         if values.contains(&plain.as_str()) {
             return Setting::Fixed;
+        }
+        if folded == "client_encoding" && encoding::is_known(&plain) {
+            return Setting::Forward(folded);
         }
         return Setting::Refused(format!(
             "startup parameter \"{folded}\" cannot be \"{value}\" here; allowed: {}",
@@ -147,9 +152,8 @@ mod tests {
         let refused = [
             ("role", "postgres"),
             ("session_replication_role", "replica"),
-            ("client_encoding", "SJIS"),
-            ("client_encoding", "LATIN1"),
-            ("standard_conforming_strings", "off"),
+            ("client_encoding", "UTF-16"),
+            ("standard_conforming_strings", "perhaps"),
             ("client_min_messages", "debug5"),
             ("row_security", "off"),
             ("anything.else", "1"),
@@ -161,5 +165,11 @@ mod tests {
             assert_eq!(sort("client_encoding", value), Setting::Fixed, "{value}");
         }
         assert_eq!(sort("DateStyle", "ISO"), Setting::Forward("datestyle".into()));
+        for value in ["SJIS", "latin-1"] {
+            let expect = Setting::Forward("client_encoding".into());
+            assert_eq!(sort("client_encoding", value), expect, "{value}");
+        }
+        let expect = Setting::Forward("standard_conforming_strings".into());
+        assert_eq!(sort("standard_conforming_strings", "OFF"), expect);
     }
 }

@@ -114,7 +114,8 @@ impl TargetLogin {
         }
         let own = self.request.settings.iter();
         parameters.extend(own.map(|(name, value)| (name.as_str(), value.as_str())));
-        parameters.extend(PINNED);
+        let is_free = |name: &str| !self.request.settings.iter().any(|(own, _)| own == name);
+        parameters.extend(PINNED.iter().filter(|(name, _)| is_free(name)));
         link.tell_target(Harmless::Login, |out| put_startup(out, &parameters));
         self.stage = Stage::ExpectAuthentication;
     }
@@ -171,7 +172,7 @@ impl TargetLogin {
             }
             (b'S', Stage::ExpectReady) => {
                 let (name, value) = decode_parameter_status(frame).map_err(broken)?;
-                self.facts.parameters.push((name.to_owned(), value.to_owned()));
+                self.facts.parameters.push((name.to_owned(), value.into_owned()));
             }
             (b'K', Stage::ExpectReady) => {
                 let (process, key) = decode_key_data(frame).map_err(broken)?;

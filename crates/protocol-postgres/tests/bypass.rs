@@ -477,7 +477,8 @@ fn effects_are_what_a_statement_does_not_how_it_starts() {
     check("DISCARD ALL", &[]);
     check("SET TIME ZONE 'UTC'", &[]);
     check("SET NAMES 'UTF8'", &[]);
-    check("SET NAMES 'SJIS'", &["administer"]);
+    check("SET NAMES 'SJIS'", &[]);
+    check("SET NAMES 'klingon'", &["administer"]);
     check("SET LOCAL search_path = a, b", &[]);
     check("RESET ALL", &[]);
     check("FETCH 5 FROM c", &[]);
@@ -725,21 +726,43 @@ fn what_needs_no_names_is_decided_without_them() {
     }
 }
 
+/// The names of a session with another value of one setting.
+fn names_with(setting: &str, value: &str) -> Names {
+    let rows: Vec<String> = PLAIN_SESSION
+        .lines()
+        .map(|line| {
+            let is_meant = line.starts_with(&format!("setting\t{setting}\t"));
+            if is_meant { format!("setting\t{setting}\t{value}") } else { line.to_owned() }
+        })
+        .collect();
+    names_of(&rows.join("\n"))
+}
+
 #[test]
-fn a_session_that_reads_texts_otherwise_is_unknown() {
-    for (setting, value) in [("standard_conforming_strings", "off"), ("client_encoding", "SJIS")] {
-        let rows: Vec<String> = PLAIN_SESSION
-            .lines()
-            .map(|line| {
-                let is_meant = line.starts_with(&format!("setting\t{setting}\t"));
-                if is_meant { format!("setting\t{setting}\t{value}") } else { line.to_owned() }
-            })
-            .collect();
-        let names = names_of(&rows.join("\n"));
-        let found = analyse("SELECT 1", Some(&names), &masked());
-        assert!(found.facts.effects.contains(Effect::Unknown), "{setting}");
-        assert!(found.facts.obstacle.is_some(), "{setting}");
-    }
+fn a_masked_session_that_speaks_another_encoding_is_unknown() {
+    // What a value cannot be converted to makes an error, which tells of the value.
+    let names = names_with("client_encoding", "LATIN1");
+    let found = analyse("SELECT 1", Some(&names), &masked());
+    assert!(found.facts.effects.contains(Effect::Unknown));
+    assert!(found.facts.obstacle.is_some());
+    let found = analyse("SELECT id FROM people", Some(&names), &open());
+    assert_eq!(effects(&found), ["read"]);
+}
+
+#[test]
+fn a_backslash_is_what_the_session_makes_of_it() {
+    let (on, off) = (names(), names_with("standard_conforming_strings", "off"));
+    let check = |sql: &str, names: &Names, expect: &[&str]| {
+        let found = analyse(sql, Some(names), &open());
+        assert_eq!(effects(&found), expect, "{sql}: {:?}", found.unknown);
+        assert!(found.needs_names, "{sql}");
+    };
+    let hidden = r"SELECT '\'; DELETE FROM notes; --'";
+    check(hidden, &on, &["read", "write"]);
+    check(hidden, &off, &["read"]);
+    let shown = r"SELECT '\\'; DELETE FROM notes; --'";
+    check(shown, &on, &["read", "write"]);
+    check(shown, &off, &["read", "write"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use corral_gate::{Decision, Input};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::resource::RecordRows;
 use support::client::*;
+use support::target::{Reply, error};
 use support::{Setting, World};
 
 const DENIED: &str = "E 42501 corral: rule-1: not for you (decision d-1) P=8";
@@ -561,13 +562,101 @@ fn an_unmasked_session_hears_everything() {
     );
 }
 
-#[test]
-fn an_encoding_that_cannot_be_judged_ends_the_session() {
-    let mut world = World::open(Setting::default());
-    let said = message(b'S', b"client_encoding\0SJIS\0");
+/// A query's bytes, in whatever encoding.
+fn raw_query(text: &[u8]) -> Vec<u8> {
+    message(b'Q', &[text, b"\0"].concat())
+}
+
+/// The session's target says that it reads another encoding from here on.
+fn turn_to(world: &mut World, encoding: &'static str) {
+    world.words.read_in(encoding);
+    let said = message(b'S', format!("client_encoding\0{encoding}\0").as_bytes());
     world.machine.buffers().target_in.extend_from_slice(&said);
     world.input(Input::TargetReadable);
-    assert_eq!(world.closed, Some(CloseReason::Protocol));
+    assert_eq!(world.told(), [format!("S client_encoding {encoding}")]);
+}
+
+#[test]
+fn a_text_is_decided_as_the_target_reads_it() {
+    let mut world = World::open(Setting::default());
+    turn_to(&mut world, "LATIN1");
+    let questions = world.target.questions;
+    world.send(&raw_query(b"update '\xe9'"));
+    assert_eq!(world.told(), ["C UPDATE 3", "Z I"]);
+    assert_eq!(&*world.decided[0].text, "update 'é'");
+    assert!(world.target.questions > questions, "the target was asked how it reads");
+    let texts = [b"\0update '\xe9'".as_slice(), b"\0", b"\0\0"].concat();
+    world.send(&[message(b'P', &texts), bind("", "", &[]), execute("", 0), sync()].concat());
+    assert_eq!(world.told(), ["1", "2", "C UPDATE 3", "Z I"]);
+    assert_eq!(&*world.decided[1].text, "update 'é'");
+    // What the gateway itself says is ASCII.
+    world.send(&raw_query(b"select forbidden '\xe9'"));
+    let told = world.told();
+    assert!(told[0].starts_with("E 42501") && told[0].is_ascii(), "{told:?}");
+}
+
+#[test]
+fn a_text_that_cannot_be_read_is_refused_and_the_session_goes_on() {
+    for encoding in ["SJIS", "GB18030", "EUC_JP"] {
+        let mut world = World::open(Setting::default());
+        turn_to(&mut world, encoding);
+        world.send(&raw_query(b"update '\x83\x5c'; update forbidden --'"));
+        let told = world.told();
+        assert!(told[0].starts_with("E 22021 corral: with client_encoding"), "{told:?}");
+        world.send(&query("select 1"));
+        assert_eq!(world.told(), ["T 1", "D 1", "C SELECT 1", "Z I"]);
+        assert!(world.closed.is_none());
+        assert!(world.target.log.iter().all(|line| !line.contains("update")));
+    }
+}
+
+#[test]
+fn a_text_behind_a_change_of_encoding_waits_for_it() {
+    let mut world = World::open(Setting::default());
+    world.words.read_in("LATIN1");
+    let text = message(b'P', b"\0update '\xe9'\0\0\0");
+    let change = extended("set client_encoding");
+    world.send(&[change, text, bind("", "", &[]), execute("", 0), sync()].concat());
+    let told = world.told();
+    assert_eq!(told.last().map(String::as_str), Some("Z I"), "{told:?}");
+    assert_eq!(world.decided.last().map(|last| &*last.text), Some("update 'é'"));
+    // In a transaction that has failed, nothing can be asked, and nothing runs.
+    for text in ["begin", "set client_encoding", "select 1/0"] {
+        world.send(&query(text));
+    }
+    world.told();
+    world.send(&raw_query(b"update '\xe9'"));
+    let told = world.told();
+    assert!(told.iter().any(|line| line.starts_with("E 25P02")), "{told:?}");
+    let updates: Vec<&String> =
+        world.target.log.iter().filter(|line| line.contains("update")).collect();
+    assert_eq!(updates.len(), 1, "{:?}", world.target.log);
+}
+
+#[test]
+fn a_large_message_of_copy_data_is_held_nowhere() {
+    let mut world = World::open(Setting { chunk: 64 * 1024, ..Setting::default() });
+    let large = vec![b'x'; corral_model::limits::CLIENT_MESSAGE_BYTES_MAX + 1];
+    world.send(&[query("copy t from stdin"), message(b'd', &large), message(b'c', b"")].concat());
+    assert_eq!(world.told(), ["G", "C COPY 2", "Z I"]);
+    let longest = world.target.log.iter().map(String::len).max();
+    assert_eq!(longest, Some(large.len() + 2));
+}
+
+#[test]
+fn the_rest_of_a_message_reaches_no_target_that_gave_its_copy_up() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("copy t from stdin"));
+    let data = [vec![b'a'; 300_000], vec![b'b'; 100_000]].concat();
+    let frame = message(b'd', &data);
+    world.send(&frame[..300_005]);
+    let said = [error("ERROR", "22P04", "bad data"), message(b'Z', b"I")].concat();
+    world.machine.buffers().target_in.extend_from_slice(&said);
+    world.input(Input::TargetReadable);
+    world.send(&frame[300_005..]);
+    let last = world.target.log.last().expect("the data").clone();
+    assert!(last.starts_with("d aaa") && !last.contains('b'), "zeros in place of the rest");
+    assert!(world.closed.is_none());
 }
 
 #[test]
@@ -601,8 +690,42 @@ fn function_calls_are_refused_in_order() {
     let mut world = World::open(Setting::default());
     world.send(&[query("begin"), message(b'F', b"\0\0\0\x01"), query("rollback")].concat());
     let told = world.told();
-    assert_eq!(told[2], "E 0A000 corral: function calls are not supported; use SELECT");
+    let refusal = "E 0A000 corral: function calls are supported for large objects only; use SELECT";
+    assert_eq!(told[2], refusal);
     assert_eq!(told[3..], ["Z E", "C COMMIT", "Z I"]);
+    // With a wrong number of arguments, and with none where some should be.
+    for body in [b"\0\0\x03\xb8\0\0\0\0\0\0".as_slice(), b"\0\0\x03\xb8", b""] {
+        world.send(&message(b'F', body));
+        assert_eq!(world.told(), [refusal, "Z I"]);
+    }
+}
+
+#[test]
+fn a_function_call_for_a_large_object_is_decided_as_its_select() {
+    // lo_open(5, 262144), in binary.
+    let body = b"\0\0\x03\xb8\0\x01\0\x01\0\x02\0\0\0\x04\0\0\0\x05\0\0\0\x04\0\x04\0\0\0\x01";
+    let mut world = World::open(Setting::default());
+    world.send(&[query("begin"), message(b'F', body), query("commit")].concat());
+    assert_eq!(world.told()[2..4], ["V 7", "Z T"]);
+    assert_eq!(&*world.decided[1].text, "SELECT pg_catalog.lo_open($1, $2)");
+    let values: Vec<Option<&str>> =
+        world.decided[1].parameters.iter().map(|one| one.value.as_deref()).collect();
+    assert_eq!(values, [Some("\\x00000005"), Some("\\x00040000")]);
+    assert_eq!(world.completed()[1].0, "00000");
+
+    // Of an open pipeline, and of one that has failed.
+    world.send(&[extended("select 1"), message(b'F', body)].concat());
+    assert_eq!(world.told(), ["1", "2", "T 1", "D 1", "C SELECT 1", "V 7", "Z I"]);
+    world.send(&[extended("select 1/0"), message(b'F', body), sync()].concat());
+    assert!(!world.told().contains(&"V 7".to_owned()));
+}
+
+#[test]
+fn a_value_that_no_function_call_asked_for_ends_the_session() {
+    let mut world = World::open(Setting::default());
+    world.target.replies.insert("select odd".to_owned(), Reply::Value);
+    world.send(&query("select odd"));
+    assert_eq!(world.closed, Some(CloseReason::Protocol));
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn refused_startups_say_why() {
         (&[base[0], base[1], ("role", "postgres")], "42501 corral: startup parameter \"role\""),
         (&[base[0], base[1], ("options", "-c row_security=off")], "\"row_security\""),
         (&[base[0], base[1], ("options", "-d5")], "\"-d5\""),
-        (&[base[0], base[1], ("client_encoding", "SJIS")], "\"client_encoding\""),
+        (&[base[0], base[1], ("client_encoding", "UTF-16")], "\"client_encoding\""),
         (&[base[0], base[1], ("application_name", &long)], "08P01"),
     ];
     for (parameters, expect) in cases {
@@ -83,6 +83,21 @@ fn refused_startups_say_why() {
         assert!(world.closed.is_some());
         assert!(world.logins.is_empty());
     }
+}
+
+#[test]
+fn a_client_chooses_how_its_texts_are_read() {
+    let mut world = world();
+    let parameters = [
+        ("user", "ada"),
+        ("database", "orders"),
+        ("client_encoding", "latin-1"),
+        ("options", "-c standard_conforming_strings=off"),
+    ];
+    world.send(&[startup(0, &parameters), password("crl_token")].concat());
+    assert!(world.is_open);
+    let sent = world.target.startup.join(" ");
+    assert!(sent.ends_with("client_encoding latin-1 standard_conforming_strings off  "), "{sent}");
 }
 
 #[test]

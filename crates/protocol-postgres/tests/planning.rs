@@ -6,6 +6,7 @@ mod support;
 
 use corral_gate::Input;
 use corral_gate::decision::{Decision, Denial, DenialKind};
+use corral_model::Effect;
 use support::client::*;
 use support::{Setting, World};
 
@@ -184,9 +185,47 @@ fn fetch_does_not_run_what_bind_made() {
     world.send(&query("fetch c"));
     let told = world.told();
     assert!(told[0].starts_with("E 0A000 corral: \"c\" is a name that Bind used"), "{told:?}");
+    assert!(!world.target.log.contains(&"Q fetch c".to_owned()));
     world.send(&query("rollback"));
     world.send(&query("fetch c"));
     assert!(world.target.log.contains(&"Q fetch c".to_owned()), "of an earlier transaction");
+}
+
+#[test]
+fn fetch_of_a_portal_does_what_its_statement_does() {
+    let mut world = World::open(Setting::default());
+    let portal = [parse("", "select mystery"), bind("c", "", &[]), sync()].concat();
+    world.send(&[query("begin"), portal].concat());
+    world.told();
+    world.send(&query("fetch c"));
+    assert_eq!(world.told(), ["C OK", "Z T"]);
+    let fetched = world.decided.last().expect("it was decided");
+    assert_eq!(&*fetched.text, "fetch c");
+    assert!(fetched.facts.effects.contains(Effect::Unknown), "{:?}", fetched.facts);
+    assert!(fetched.facts.effects.contains(Effect::Read), "{:?}", fetched.facts);
+
+    // While something is on its way nobody knows which portal the target has.
+    let again = [parse("", "select 5"), bind("c", "", &[]), sync()].concat();
+    world.send(&[again, query("fetch c")].concat());
+    let refused = world.told().iter().any(|line| line.starts_with("E 0A000"));
+    assert!(refused || world.decided.last().expect("decided").facts.effects.contains(Effect::Read));
+
+    // Not with others in one text, not by way of Bind, and not where columns are masked.
+    world.send(&[query("rollback"), query("begin")].concat());
+    world.send(&[parse("", "select 5"), bind("c", "", &[]), sync()].concat());
+    world.told();
+    world.send(&query("fetch c; fetch c"));
+    assert!(world.told()[0].starts_with("E 0A000"));
+    world.send(&[query("rollback"), query("begin")].concat());
+    world.send(&[parse("", "select 5"), bind("c", "", &[]), sync()].concat());
+    world.told();
+    world.send(&[parse("", "fetch c"), bind("", "", &[]), execute("", 0), sync()].concat());
+    assert!(world.told().iter().any(|line| line.starts_with("E 0A000")));
+    let mut world = World::open(Setting { masked: true, ..Setting::default() });
+    world.send(&[query("begin"), parse("", "select 5"), bind("c", "", &[]), sync()].concat());
+    world.told();
+    world.send(&query("fetch c"));
+    assert!(world.told()[0].starts_with("E 0A000"));
 }
 
 #[test]

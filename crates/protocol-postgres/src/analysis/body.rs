@@ -20,7 +20,7 @@ impl Walker<'_> {
             self.unknown(format!("function {name} reaches too many others"), position);
             return;
         }
-        let parsed = match super::parse(&body.text) {
+        let parsed = match self.parse(&body.text) {
             Ok(parsed) => parsed,
             Err(reason) => {
                 self.unknown(format!("in function {name}: {reason}"), position);
@@ -60,8 +60,7 @@ impl Walker<'_> {
         self.running.pop();
         self.found.effects.extend(inner.effects);
         self.found.functions.extend(inner.functions);
-        self.found.change.names |= inner.change.names;
-        self.found.change.catalogue |= inner.change.catalogue;
+        self.found.change.add(inner.change);
         self.found.objects.extend(inner.objects.into_iter().map(|mut object| {
             object.role = ObjectRole::Reached;
             object

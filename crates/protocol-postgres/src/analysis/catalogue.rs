@@ -230,6 +230,16 @@ impl Catalogue {
     }
 }
 
+/// What a backslash is in a string without a letter in front (`standard_conforming_strings`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Backslash {
+    /// On: a letter like others.
+    #[default]
+    Letter,
+    /// Off: it begins an escape.
+    Escape,
+}
+
 /// What one session adds to the catalogue.
 #[derive(Debug, Clone, Default)]
 pub struct SessionNames {
@@ -237,8 +247,7 @@ pub struct SessionNames {
     /// The effective search path, in order, with the implicit schemas; the session's temporary
     /// schema is `pg_temp`.
     pub(super) path: Vec<String>,
-    /// Why no text can be understood in this session, if none can.
-    pub(super) blindness: Option<&'static str>,
+    pub(super) backslash: Backslash,
     /// The session's temporary objects; their schema is `pg_temp`.
     pub(super) temporary: Catalogue,
     settings: BTreeMap<String, String>,
@@ -266,14 +275,26 @@ impl SessionNames {
     }
 
     /// Why this text cannot be understood in this session, if it cannot.
-    pub(super) fn blindness_for(&self, text: &str) -> Option<&'static str> {
-        let is_utf8 = self.settings.get("server_encoding").is_some_and(|name| name == "UTF8");
-        match self.blindness {
-            None if !is_utf8 && !text.is_ascii() => {
-                Some("the database folds letters outside ASCII in its own way")
-            }
-            known => known,
+    pub(super) fn blindness_for(&self, text: &str, is_masking: bool) -> Option<&'static str> {
+        if is_masking && self.client_encoding() != "UTF8" {
+            // What a value cannot be converted to makes an error, which tells of the value.
+            return Some("client_encoding is not UTF8");
         }
+        (self.server_encoding() != "UTF8" && !text.is_ascii())
+            .then_some("the database folds letters outside ASCII in its own way")
+    }
+
+    /// How the target reads the session's bytes, by the target's name for it.
+    pub(crate) fn client_encoding(&self) -> &str {
+        self.settings.get("client_encoding").map_or("", String::as_str)
+    }
+
+    pub(crate) fn server_encoding(&self) -> &str {
+        self.settings.get("server_encoding").map_or("", String::as_str)
+    }
+
+    pub(crate) fn backslash(&self) -> Backslash {
+        self.backslash
     }
 
     pub(super) fn database(&self) -> &str {

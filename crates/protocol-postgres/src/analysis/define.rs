@@ -22,7 +22,7 @@ struct ObjectVerbs {
 
 impl Walker<'_> {
     pub(super) fn define(&mut self, node: &NodeEnum) -> StatementKind {
-        self.found.change = SessionChange { names: true, catalogue: true };
+        self.found.change.add(SessionChange { names: true, catalogue: true, reading: false });
         let call = std::mem::replace(&mut self.call, Call::Hidden);
         let is_listed = self.define_listed(node);
         self.call = call;

@@ -325,9 +325,10 @@ impl Walker<'_> {
         }
         match literals.as_slice() {
             [Some(name), value, ..] => match settings::class_of(name, *value) {
-                SettingClass::Harmless | SettingClass::SearchPath => {
+                SettingClass::Harmless | SettingClass::SearchPath | SettingClass::Reading => {
                     self.found.effect(Effect::Read);
-                    if !settings::is_open_when_masked(name) {
+                    self.found.change.reading |= !settings::reads_plainly(name, *value);
+                    if !settings::is_open_when_masked(name, *value) {
                         self.refuse_when_masked(
                             "this setting may not be changed in a session with masked columns",
                             position,
@@ -342,6 +343,7 @@ impl Walker<'_> {
 
     fn set_administer(&mut self, position: Option<usize>) {
         self.found.verb(verbs::SET_SETTING);
+        self.found.change.reading = true;
         self.refuse_when_masked(
             "this setting may not be changed in a session with masked columns",
             position,

@@ -37,7 +37,7 @@ impl Findings {
     /// It may do anything. The first reason is kept.
     pub(super) fn unknown(&mut self, text: impl Into<String>, position: Option<usize>) {
         self.verb(verbs::UNKNOWN);
-        self.change = SessionChange { names: true, catalogue: true };
+        self.change = SessionChange::ANY;
         if self.unknown.is_none() {
             self.unknown = Some(UnknownReason { text: text.into(), position });
         }

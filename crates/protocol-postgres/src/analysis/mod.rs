@@ -32,6 +32,7 @@ use corral_model::resource::ColumnName;
 use corral_model::statement::{Facts, Obstacle};
 use corral_model::{Effect, Effects};
 
+use catalogue::Backslash;
 pub use catalogue::{Catalogue, SessionNames};
 pub use outline::outline;
 use shape::Shape;
@@ -76,6 +77,32 @@ impl Analysis {
         self.unknown.is_none() && self.facts.obstacle.is_none()
     }
 
+    /// What FETCH of a portal does: what is told of its own text, and what its statement does. For
+    /// sessions without masked columns.
+    pub(crate) fn with_portal(&self, portal: &Self) -> Self {
+        let mut facts = Facts::clone(&self.facts);
+        facts.verbs.extend_from_slice(&portal.facts.verbs);
+        facts.verbs.sort();
+        facts.verbs.dedup();
+        facts.effects.extend(portal.facts.effects);
+        facts.objects.extend_from_slice(&portal.facts.objects);
+        facts.objects.sort();
+        facts.objects.dedup();
+        facts.functions.extend_from_slice(&portal.facts.functions);
+        facts.functions.sort();
+        facts.functions.dedup();
+        if facts.obstacle.is_none() {
+            facts.obstacle.clone_from(&portal.facts.obstacle);
+        }
+        let mut analysis = self.clone();
+        analysis.facts = Arc::new(facts);
+        analysis.session_change.add(portal.session_change);
+        if analysis.unknown.is_none() {
+            analysis.unknown.clone_from(&portal.unknown);
+        }
+        analysis
+    }
+
     /// The same with a parameter of this type, whose values are made by code that is not known.
     pub(crate) fn with_foreign_parameter(&self, oid: u32, is_masking: bool) -> Self {
         let mut analysis = self.clone();
@@ -101,7 +128,7 @@ impl Analysis {
             facts.is_masked = false;
         }
         analysis.facts = Arc::new(facts);
-        analysis.session_change = SessionChange { names: true, catalogue: true };
+        analysis.session_change = SessionChange::ANY;
         analysis.unknown.get_or_insert(UnknownReason { text, position: None });
         analysis
     }
@@ -183,6 +210,20 @@ pub struct SessionChange {
     pub names: bool,
     /// Objects of the database: load the catalogue again.
     pub catalogue: bool,
+    /// How texts are read: `client_encoding` or `standard_conforming_strings` may be other than at
+    /// the start. The names are to be probed again, too.
+    pub reading: bool,
+}
+
+impl SessionChange {
+    /// Everything may be different.
+    pub const ANY: Self = Self { names: true, catalogue: true, reading: true };
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.names |= other.names;
+        self.catalogue |= other.catalogue;
+        self.reading |= other.reading;
+    }
 }
 
 /// Which columns of a result are masked.
@@ -235,10 +276,12 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
     // What a backslash means depends on a setting of the session; how letters outside ASCII are
     // folded depends on the database's encoding.
     walker.found.needs_names = text.contains('\\') || !text.is_ascii();
-    if let Some(blindness) = names.and_then(|names| names.session.blindness_for(text)) {
+    if let Some(blindness) =
+        names.and_then(|names| names.session.blindness_for(text, walker.is_masking()))
+    {
         walker.unknown(format!("{blindness} in this session, so texts cannot be understood"), None);
     }
-    let parsed = match parse(text) {
+    let parsed = match walker.parse(text) {
         Ok(parsed) => parsed,
         Err(reason) => {
             walker.unknown(reason, None);
@@ -270,8 +313,7 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
             );
         }
         is_certain &= is_kept;
-        walker.found.change.names |= before.names;
-        walker.found.change.catalogue |= before.catalogue;
+        walker.found.change.add(before);
         walker.found.needs_names |= needed;
         if let Some(shape) = outcome.shape.filter(Shape::has_mask) {
             mask = Some(result_mask(&shape));
@@ -320,7 +362,7 @@ fn too_large(length: usize) -> Analysis {
         facts: Arc::new(facts),
         kinds: vec![StatementKind::Unknown],
         needs_names: false,
-        session_change: SessionChange { names: true, catalogue: true },
+        session_change: SessionChange::ANY,
         mask: None,
         unknown: None,
     }
@@ -337,11 +379,14 @@ fn result_mask(shape: &Shape) -> ResultMask {
 }
 
 /// The parser's tree, or why there is none.
-fn parse(text: &str) -> Result<pg_query::protobuf::ParseResult, String> {
+fn parse(text: &str, backslash: Backslash) -> Result<pg_query::protobuf::ParseResult, String> {
+    let options = match backslash {
+        Backslash::Letter => pg_query::ParserOptions::DEFAULT,
+        Backslash::Escape => pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS,
+    };
     // The crate indexes into lists of the tree while it looks for tables; a panic there would be
     // its fault, and must not end the session.
-    let parsed =
-        std::panic::catch_unwind(|| pg_query::parse(text, pg_query::ParserOptions::default()));
+    let parsed = std::panic::catch_unwind(|| pg_query::parse(text, options));
     match parsed {
         Ok(Ok(parsed)) => Ok(parsed.protobuf),
         Ok(Err(error)) => Err(format!("the statement cannot be parsed: {}", plain(&error))),

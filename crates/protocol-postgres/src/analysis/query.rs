@@ -33,7 +33,7 @@ impl Walker<'_> {
         self.found.verb(verbs::SELECT);
         if let Some(into) = &select.into_clause {
             self.found.verb(verbs::CREATE_TABLE);
-            self.found.change = SessionChange { names: true, catalogue: true };
+            self.found.change.add(SessionChange { names: true, catalogue: true, reading: false });
             self.note_created(into.rel.as_ref(), "table");
             self.use_event_triggers();
         }

@@ -1,6 +1,8 @@
 //! Which settings a session may change with the right to connect alone. What is not on the list
 //! changes meaning or rights, or is not known, and needs `administer`.
 
+use crate::encoding;
+
 /// What a change of a setting needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SettingClass {
@@ -8,8 +10,15 @@ pub(super) enum SettingClass {
     Harmless,
     /// The right to connect; names mean something else afterwards.
     SearchPath,
+    /// The right to connect; texts mean something else afterwards.
+    Reading,
     Administer,
 }
+
+/// What switches a setting on.
+const ON: &[&str] = &["1", "on", "true", "yes"];
+/// What switches a setting on or off. PostgreSQL knows shorter forms of these, too.
+const SWITCH: &[&str] = &["0", "1", "false", "no", "off", "on", "true", "yes"];
 
 /// Which values of a harmless setting are harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +33,6 @@ pub(super) const HARMLESS: &[(&str, Allowed)] = &[
     ("application_name", Allowed::Any),
     ("bytea_output", Allowed::Any),
     ("check_function_bodies", Allowed::Any),
-    ("client_encoding", Allowed::Only(&["utf-8", "utf8"])),
     ("client_min_messages", Allowed::Any),
     ("constraint_exclusion", Allowed::Any),
     ("cursor_tuple_fraction", Allowed::Any),
@@ -88,7 +96,6 @@ pub(super) const HARMLESS: &[(&str, Allowed)] = &[
     // Off makes a query fail where a policy would have filtered it; it never shows more rows.
     ("row_security", Allowed::Any),
     ("seq_page_cost", Allowed::Any),
-    ("standard_conforming_strings", Allowed::Only(&["on", "true", "yes", "1"])),
     ("statement_timeout", Allowed::Any),
     ("synchronize_seqscans", Allowed::Any),
     ("synchronous_commit", Allowed::Any),
@@ -134,8 +141,17 @@ const CLOSED_WHEN_MASKED: &[&str] = &[
 /// What setting `name` to `value` needs; a value of None is the default or not known.
 pub(super) fn class_of(name: &str, value: Option<&str>) -> SettingClass {
     let name = name.to_lowercase();
-    if name == "search_path" {
-        return SettingClass::SearchPath;
+    match (name.as_str(), value) {
+        ("search_path", _) => return SettingClass::SearchPath,
+        ("client_encoding", Some(value)) if encoding::is_known(value) => {
+            return SettingClass::Reading;
+        }
+        ("standard_conforming_strings", Some(value))
+            if SWITCH.contains(&value.to_lowercase().as_str()) =>
+        {
+            return SettingClass::Reading;
+        }
+        _ => {}
     }
     let Ok(found) = HARMLESS.binary_search_by(|(known, _)| (*known).cmp(name.as_str())) else {
         return SettingClass::Administer;
@@ -157,13 +173,30 @@ pub(super) fn reset_class_of(name: &str) -> SettingClass {
     let is_listed = HARMLESS.iter().any(|(known, _)| *known == name);
     match name.as_str() {
         "search_path" => SettingClass::SearchPath,
+        "client_encoding" | "standard_conforming_strings" => SettingClass::Reading,
         _ if is_listed => SettingClass::Harmless,
         _ => SettingClass::Administer,
     }
 }
 
-pub(super) fn is_open_when_masked(name: &str) -> bool {
+/// Whether texts are read afterwards as they are in every new session: in UTF-8, and with a
+/// backslash that is a letter like others.
+pub(super) fn reads_plainly(name: &str, value: Option<&str>) -> bool {
+    match (name.to_lowercase().as_str(), value) {
+        ("client_encoding", Some(value)) => encoding::is_utf8(value),
+        ("standard_conforming_strings", Some(value)) => ON.contains(&value.to_lowercase().as_str()),
+        _ => false,
+    }
+}
+
+/// Whether a session with masked columns may give it this value; None is the value of its start.
+pub(super) fn is_open_when_masked(name: &str, value: Option<&str>) -> bool {
     let name = name.to_lowercase();
+    let is_reading = matches!(name.as_str(), "client_encoding" | "standard_conforming_strings");
+    if is_reading && value.is_some() {
+        // What a value cannot be converted to makes an error, which tells of the value.
+        return reads_plainly(&name, value);
+    }
     !name.starts_with("enable_") && CLOSED_WHEN_MASKED.binary_search(&name.as_str()).is_err()
 }
 
@@ -178,16 +211,32 @@ mod tests {
     }
 
     #[test]
+    fn a_masked_session_reads_plainly() {
+        let check = |name: &str, value: Option<&str>, expect: bool| {
+            assert_eq!(is_open_when_masked(name, value), expect, "{name} = {value:?}");
+        };
+        check("client_encoding", Some("UTF-8"), true);
+        check("client_encoding", Some("LATIN1"), false);
+        check("client_encoding", None, true);
+        check("standard_conforming_strings", Some("on"), true);
+        check("standard_conforming_strings", Some("off"), false);
+        check("timezone", Some("UTC"), true);
+        check("work_mem", Some("1GB"), false);
+    }
+
+    #[test]
     fn what_changes_meaning_or_rights_is_not_harmless() {
         let check = |name: &str, value: &str, class: SettingClass| {
             assert_eq!(class_of(name, Some(value)), class, "{name} = {value}");
         };
         check("TimeZone", "UTC", SettingClass::Harmless);
         check("search_path", "a, b", SettingClass::SearchPath);
-        check("client_encoding", "UTF8", SettingClass::Harmless);
-        check("client_encoding", "SJIS", SettingClass::Administer);
-        check("standard_conforming_strings", "on", SettingClass::Harmless);
-        check("standard_conforming_strings", "off", SettingClass::Administer);
+        check("client_encoding", "UTF8", SettingClass::Reading);
+        check("client_encoding", "SJIS", SettingClass::Reading);
+        check("client_encoding", "no encoding", SettingClass::Administer);
+        check("standard_conforming_strings", "on", SettingClass::Reading);
+        check("Standard_Conforming_Strings", "OFF", SettingClass::Reading);
+        check("standard_conforming_strings", "perhaps", SettingClass::Administer);
         check("role", "postgres", SettingClass::Administer);
         check("session_authorization", "postgres", SettingClass::Administer);
         check("session_replication_role", "replica", SettingClass::Administer);

@@ -178,9 +178,11 @@ impl Walker<'_> {
             self.refuse_when_masked("the role is fixed in a session with masked columns", None);
             return kind;
         }
+        let mut value = None;
         let class = match VariableSetKind::try_from(found.kind) {
             Ok(VariableSetKind::VarSetValue) => {
-                settings::class_of(&found.name, setting_value(&found.args).as_deref())
+                value = setting_value(&found.args);
+                settings::class_of(&found.name, value.as_deref())
             }
             Ok(VariableSetKind::VarSetCurrent) => settings::class_of(&found.name, None),
             Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset) => {
@@ -197,12 +199,20 @@ impl Walker<'_> {
         match class {
             SettingClass::Harmless => {}
             SettingClass::SearchPath => self.found.change.names = true,
+            SettingClass::Reading => {
+                self.found.change.names = true;
+                // A reset leads back to what the session began with.
+                self.found.change.reading =
+                    value.is_some() && !settings::reads_plainly(&found.name, value.as_deref());
+            }
             SettingClass::Administer => {
                 self.found.verb(verbs::SET_SETTING);
                 self.found.change.names = true;
+                self.found.change.reading = true;
             }
         }
-        if class == SettingClass::Administer || !settings::is_open_when_masked(&found.name) {
+        let is_open = settings::is_open_when_masked(&found.name, value.as_deref());
+        if class == SettingClass::Administer || !is_open {
             self.refuse_when_masked(
                 "this setting may not be changed in a session with masked columns",
                 offset(found.location),
@@ -272,7 +282,7 @@ impl Walker<'_> {
     }
 
     fn run_prepared(&mut self, text: &str) {
-        let parsed = match super::parse(text) {
+        let parsed = match self.parse(text) {
             Ok(parsed) => parsed,
             Err(reason) => {
                 self.unknown(reason, None);

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use corral_model::resource::ColumnName;
 use corral_model::{Effect, ObjectRef, ObjectRole};
-use pg_query::protobuf::{Node, RangeVar, TypeName};
+use pg_query::protobuf::{Node, ParseResult, RangeVar, TypeName};
 
-use super::catalogue::{Catalogue, FIRST_USER_OID, Function, Relation};
+use super::catalogue::{Backslash, Catalogue, FIRST_USER_OID, Function, Relation};
 use super::findings::Findings;
 use super::shape::{Level, Shape};
 use super::{Names, builtins};
@@ -91,6 +91,12 @@ impl<'a> Walker<'a> {
             reached: HashSet::new(),
             seen_types: HashSet::new(),
         }
+    }
+
+    /// The parser's tree of a text of this session, or why there is none.
+    pub(super) fn parse(&self, text: &str) -> Result<ParseResult, String> {
+        let backslash = self.names.map_or(Backslash::Letter, |names| names.session.backslash());
+        super::parse(text, backslash)
     }
 
     pub(super) fn is_masking(&self) -> bool {

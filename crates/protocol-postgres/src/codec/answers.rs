@@ -1,5 +1,7 @@
 //! Messages that a target sends, as far as their inside matters. Each decoder takes a whole frame.
 
+use std::borrow::Cow;
+
 use super::{CodecError, Reader};
 
 /// One column of a result.
@@ -96,10 +98,11 @@ pub fn decode_error_fields(frame: &[u8]) -> Result<ErrorFields<'_>, CodecError> 
 ///
 /// # Errors
 /// [`CodecError`]: the target is to blame.
-pub fn decode_parameter_status(frame: &[u8]) -> Result<(&str, &str), CodecError> {
+pub fn decode_parameter_status(frame: &[u8]) -> Result<(&str, Cow<'_, str>), CodecError> {
     let mut reader = Reader::of_frame(frame);
     let name = reader.text()?;
-    let value = reader.text()?;
+    // Text of the client's own may be in its encoding.
+    let value = String::from_utf8_lossy(reader.until_nul()?);
     reader.finish()?;
     Ok((name, value))
 }

@@ -9,6 +9,9 @@ pub enum Named {
     Portal,
 }
 
+/// A value, with whether it is in binary format; None is NULL.
+pub type Value<'a> = (Option<&'a [u8]>, bool);
+
 /// Parse: a text to prepare.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parse<'a> {
@@ -24,8 +27,7 @@ pub struct Parse<'a> {
 pub struct Bind<'a> {
     pub portal: &'a str,
     pub statement: &'a str,
-    /// With whether it is in binary format.
-    pub values: Vec<(Option<&'a [u8]>, bool)>,
+    pub values: Vec<Value<'a>>,
 }
 
 /// Execute: run a portal.
@@ -79,9 +81,17 @@ pub fn decode_bind(frame: &[u8]) -> Result<Bind<'_>, CodecError> {
     let mut reader = Reader::of_frame(frame);
     let portal = reader.text()?;
     let statement = reader.text()?;
-    let mut formats = formats(&mut reader)?;
+    let values = values(&mut reader)?;
+    formats(&mut reader)?;
+    reader.finish()?;
+    Ok(Bind { portal, statement, values })
+}
+
+/// Formats and values, each with whether it is in binary format.
+fn values<'a>(reader: &mut Reader<'a>) -> Result<Vec<Value<'a>>, CodecError> {
+    let mut formats = formats(reader)?;
     let count = reader.u16()?;
-    let mut values: Vec<(Option<&[u8]>, bool)> = Vec::new();
+    let mut values: Vec<Value<'_>> = Vec::new();
     let shared_format = match formats.as_slice() {
         [] => Some(false),
         [one] => Some(*one),
@@ -96,10 +106,7 @@ pub fn decode_bind(frame: &[u8]) -> Result<Bind<'_>, CodecError> {
         };
         values.push((reader.cell()?, is_binary));
     }
-    drop(own_formats);
-    self::formats(&mut reader)?;
-    reader.finish()?;
-    Ok(Bind { portal, statement, values })
+    Ok(values)
 }
 
 fn formats(reader: &mut Reader<'_>) -> Result<Vec<bool>, CodecError> {
@@ -141,6 +148,26 @@ pub fn decode_execute(frame: &[u8]) -> Result<Execute<'_>, CodecError> {
     Ok(Execute { portal, rows_max })
 }
 
+/// FunctionCall: a function by its OID.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FunctionCall<'a> {
+    pub function: u32,
+    pub values: Vec<Value<'a>>,
+}
+
+/// # Errors
+/// [`CodecError`]: the client is to blame.
+pub fn decode_function_call(frame: &[u8]) -> Result<FunctionCall<'_>, CodecError> {
+    let mut reader = Reader::of_frame(frame);
+    let function = reader.u32()?;
+    let values = values(&mut reader)?;
+    if !matches!(reader.i16()?, 0 | 1) {
+        return Err(CodecError::Value);
+    }
+    reader.finish()?;
+    Ok(FunctionCall { function, values })
+}
+
 /// Sync, Flush, Terminate, CopyDone: nothing inside.
 ///
 /// # Errors
@@ -164,6 +191,18 @@ mod tests {
         let bind = decode_bind(&decoded).expect("a Bind");
         assert_eq!(bind.values, [(Some(b"a".as_slice()), true), (None, false)]);
         assert_eq!((bind.portal, bind.statement), ("p", "s"));
+    }
+
+    #[test]
+    fn a_function_call_names_its_function_and_values() {
+        let body = b"\0\0\x03\xb8\0\x01\0\x01\0\x02\0\0\0\x01a\xff\xff\xff\xff\0\x01";
+        let decoded = frame(body);
+        let call = decode_function_call(&decoded).expect("a FunctionCall");
+        assert_eq!(call.function, 952);
+        assert_eq!(call.values, [(Some(b"a".as_slice()), true), (None, true)]);
+        for wrong in [b"\0\0\x03\xb8\0\0\0\0\0\x02".as_slice(), b"\0\0\x03\xb8\0\0\0\x01\0\x01"] {
+            assert!(decode_function_call(&frame(wrong)).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

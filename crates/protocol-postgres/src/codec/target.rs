@@ -82,17 +82,44 @@ fn put_close_question(out: &mut BytesMut, kind: u8) {
     });
 }
 
-/// One question of the gateway's own, with answers in text. Six messages with one answer each:
-/// Close, Parse, Bind, Execute, Close, Close. The first removes what an aborted one left behind.
-pub(crate) fn put_question(out: &mut BytesMut, text: &str) {
+/// In which encoding a question's answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnswerIn {
+    /// The session's own, which is UTF-8.
+    Session,
+    /// UTF-8, whatever the session's is; letters that the session's encoding lacks are no error.
+    Utf8,
+}
+
+/// One question of the gateway's own, which has eight columns of text. Six messages with one
+/// answer each: Close, Parse, Bind, Execute, Close, Close. The first removes what an aborted one
+/// left behind.
+pub(crate) fn put_question(out: &mut BytesMut, text: &str, answer: AnswerIn) {
     put_close_question(out, b'S');
-    put_parse(out, QUESTION, text);
+    match answer {
+        AnswerIn::Session => put_parse(out, QUESTION, text),
+        AnswerIn::Utf8 => {
+            let columns: Vec<String> = ('a'..='h')
+                .map(|column| format!("pg_catalog.convert_to({column}, 'UTF8')"))
+                .collect();
+            let columns = columns.join(", ");
+            let text = format!("SELECT {columns} FROM ({text}) AS q(a, b, c, d, e, f, g, h)");
+            put_parse(out, QUESTION, &text);
+        }
+    }
     put_message(out, b'B', |out| {
         put_text(out, QUESTION);
         put_text(out, QUESTION);
         out.put_u16(0);
         out.put_u16(0);
-        out.put_u16(0);
+        match answer {
+            AnswerIn::Session => out.put_u16(0),
+            // Bytes as they are.
+            AnswerIn::Utf8 => {
+                out.put_u16(1);
+                out.put_u16(1);
+            }
+        }
     });
     put_message(out, b'E', |out| {
         put_text(out, QUESTION);

@@ -1,5 +1,7 @@
 //! What the client sends: one message after the other, each only when the one before is decided.
 
+use std::borrow::Cow;
+
 use corral_gate::Harmless;
 use corral_model::event::CloseReason;
 use corral_model::limits;
@@ -12,6 +14,7 @@ use crate::codec::client::{decode_empty, decode_query};
 use crate::codec::target::put_flush;
 use crate::codec::{CodecError, Head, head};
 use crate::deny::Refusal;
+use crate::encoding;
 use crate::link::{Ending, Link};
 
 impl Live {
@@ -25,8 +28,20 @@ impl Live {
             if link.buffers.target_out.len() >= limits::WRITE_BUFFER_BYTES_HIGH {
                 return Ok(());
             }
+            if self.copy.owed > 0 {
+                if link.buffers.client_in.is_empty() {
+                    return Ok(());
+                }
+                self.pass_copy(link)?;
+                continue;
+            }
             let bytes = &link.buffers.client_in;
             let Some(head) = head(bytes).map_err(Ending::client_fault)? else { return Ok(()) };
+            let is_long = head.frame_len > limits::WRITE_BUFFER_BYTES_HIGH;
+            if head.tag == b'd' && self.copy.is_active && is_long && bytes.len() < head.frame_len {
+                self.begin_long_copy(head, link)?;
+                continue;
+            }
             if head.frame_len > limits::CLIENT_MESSAGE_BYTES_MAX {
                 return Err(Ending::with(
                     CloseReason::Protocol,
@@ -87,11 +102,7 @@ impl Live {
                 self.forward_front(head, link);
                 Ok(())
             }
-            b'F' => {
-                let refusal = Refusal::own("0A000", "function calls are not supported; use SELECT");
-                self.refuse_query(refusal, head.frame_len, link);
-                Ok(())
-            }
+            b'F' => self.read_call(head, link),
             // What is left of a COPY that the target has given up.
             b'd' | b'c' | b'f' => {
                 self.drop_front(head.frame_len, link);
@@ -103,10 +114,11 @@ impl Live {
 
     fn read_query(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let text = decode_query(front(link, head)).map_err(Ending::client_fault)?;
-        match readable(text) {
-            Ok(text) => {
-                let outline = outline(text);
-                let text = self.texts.share(text);
+        match self.readable(text) {
+            Ok(None) => self.resolve(Box::new(Task::unread(What::Query, head.frame_len)), link),
+            Ok(Some(text)) => {
+                let outline = outline(&text);
+                let text = self.texts.share(&text);
                 let mut task = Task::new(What::Query, text, head.frame_len);
                 if let Some(outline) = outline {
                     task.outline = self.texts.share(&outline);
@@ -134,6 +146,41 @@ impl Live {
         Ok(())
     }
 
+    /// A statement's text as the target will read it, if it may be looked at; None until it is known
+    /// in which encoding the target reads it.
+    pub(super) fn readable<'a>(&self, text: &'a [u8]) -> Result<Option<Cow<'a, str>>, Refusal> {
+        if text.len() > limits::STATEMENT_BYTES_MAX {
+            return Err(Refusal::own(
+                "54000",
+                format_args!(
+                    "a statement of {} bytes is larger than the limit of {} bytes",
+                    text.len(),
+                    limits::STATEMENT_BYTES_MAX
+                ),
+            ));
+        }
+        // It means the same in every encoding.
+        if text.is_ascii()
+            && let Ok(text) = std::str::from_utf8(text)
+        {
+            return Ok(Some(Cow::Borrowed(text)));
+        }
+        if !self.keeper.is_foreign()
+            && let Err(error) = std::str::from_utf8(text)
+        {
+            return Err(Refusal::own(
+                "22021",
+                format_args!("the statement is not UTF-8 at byte {}", error.valid_up_to() + 1),
+            ));
+        }
+        let Some(names) = self.keeper.probed() else { return Ok(None) };
+        let (client, server) = (names.session.client_encoding(), names.session.server_encoding());
+        match encoding::decode(text, client, server) {
+            Ok(text) => Ok(Some(text)),
+            Err(why) => Err(Refusal::own("22021", why)),
+        }
+    }
+
     /// Takes the message at the front away without sending it.
     pub(super) fn drop_front(&mut self, frame_len: usize, link: &mut Link) {
         let _ = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
@@ -155,26 +202,6 @@ impl Live {
 /// The whole message at the front.
 pub(super) fn front(link: &Link, head: Head) -> &[u8] {
     link.buffers.client_in.get(..head.frame_len).unwrap_or_default()
-}
-
-/// A statement's text, if it may be looked at.
-pub(super) fn readable(text: &[u8]) -> Result<&str, Refusal> {
-    if text.len() > limits::STATEMENT_BYTES_MAX {
-        return Err(Refusal::own(
-            "54000",
-            format_args!(
-                "a statement of {} bytes is larger than the limit of {} bytes",
-                text.len(),
-                limits::STATEMENT_BYTES_MAX
-            ),
-        ));
-    }
-    std::str::from_utf8(text).map_err(|error| {
-        Refusal::own(
-            "22021",
-            format_args!("the statement is not UTF-8 at byte {}", error.valid_up_to() + 1),
-        )
-    })
 }
 
 fn is_known(tag: u8) -> bool {

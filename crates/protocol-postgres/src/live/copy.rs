@@ -1,5 +1,7 @@
 //! COPY … FROM STDIN: the client's stream, under the permit of its statement.
 
+use corral_gate::Harmless;
+
 use super::Live;
 use super::client::front;
 use crate::codec::Head;
@@ -13,6 +15,8 @@ pub(super) struct CopyIn {
     pub(super) is_awaited: bool,
     /// The target takes data.
     pub(super) is_active: bool,
+    /// Bytes that the target still has to get of a message whose head it has got.
+    pub(super) owed: usize,
 }
 
 impl Live {
@@ -41,6 +45,27 @@ impl Live {
                 "message type 0x{tag:02X} is not allowed during COPY from the client"
             ))),
         }
+    }
+
+    /// Sends what has arrived of a large message of data, which is held as a whole nowhere.
+    pub(super) fn begin_long_copy(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
+        self.copy.owed = head.frame_len;
+        self.pass_copy(link)
+    }
+
+    /// Sends the target what it is owed of a message, as far as it has arrived.
+    pub(super) fn pass_copy(&mut self, link: &mut Link) -> Result<(), Ending> {
+        let count = self.copy.owed.min(link.buffers.client_in.len());
+        let bytes = link.buffers.client_in.split_to(count);
+        self.copy.owed -= count;
+        match self.queue.front().and_then(|pending| pending.running()) {
+            Some(running) if self.copy.is_active => {
+                link.buffers.target_out.push(&running.permit, &bytes);
+            }
+            // The target has given the COPY up. It takes the rest of the message, and ignores it.
+            _ => link.buffers.target_out.push_harmless(Harmless::Control, &vec![0; count]),
+        }
+        Ok(())
     }
 
     fn forward_copy(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {

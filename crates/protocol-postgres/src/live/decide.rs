@@ -15,10 +15,11 @@ use corral_model::statement::Statement;
 use corral_model::{Effect, TraceParent};
 
 use super::Live;
-use super::extended::no_portal;
+use super::extended::{no_portal, reads_alike};
 use super::names::{Need, ReadNames};
 use super::pending::{Pending, Running, Sender};
 use super::questions::failed_transaction;
+use super::refuse::plain;
 use super::rowlog::RowLog;
 use super::scope::Scope;
 use super::sql_prepared::SqlPrepared;
@@ -64,6 +65,20 @@ impl Live {
                     Ok(())
                 }
             };
+        }
+        if task.is_unread {
+            if self.transaction.is_failed() {
+                self.give_up(&task, failed_transaction(), link);
+                return Ok(());
+            }
+            if self.keeper.probed().is_some() {
+                // The message is still at the front, and is looked at again.
+                self.step = Step::Ready;
+            } else {
+                let need = self.keeper.need(self.transaction.is_idle(), link.now);
+                self.ask_names(need, task, link);
+            }
+            return Ok(());
         }
         if let (What::Execute { portal }, false) = (&task.what, task.was_held) {
             let bound = self.store.portal(portal).map(|portal| portal.analysed.clone());
@@ -313,12 +328,16 @@ impl Live {
         }
         let analysed = self.with_parameter_types(&task.what, analysed);
         task.analysed = Some(analysed.clone());
+        let analysed = match self.with_fetched_portal(&task.what, analysed) {
+            Ok(analysed) => analysed,
+            Err(refusal) => {
+                self.give_up(&task, refusal, link);
+                return Ok(());
+            }
+        };
+        task.analysed = Some(analysed.clone());
         if let Some(approved) = task.approved.take() {
             self.run_approved(task, *approved, &analysed, link);
-            return Ok(());
-        }
-        if let Some(refusal) = self.fetch_refusal(&task.what, &analysed.analysis) {
-            self.refuse(&task, refusal, link);
             return Ok(());
         }
         match std::mem::replace(&mut task.what, What::Query) {
@@ -350,6 +369,12 @@ impl Live {
                 self.step = Step::ExpectDecision(task);
                 link.ask(Output::Decide(Box::new(statement)));
             }
+            What::Call { parameters } => {
+                task.what = What::Call { parameters: parameters.clone() };
+                let statement = self.next_statement(&mut task, &analysed, parameters);
+                self.step = Step::ExpectDecision(task);
+                link.ask(Output::Decide(Box::new(statement)));
+            }
             What::Execute { portal } => {
                 let bound = self.store.portal(&portal);
                 let parameters = bound.map(|bound| bound.parameters.clone()).unwrap_or_default();
@@ -369,7 +394,7 @@ impl Live {
             What::Parse { types, .. } => Some(types),
             What::Bind(binding) => self.store.statement(&binding.statement).map(|old| &old.types),
             What::Execute { portal } => self.store.portal(portal).map(|portal| &portal.types),
-            What::Open | What::Query => None,
+            What::Open | What::Query | What::Call { .. } => None,
         };
         let catalogue = self.keeper.names().map(|names| &names.catalogue);
         let is_plain =
@@ -382,20 +407,37 @@ impl Live {
         analysed
     }
 
-    /// A portal that came by Bind runs when its Execute is decided, and not by way of SQL.
-    fn fetch_refusal(&self, what: &What, analysis: &Analysis) -> Option<Refusal> {
+    /// FETCH and MOVE of a portal that came by Bind run its statement: they do what it does. That
+    /// is known when nothing is on its way to the target, so that it has the portal, or none, or a
+    /// cursor that was decided when it was opened.
+    fn with_fetched_portal(&self, what: &What, analysed: Analysed) -> Result<Analysed, Refusal> {
         let runs = matches!(what, What::Query | What::Execute { .. });
-        let mut names = analysis.kinds.iter().filter_map(|kind| match kind {
+        let kinds = analysed.analysis.kinds.as_slice();
+        let mut names = kinds.iter().filter_map(|kind| match kind {
             StatementKind::Fetch { name } => Some(name),
             _ => None,
         });
-        let name = names.find(|name| runs && self.store.may_be_bound(name))?;
-        Some(Refusal::own(
-            "0A000",
-            format_args!(
-                "\"{name}\" is a name that Bind used in this transaction; FETCH and MOVE take cursors of DECLARE only"
-            ),
-        ))
+        let Some(name) = names.find(|name| runs && self.store.may_be_bound(name)) else {
+            return Ok(analysed);
+        };
+        let is_known = kinds.len() == 1
+            && !self.scope.is_masked()
+            && self.transaction.is_certain()
+            && self.queue.is_empty();
+        match self.store.portal(name) {
+            Some(portal) if is_known => {
+                let analysis = analysed.analysis.with_portal(&portal.analysed.analysis);
+                Ok(Analysed { analysis: Arc::new(analysis), ..analysed })
+            }
+            _ => Err(Refusal::own(
+                "0A000",
+                format_args!(
+                    "\"{name}\" is a name that Bind used in this transaction; FETCH and MOVE of it \
+                     have to be the only statement of a simple query, sent when everything before \
+                     it is answered, in a session without masked columns"
+                ),
+            )),
+        }
     }
 
     fn next_statement(
@@ -575,6 +617,7 @@ impl Live {
             bytes: 0,
             tag: None,
             plan: None,
+            is_call: matches!(task.what, What::Call { .. }),
         });
         match std::mem::replace(&mut task.what, What::Query) {
             What::Query => {
@@ -584,6 +627,7 @@ impl Live {
                     self.sql.remember(name, &task.text, analysed.names.clone(), seq);
                 }
             }
+            What::Call { .. } => self.forward_query(running, task.frame_len, link),
             What::Execute { portal } => {
                 if self.store.portal(&portal).is_some() {
                     self.forward_execute(portal, running, task.frame_len, link);
@@ -706,6 +750,9 @@ impl Live {
             notice.push_str(
                 "; it waits inside a transaction, whose locks are held until it is decided",
             );
+        }
+        if self.keeper.is_foreign() {
+            notice = plain(&notice);
         }
         let hold = Hold { task, seq: held.seq, notice, next_notice: link.now };
         self.step = Step::Held(Box::new(hold));
@@ -834,6 +881,9 @@ fn analyse_known(
     let Some(old) = &prepared.names else { return now };
     if names.as_ref().is_some_and(|names| Arc::ptr_eq(names, old)) {
         return now;
+    }
+    if !reads_alike(Some(old), names.as_deref()) {
+        return analyst.analyse(text, names.as_deref(), &scope.mask);
     }
     let then = told(Some(old));
     if then.facts == now.facts && then.mask == now.mask {

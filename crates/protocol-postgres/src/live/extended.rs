@@ -6,12 +6,13 @@ use corral_gate::Harmless;
 use corral_model::limits;
 use corral_model::statement::Parameter;
 
-use super::client::{front, readable};
+use super::client::front;
 use super::decide::unused;
 use super::pending::{Pending, Running, Sender};
 use super::store::{Portal, Prepared};
 use super::task::{Analysed, Binding, Task, What};
 use super::{Live, finish};
+use crate::analysis::Names;
 use crate::codec::Head;
 use crate::codec::client::{Named, decode_bind, decode_execute, decode_named, decode_parse};
 use crate::codec::target::RESERVED;
@@ -27,10 +28,11 @@ impl Live {
     pub(super) fn read_parse(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let parse = decode_parse(front(link, head)).map_err(Ending::client_fault)?;
         let refusal = self.name_refusal(Named::Statement, parse.name);
-        match (refusal, readable(parse.text)) {
-            (None, Ok(text)) => {
-                let text = self.texts.share(text);
-                let what = What::Parse { name: parse.name.to_owned(), types: parse.types.into() };
+        let what = What::Parse { name: parse.name.to_owned(), types: parse.types.into() };
+        match (refusal, self.readable(parse.text)) {
+            (None, Ok(None)) => self.resolve(Box::new(Task::unread(what, head.frame_len)), link),
+            (None, Ok(Some(text))) => {
+                let text = self.texts.share(&text);
                 self.resolve(Box::new(Task::new(what, text, head.frame_len)), link)
             }
             (Some(refusal), _) | (None, Err(refusal)) => {
@@ -257,6 +259,10 @@ fn means_the_same(then: &Analysed, now: &Analysed) -> bool {
     if std::sync::Arc::ptr_eq(old, new) {
         return true;
     }
+    if !reads_alike(then.names.as_deref(), now.names.as_deref()) {
+        // The target keeps the tree that it made then.
+        return false;
+    }
     if then.scope_version == now.scope_version {
         return old.facts == new.facts && old.mask == new.mask;
     }
@@ -266,9 +272,18 @@ fn means_the_same(then: &Analysed, now: &Analysed) -> bool {
         && old.facts.effects == new.facts.effects
 }
 
+/// Whether a text's tree is the same under both. Without names a text has nothing in it that could
+/// be read in two ways.
+pub(super) fn reads_alike(then: Option<&Names>, now: Option<&Names>) -> bool {
+    match (then, now) {
+        (Some(then), Some(now)) => then.session.backslash() == now.session.backslash(),
+        _ => true,
+    }
+}
+
 /// A bound value as an approver and the record see it. Long ones are named by digest, so that
 /// they are still bound exactly.
-fn parameter(value: Option<&[u8]>, is_binary: bool, type_oid: Option<u32>) -> Parameter {
+pub(super) fn parameter(value: Option<&[u8]>, is_binary: bool, type_oid: Option<u32>) -> Parameter {
     let value = value.map(|bytes| {
         let is_long = bytes.len() > limits::EVENT_TEXT_BYTES_MAX;
         match std::str::from_utf8(bytes) {

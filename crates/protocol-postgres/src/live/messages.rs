@@ -5,6 +5,7 @@ use super::target::{Passing, broken, pass_frame};
 use crate::codec::Head;
 use crate::codec::answers::{decode_notification, decode_parameter_status};
 use crate::codec::server::put_notification;
+use crate::encoding;
 use crate::link::{Ending, Link};
 
 /// Settings that a masked session still reports: none of them can hold text of the client's or
@@ -24,8 +25,15 @@ const REPORTED: &[&str] = &[
     "TimeZone",
 ];
 
-/// Settings whose change makes names mean something else.
-const NAMING: &[&str] = &["is_superuser", "role", "search_path", "session_authorization"];
+/// Settings whose change makes names or texts mean something else.
+const NAMING: &[&str] = &[
+    "client_encoding",
+    "is_superuser",
+    "role",
+    "search_path",
+    "session_authorization",
+    "standard_conforming_strings",
+];
 
 impl Live {
     /// A masked session gets none: their texts can hold values.
@@ -56,24 +64,15 @@ impl Live {
     ) -> Result<(), Ending> {
         let frame = link.buffers.target_in.get(..head.frame_len).unwrap_or_default();
         let (name, value) = decode_parameter_status(frame).map_err(broken)?;
-        match (name, value) {
-            ("client_encoding", "UTF8") | ("standard_conforming_strings", "on") => {}
-            // What follows would be read here in another way than by the target.
-            ("client_encoding" | "standard_conforming_strings", _) => {
-                return Err(Ending::with(
-                    corral_model::event::CloseReason::Protocol,
-                    "0A000",
-                    format!("{name} cannot be changed in a session through the gateway"),
-                ));
-            }
-            _ => {}
+        if name == "client_encoding" && !encoding::is_utf8(&value) {
+            self.keeper.becomes_foreign();
         }
         if NAMING.contains(&name) {
             self.keeper.distrust_session();
         }
         let is_shown = self.is_open() && (!self.scope.is_masked() || REPORTED.contains(&name));
         if !self.is_open() {
-            let (name, value) = (name.to_owned(), value.to_owned());
+            let (name, value) = (name.to_owned(), value.into_owned());
             self.facts.parameters.retain(|(known, _)| *known != name);
             self.facts.parameters.push((name, value));
         }

@@ -4,6 +4,7 @@
 //! analysis and decision, [`pending`] holds what the target has to answer, [`target`] reads the
 //! answers. It must not know how a connection came to be.
 
+mod call;
 mod client;
 mod copy;
 mod decide;
@@ -47,6 +48,7 @@ use crate::analyst::Analyst;
 use crate::codec::answers::Field;
 use crate::codec::target::{cancel_request, put_terminate};
 use crate::deny::sqlstate;
+use crate::encoding;
 use crate::link::{Ending, Link};
 use crate::shared::Shared;
 use crate::target_login::TargetFacts;
@@ -123,6 +125,12 @@ impl Live {
             layouts: Layouts::default(),
             seq: 0,
         };
+        let reads_utf8 = |(name, value): &(String, String)| {
+            name != "client_encoding" || encoding::is_utf8(value)
+        };
+        if !live.facts.parameters.iter().all(reads_utf8) {
+            live.keeper.becomes_foreign();
+        }
         let task = Task::new(What::Open, Arc::from(""), 0);
         live.resolve(Box::new(task), link)?;
         Ok(live)

@@ -75,6 +75,9 @@ pub(crate) struct Keeper {
     /// Since the transaction began, up to the Sync of this number.
     changed: SessionChange,
     change_epoch: u64,
+    /// The session may have read texts in another way than its gateway's questions are read in:
+    /// never false again.
+    is_foreign: bool,
     /// Of the questions that are on their way.
     pub(crate) rows: Rows,
 }
@@ -93,12 +96,18 @@ impl Keeper {
             is_catalogue_dirty: false,
             changed: SessionChange::default(),
             change_epoch: 0,
+            is_foreign: false,
             rows: Rows::default(),
         }
     }
 
     pub(crate) fn names(&self) -> Option<&Arc<Names>> {
         self.names.as_ref()
+    }
+
+    /// The names, if what the session adds to them is as new as the last thing that was sent.
+    pub(crate) fn probed(&self) -> Option<&Arc<Names>> {
+        self.names.as_ref().filter(|_| !self.is_probe_dirty)
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -221,6 +230,15 @@ impl Keeper {
         self.is_catalogue_dirty = true;
     }
 
+    /// The target may read the session's texts in another encoding than UTF-8, or may have begun to.
+    pub(crate) fn becomes_foreign(&mut self) {
+        self.is_foreign = true;
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.is_foreign
+    }
+
     /// A reported setting changed.
     pub(crate) fn distrust_session(&mut self) {
         self.is_probe_dirty = true;
@@ -228,11 +246,12 @@ impl Keeper {
 
     /// A statement was sent that changes names, before the Sync of this number.
     pub(crate) fn change(&mut self, change: SessionChange, epoch: u64) {
-        if !change.names && !change.catalogue {
+        if change == SessionChange::default() {
             return;
         }
         self.is_probe_dirty = true;
         self.is_catalogue_dirty |= change.catalogue;
+        self.is_foreign |= change.reading;
         self.changed.names |= change.names;
         self.changed.catalogue |= change.catalogue;
         self.change_epoch = epoch;
@@ -264,8 +283,8 @@ impl Keeper {
 mod tests {
     use super::*;
 
-    const DDL: SessionChange = SessionChange { names: false, catalogue: true };
-    const PATH: SessionChange = SessionChange { names: true, catalogue: false };
+    const DDL: SessionChange = SessionChange { names: false, catalogue: true, reading: false };
+    const PATH: SessionChange = SessionChange { names: true, catalogue: false, reading: false };
 
     fn keeper(now: Instant) -> Keeper {
         let admission = corral_gate::Admission {

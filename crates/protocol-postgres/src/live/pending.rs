@@ -45,6 +45,8 @@ pub(crate) struct Running {
     /// None until the result's first row.
     pub(crate) plan: Option<RowPlan>,
     pub(crate) log: Option<Box<RowLog>>,
+    /// A FunctionCall: one value comes back, and no rows.
+    pub(crate) is_call: bool,
 }
 
 /// One message that the target has to answer.

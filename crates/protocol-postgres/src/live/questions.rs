@@ -12,7 +12,7 @@ use super::names::Need;
 use super::pending::{Pending, Question, Sender};
 use super::task::{Step, Task, What};
 use crate::analysis::catalogue::{LOAD_SQL, PROBE_SQL};
-use crate::codec::target::{put_flush, put_question, put_sync};
+use crate::codec::target::{AnswerIn, put_flush, put_question, put_sync};
 use crate::deny::Refusal;
 use crate::link::{Ending, Link};
 use crate::target_login::unavailable;
@@ -42,7 +42,8 @@ impl Live {
     fn send_question(&mut self, question: Question, text: &str, link: &mut Link) {
         let sender = Sender::Question;
         let close = || Pending::Close { sender, undo: None, is_last_of_question: false };
-        link.tell_target(Harmless::Probe, |out| put_question(out, text));
+        let answer = if self.keeper.is_foreign() { AnswerIn::Utf8 } else { AnswerIn::Session };
+        link.tell_target(Harmless::Probe, |out| put_question(out, text, answer));
         self.queue.extend([
             close(),
             Pending::Parse { sender, undo: None },

@@ -18,10 +18,20 @@ impl Live {
     pub(super) fn refuse(&mut self, task: &Task, refusal: Refusal, link: &mut Link) {
         match task.what {
             What::Open => {}
-            What::Query => self.refuse_query(refusal, task.frame_len, link),
+            What::Query | What::Call { .. } => self.refuse_query(refusal, task.frame_len, link),
             What::Parse { .. } | What::Bind(_) | What::Execute { .. } => {
                 self.refuse_extended(refusal, task.frame_len, link);
             }
+        }
+    }
+
+    /// Tells the client; in ASCII where it may read something else than UTF-8.
+    pub(super) fn say(&self, refusal: &Refusal, link: &mut Link) {
+        if self.keeper.is_foreign() {
+            let message = plain(&refusal.message);
+            Refusal { message, ..refusal.clone() }.put(&mut link.buffers.client_out);
+        } else {
+            refusal.put(&mut link.buffers.client_out);
         }
     }
 
@@ -33,7 +43,7 @@ impl Live {
     pub(super) fn refuse_query(&mut self, refusal: Refusal, frame_len: usize, link: &mut Link) {
         self.drop_front(frame_len, link);
         if self.can_answer_alone(link) {
-            refusal.put(&mut link.buffers.client_out);
+            self.say(&refusal, link);
             put_ready(&mut link.buffers.client_out, b'I');
             return;
         }
@@ -52,7 +62,7 @@ impl Live {
         self.drop_front(frame_len, link);
         self.is_skipping = true;
         if self.can_answer_alone(link) {
-            refusal.put(&mut link.buffers.client_out);
+            self.say(&refusal, link);
             return;
         }
         let poison = refusal.poison();
@@ -66,4 +76,9 @@ impl Live {
         debug_assert!(!matches!(task.what, What::Open), "opening is in no pipeline");
         self.drop_front(task.frame_len, link);
     }
+}
+
+/// The text with a question mark for each letter outside ASCII.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_ascii() { letter } else { '?' }).collect()
 }

@@ -127,6 +127,9 @@ impl Live {
                 Passing::ToClient
             }
             (b'd', Some(_)) => self.count_copy_data(head)?,
+            (b'V', Some(Pending::Query { running: Some(running), .. })) if running.is_call => {
+                self.count_copy_data(head)?
+            }
             (b'c', Some(Pending::Execute { .. } | Pending::Query { running: Some(_), .. })) => {
                 Passing::ToClient
             }
@@ -295,7 +298,7 @@ impl Live {
                 }
                 match stand_in.take() {
                     Some(refusal) => {
-                        refusal.put(&mut link.buffers.client_out);
+                        self.say(&refusal, link);
                         Ok(())
                     }
                     None => self.put_error(&frame, link),
@@ -332,11 +335,11 @@ impl Live {
             self.pipeline_failed(link);
         }
         match refusal {
-            Some(refusal) => refusal.put(&mut link.buffers.client_out),
+            Some(refusal) => self.say(&refusal, link),
             None if failed => {
                 let text =
                     "what names mean at the target cannot be told: its catalogue cannot be read";
-                crate::deny::Refusal::own("08006", text).put(&mut link.buffers.client_out);
+                self.say(&crate::deny::Refusal::own("08006", text), link);
             }
             None => self.put_error(frame, link)?,
         }

@@ -37,6 +37,10 @@ pub(crate) enum What {
     /// No message: the session opens, and only names are wanted.
     Open,
     Query,
+    /// A function by its OID; the text is the SELECT that does the same.
+    Call {
+        parameters: Vec<Parameter>,
+    },
     Parse {
         name: String,
         types: Arc<[u32]>,
@@ -63,6 +67,8 @@ pub(crate) struct Task {
     /// What its analysis is kept under: the text, or the outline that others have too.
     pub(crate) outline: Arc<str>,
     pub(crate) frame_len: usize,
+    /// Its text waits to be read until it is known in which encoding the target reads it.
+    pub(crate) is_unread: bool,
     /// Told without names.
     pub(crate) needs_names: Option<bool>,
     pub(crate) analysed: Option<Analysed>,
@@ -84,6 +90,7 @@ impl Task {
             outline: text.clone(),
             text,
             frame_len,
+            is_unread: false,
             needs_names: None,
             analysed: None,
             prepared: None,
@@ -92,6 +99,11 @@ impl Task {
             was_held: false,
             approved: None,
         }
+    }
+
+    /// A message whose text cannot be read before the names are known; it is looked at again then.
+    pub(crate) fn unread(what: What, frame_len: usize) -> Self {
+        Self { is_unread: true, ..Self::new(what, Arc::from(""), frame_len) }
     }
 
     /// Whether an error in an open pipeline makes the target skip it.

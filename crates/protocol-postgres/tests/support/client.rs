@@ -138,6 +138,7 @@ fn line(frame: &[u8]) -> String {
         b'C' | b'S' | b'd' | b'A' => {
             format!("{name} {}", String::from_utf8_lossy(body).replace('\0', " ").trim_end())
         }
+        b'V' => format!("V {}", String::from_utf8_lossy(&body[4..])),
         b'K' | b'v' => format!("{name} {body:?}"),
         _ => format!("{name}"),
     }

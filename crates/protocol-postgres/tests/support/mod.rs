@@ -9,8 +9,8 @@
 pub(crate) mod client;
 pub(crate) mod target;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -52,6 +52,14 @@ pub(crate) struct Words {
     /// Shown in the facts: a test changes it to change what names mean.
     pub(crate) generation: AtomicU64,
     pub(crate) analysed: AtomicU64,
+    /// The encoding that the target reads, once a test has changed it.
+    encoding: Mutex<Option<&'static str>>,
+}
+
+impl Words {
+    pub(crate) fn read_in(&self, encoding: &'static str) {
+        *self.encoding.lock().expect("no panic holds it") = Some(encoding);
+    }
 }
 
 fn kind_of(text: &str) -> StatementKind {
@@ -102,8 +110,9 @@ impl Analyst for Words {
             kinds,
             needs_names,
             session_change: SessionChange {
-                names: text.contains("search_path"),
+                names: text.contains("search_path") || text.contains("client_encoding"),
                 catalogue: text.contains("alter") || text.contains("create"),
+                reading: text.contains("client_encoding"),
             },
             mask,
             unknown: None,
@@ -127,6 +136,12 @@ impl Analyst for Words {
     fn session_names(&self, rows: &[Row]) -> Result<SessionNames, CatalogueError> {
         if rows.is_empty() {
             return Err(CatalogueError::Incomplete("anything"));
+        }
+        if let Some(encoding) = *self.encoding.lock().expect("no panic holds it") {
+            let rows = include_str!("../data/session.tsv");
+            let rows =
+                rows.replace("client_encoding\tUTF8", &format!("client_encoding\t{encoding}"));
+            return SessionNames::from_rows(&rows_of_text(&rows));
         }
         if self.generation.load(Ordering::Relaxed) > 0 {
             return SessionNames::from_rows(&rows_of_text(include_str!("../data/session.tsv")));

@@ -16,6 +16,8 @@ pub(crate) enum Reply {
     Error(&'static str, &'static str),
     CopyIn,
     CopyOut(Vec<&'static str>),
+    /// What only a function call may get.
+    Value,
 }
 
 #[derive(Clone)]
@@ -217,6 +219,10 @@ impl FakeTarget {
                 }
                 out.extend(message(b'3', b""));
             }
+            b'F' => {
+                out.extend(message(b'V', b"\0\0\0\x017"));
+                out.extend(message(b'Z', &[self.status]));
+            }
             b'S' => {
                 self.is_skipping = false;
                 if self.status == b'I' {
@@ -289,6 +295,7 @@ impl FakeTarget {
                     return;
                 }
                 Reply::CopyOut(lines) => copy_out(&lines, out),
+                Reply::Value => out.extend(message(b'V', b"\0\0\0\x017")),
                 Reply::Numbers(_) => {}
             }
         }
@@ -383,7 +390,7 @@ impl FakeTarget {
                     return;
                 }
                 Reply::CopyOut(lines) => return copy_out(&lines, out),
-                Reply::Numbers(_) => {}
+                Reply::Value | Reply::Numbers(_) => {}
             }
             portal.is_started = true;
         }

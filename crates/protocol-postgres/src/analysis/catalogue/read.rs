@@ -4,8 +4,8 @@ use corral_model::limits::CATALOGUE_OBJECTS_MAX;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Body, Cast, Catalogue, CatalogueError, Column, ForeignKey, Function, Operator, Relation, Row,
-    SessionNames, Tree, TreeContext, Trigger, Type,
+    Backslash, Body, Cast, Catalogue, CatalogueError, Column, ForeignKey, Function, Operator,
+    Relation, Row, SessionNames, Tree, TreeContext, Trigger, Type,
 };
 
 pub(super) fn catalogue(rows: &[Row]) -> Result<Catalogue, CatalogueError> {
@@ -35,7 +35,12 @@ pub(super) fn session(rows: &[Row]) -> Result<SessionNames, CatalogueError> {
         match cells.text(0) {
             "path" => path.push((cells.number(1)?, cells.text(2).to_owned())),
             "setting" => {
-                names.settings.insert(cells.text(1).to_owned(), cells.text(2).to_owned());
+                let value = match (cells.text(1), cells.text(2)) {
+                    // PostgreSQL keeps this alias as it was written, for old JDBC drivers.
+                    ("client_encoding", "UNICODE") => "UTF8",
+                    (_, value) => value,
+                };
+                names.settings.insert(cells.text(1).to_owned(), value.to_owned());
             }
             _ => objects.push(row.clone()),
         }
@@ -44,11 +49,12 @@ pub(super) fn session(rows: &[Row]) -> Result<SessionNames, CatalogueError> {
         names.settings.get(name).cloned().ok_or(CatalogueError::Incomplete(name))
     };
     let temporary_schema = setting("temp_schema")?;
-    if setting("standard_conforming_strings")? != "on" {
-        names.blindness = Some("standard_conforming_strings is off");
-    } else if setting("client_encoding")? != "UTF8" {
-        names.blindness = Some("client_encoding is not UTF8");
-    }
+    setting("client_encoding")?;
+    names.backslash = match setting("standard_conforming_strings")?.as_str() {
+        "on" => Backslash::Letter,
+        "off" => Backslash::Escape,
+        _ => return Err(CatalogueError::Incomplete("standard_conforming_strings")),
+    };
     if path.is_empty() {
         return Err(CatalogueError::Incomplete("search_path"));
     }
