@@ -54,6 +54,11 @@ test-ssh: build ## OpenSSH's own regression scripts, directly and through the ga
 	@$(CORRAL_PYTHON) -m pytest -q -c tests/e2e/pytest.ini tests/foreign/test_openssh10.py
 	@$(CORRAL_PYTHON) tests/foreign/openssh.py
 
+.PHONY: test-foreign
+test-foreign: build ## the suites of PostgreSQL and its drivers, directly and through the gateway (minutes)
+	@.ci/setup suites
+	@$(CORRAL_PYTHON) tests/foreign/all.py
+
 .PHONY: bench-ssh
 bench-ssh: ## measure SSH beside ssh -J, print a table, write target/bench-ssh.json
 	@.ci/setup build database hosts

@@ -42,7 +42,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def _server_user():
+def server_user():
     """PostgreSQL refuses to run as root: whose account it gets instead."""
     if os.geteuid() != 0:
         return None
@@ -57,9 +57,10 @@ def _server_user():
 class RealPostgres:
     """A running server. `with RealPostgres() as server:` stops it and removes its files."""
 
-    def __init__(self, settings=None):
-        self.bin = bin_folder()
-        self.user = _server_user()
+    def __init__(self, settings=None, programs=None, password=PASSWORD):
+        self.bin = programs or bin_folder()
+        self.password = password
+        self.user = server_user()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-pg-", dir="/tmp"))
         self.process = None
         self.port = None
@@ -78,7 +79,7 @@ class RealPostgres:
 
     def _init(self):
         password_file = self.folder / "password"
-        password_file.write_text(PASSWORD)
+        password_file.write_text(self.password)
         if self.user:
             os.chown(self.folder, self.user.pw_uid, self.user.pw_gid)
             os.chown(password_file, self.user.pw_uid, self.user.pw_gid)
@@ -122,11 +123,12 @@ class RealPostgres:
         except psycopg.OperationalError:
             return False
 
-    def _dsn(self, database, port, user="postgres", password=PASSWORD):
+    def _dsn(self, database, port, user="postgres", password=None):
         return psycopg.conninfo.make_conninfo(
-            host="127.0.0.1", port=port, user=user, password=password, dbname=database)
+            host="127.0.0.1", port=port, user=user, password=password or self.password,
+            dbname=database)
 
-    def dsn(self, database="postgres", user="postgres", password=PASSWORD):
+    def dsn(self, database="postgres", user="postgres", password=None):
         return self._dsn(database, self.port, user, password)
 
     def connect(self, database="postgres", **options):

@@ -1,0 +1,187 @@
+"""What every foreign suite needs: a server of its own, reached directly and behind a gateway that permits
+everything, and a comparison test by test.
+
+The gateway listens for this one target, so that a suite keeps its own database names; its record is
+`written`. Both ways speak TLS to the client. The direct result is the expectation. What differs on
+purpose is listed by each script with its reason; a listed test that does not differ is an error too.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from harness.certificates import Authority  # noqa: E402
+from harness.gateway import Gateway  # noqa: E402
+from harness.postgres import RealPostgres, free_port, server_user  # noqa: E402
+
+WAYS = ("direct", "corral")
+CACHE = pathlib.Path(os.environ.get("CORRAL_CACHE") or pathlib.Path(
+    os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "corral") / "foreign"
+PYTHON = CACHE / "venv" / "bin" / "python"
+# Where the results of each test are kept for a closer look; nowhere when absent.
+OUTPUT = os.environ.get("CORRAL_FOREIGN_OUT")
+DEADLINE_S = 1200
+# Suites write it into connection strings without quotes.
+PASSWORD = "superuser"
+
+PERMIT_EVERYTHING = """
+kind: User
+name: dba@example.com
+groups: [dba]
+password: {{env: DBA_PASSWORD}}
+---
+kind: Target
+name: foreign
+protocol: postgres
+address: 127.0.0.1:{port}
+database: postgres
+credential: {{username: postgres, password: {{env: TARGET_PASSWORD}}}}
+record: {{durability: written}}
+listen: 127.0.0.1:{listen}
+---
+kind: Policy
+name: everything
+cedar: |
+  permit (principal in Corral::Group::"dba", action, resource in Corral::Target::"foreign");
+"""
+
+
+class Way:
+    """One way to a server of its own; `env` is what libpq reads."""
+
+    def __init__(self, name, server, env, gateway=None):
+        self.name = name
+        self.server = server
+        self.env = env
+        self.gateway = gateway
+
+    def run(self, words, cwd=None, more=None):
+        """Runs a command of the suite; gives its exit code and what it said."""
+        process = subprocess.Popen(
+            list(map(str, words)), cwd=cwd, env=self.env | (more or {}), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            output = process.communicate(timeout=DEADLINE_S)[0]
+        except subprocess.TimeoutExpired:
+            output = b"took too long"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return process.returncode, output.decode(errors="replace")
+
+    def keep(self, name, text):
+        """Keeps raw results where CORRAL_FOREIGN_OUT says."""
+        if OUTPUT:
+            folder = pathlib.Path(OUTPUT)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}-{self.name}.txt").write_text(text)
+
+
+def _clean_env():
+    env = {key: value for key, value in os.environ.items()
+           if not key.startswith(("PG", "CORRAL_"))}
+    return env | {"PGHOST": "127.0.0.1", "PGUSER": "postgres", "PGDATABASE": "postgres",
+                  "PGCONNECT_TIMEOUT": "30"}
+
+
+@contextlib.contextmanager
+def _certificate():
+    """An authority's file, and settings of a server that has a certificate of it."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-tls-"))
+    try:
+        authority = Authority(folder, "authority")
+        certificate, key = authority.issue("server", "IP:127.0.0.1")
+        key.chmod(0o600)
+        folder.chmod(0o755)
+        if user := server_user():
+            os.chown(key, user.pw_uid, user.pw_gid)
+        yield authority.file, {"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def way(name, settings=None, **server_options):
+    """A fresh server, and the way to it."""
+    with _certificate() as (authority, tls), RealPostgres(
+            settings=(settings or {}) | tls, password=PASSWORD, **server_options) as server:
+        env = _clean_env() | {"PGSSLMODE": "verify-full"}
+        if name == "direct":
+            yield Way(name, server, env | {"PGPORT": str(server.port), "PGPASSWORD": PASSWORD,
+                                           "PGSSLROOTCERT": str(authority)})
+            return
+        listen = free_port()
+        with Gateway() as gateway:
+            gateway.apply(PERMIT_EVERYTHING.format(port=server.port, listen=listen),
+                          env={"DBA_PASSWORD": "the DBA's password", "TARGET_PASSWORD": PASSWORD})
+            token = gateway.login("dba@example.com", "the DBA's password")
+            yield Way(name, server, env | {"PGPORT": str(listen), "PGPASSWORD": token,
+                                           "PGSSLROOTCERT": gateway.ready["ca_file"]}, gateway)
+
+
+def run_pytest(one_way, words, cwd, more=None):
+    """A suite that pytest runs: each test's outcome and the end of what it said."""
+    report = one_way.server.folder / "junit.xml"
+    _, output = one_way.run(
+        [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *words],
+        cwd=cwd, more=more)
+    if not report.exists():
+        sys.exit(f"pytest said nothing to compare:\n{output[-3000:]}")
+    results = {}
+    for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        outcome, text = "passed", ""
+        for child in case:
+            if child.tag in ("failure", "error", "skipped"):
+                outcome = {"failure": "failed"}.get(child.tag, child.tag)
+                text = f"{child.get('message')}\n{child.text}"
+        # A test that fails and whose teardown fails, too, is there twice.
+        if results.get(name, ("passed",))[0] == "passed":
+            results[name] = (outcome, text)
+    return results
+
+
+def summary(results):
+    counts = {}
+    for outcome, _ in results.values():
+        counts[outcome] = counts.get(outcome, 0) + 1
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+
+
+def compare(suite, direct, through, differs):
+    """Prints each difference and the sum; gives the exit code.
+
+    `direct` and `through` map a test's name to its outcome and what it said.
+    """
+    passed, failed = 0, 0
+    for name in sorted(direct.keys() | through.keys()):
+        expected, seen = direct.get(name, ("missing", "")), through.get(name, ("missing", ""))
+        is_same, reason = expected[0] == seen[0], differs.get(name)
+        if is_same == (reason is None):
+            passed += 1
+            if reason:
+                print(f"{name}: differs as listed: {reason}")
+            continue
+        failed += 1
+        if is_same:
+            print(f"{name}: listed as different, and is not")
+        else:
+            print(f"{name}: directly {expected[0]}, through the gateway {seen[0]}\n"
+                  f"--- directly:\n{expected[1][-1500:]}\n"
+                  f"--- through the gateway:\n{seen[1][-3000:]}")
+    for name in sorted(differs.keys() - direct.keys() - through.keys()):
+        failed += 1
+        print(f"{name}: listed as different, and is no test")
+    print(f"{suite}: directly {summary(direct)}; through the gateway {summary(through)}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0

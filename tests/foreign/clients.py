@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""What people run beside drivers: psql's backslash commands, pg_dump, pg_restore, pgbench, ORMs that
+look at a schema, libpq's pipeline mode. Both ways have to print the same."""
+
+import argparse
+import difflib
+import pathlib
+import re
+import sys
+
+from both_ways import HERE, PYTHON, WAYS, compare, way
+
+PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
+SCHEMA = HERE / "schema.sql"
+# By test: why it differs through the gateway.
+DIFFERS = {}
+
+DESCRIBE = [
+    r"\l", r"\d", r"\d+", r"\dt shop.*", r"\dt+ shop.*", r"\d shop.people", r"\d+ shop.people",
+    r"\d+ shop.orders", r"\d+ shop.events", r"\d shop.events_2026", r"\d+ shop.spenders",
+    r"\d+ shop.moods", r'\d shop."Größe"', r"\d shop.orders_by_person", r"\d shop.numbers",
+    r"\df shop.*", r"\df+ shop.*", r"\sf shop.twice", r"\sv shop.spenders", r"\dn+", r"\dT+ shop.*",
+    r"\dD shop.*", r"\di+ shop.*", r"\ds shop.*", r"\dv shop.*", r"\dm shop.*", r"\dX shop.*",
+    r"\du", r"\dg+", r"\dp shop.*", r"\ddp", r"\dx+", r"\do shop.*", r"\da shop.*", r"\dc shop.*",
+    r"\dC", r"\dO", r"\dF", r"\dFd", r"\dL+", r"\db+", r"\dy", r"\dRp", r"\dRs", r"\det", r"\dew",
+    r"\des", r"\dconfig work_mem", r"\drds", r"\dP+ shop.*", r"\dAc", r"\dd shop.*", r"\lo_list",
+    r"\encoding", r"\timing off", r"\z shop.people", r"\crosstabview",
+]
+PIPELINE = """
+import os, psycopg
+with psycopg.connect("", autocommit=True) as connection:
+    with connection.pipeline() as pipeline, connection.cursor() as cursor:
+        cursors = [connection.execute("select %s::int, %s::text", (n, "x" * n)) for n in range(200)]
+        pipeline.sync()
+        print(sum(cursor.fetchone()[0] for cursor in cursors))
+    try:
+        with connection.pipeline():
+            connection.execute("select 1 / %s", (0,))
+            connection.execute("select 2")
+    except psycopg.errors.DivisionByZero as error:
+        print("division", error.sqlstate)
+    print(connection.execute("select 3").fetchone())
+    with connection.transaction(), connection.cursor("c") as cursor:
+        cursor.execute("select n from generate_series(1, 1000) n")
+        print(cursor.fetchmany(3), cursor.scroll(10), cursor.fetchone())
+    with connection.cursor() as cursor, cursor.copy("copy (select generate_series(1, 3)) to stdout") as out:
+        print([row for row in out.rows()])
+"""
+REFLECT = """
+import os, sqlalchemy as sa
+engine = sa.create_engine("postgresql+psycopg://")
+inspector = sa.inspect(engine)
+print(engine.dialect.server_version_info, engine.dialect.default_schema_name)
+print(sorted(inspector.get_schema_names()))
+for name in sorted(inspector.get_table_names("shop")):
+    print(name, [(c["name"], str(c["type"]), c["nullable"], c["default"])
+                 for c in inspector.get_columns(name, "shop")])
+    print(inspector.get_pk_constraint(name, "shop"), inspector.get_foreign_keys(name, "shop"))
+    print(inspector.get_indexes(name, "shop"), inspector.get_unique_constraints(name, "shop"),
+          inspector.get_check_constraints(name, "shop"), inspector.get_table_comment(name, "shop"))
+print(sorted(inspector.get_view_names("shop")), inspector.get_view_definition("spenders", "shop"))
+print(inspector.get_enums("shop"))
+metadata = sa.MetaData()
+metadata.reflect(engine, schema="shop")
+print(sorted(metadata.tables))
+"""
+# Last: it fills tables with random words and the time.
+DJANGO = """
+import os, django
+from django.conf import settings
+settings.configure(DATABASES={"default": {
+    "ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"],
+    "HOST": os.environ["PGHOST"], "PORT": os.environ["PGPORT"], "USER": os.environ["PGUSER"],
+    "PASSWORD": os.environ["PGPASSWORD"],
+    "OPTIONS": {"options": "-c search_path=shop,public", "sslmode": os.environ["PGSSLMODE"],
+                "sslrootcert": os.environ["PGSSLROOTCERT"]}}},
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField")
+django.setup()
+from django.core.management import call_command
+call_command("inspectdb", "people", "orders", "events")
+call_command("migrate", verbosity=1)
+from django.contrib.auth.models import User
+from django.db import transaction
+with transaction.atomic():
+    User.objects.create_user("ada", password=None)
+print(User.objects.filter(username__startswith="a").count(), User.objects.get().username)
+for user in User.objects.all().iterator(chunk_size=1):
+    print(user.username)
+"""
+
+
+def psql(one_way, *words, stdin=None):
+    return one_way.run([PROGRAMS / "psql", "-X", "-v", "ON_ERROR_STOP=0", *words])[1]
+
+
+def descriptions(one_way):
+    for command in DESCRIBE:
+        yield f"psql {command}", psql(one_way, "-c", command)
+    yield "psql -E", psql(one_way, "-E", "-c", r"\d shop.people")
+    yield r"psql \copy", psql(
+        one_way, "-c", r"\copy shop.orders to pstdout csv", "-c", "create table public.again (like shop.orders)",
+        "-c", r"\copy public.again from program 'seq -f %g,1,5,2026-01-01 1 100' csv",
+        "-c", "select count(*), sum(total) from public.again")
+    yield r"psql \gexec", psql(one_way, "-c", r"select 'select ' || n from generate_series(1, 3) n \gexec")
+    yield r"psql \gdesc", psql(one_way, "-c", r"select 1 as a, 'x'::text as b \gdesc")
+    yield "psql FETCH_COUNT", psql(one_way, "-v", "FETCH_COUNT=7", "-c", "select id from shop.people order by 1")
+    yield "psql AUTOCOMMIT", psql(one_way, "-v", "AUTOCOMMIT=off", "-v", "ON_ERROR_ROLLBACK=on",
+                                  "-c", "select 1; select 1/0; select 2")
+    yield r"psql \lo", psql(one_way, "-c", r"\lo_export 4242 /dev/null", "-c", r"\lo_unlink 4242",
+                            "-c", r"\lo_list", "-c", r"\lo_import /etc/hostname 4243", "-c", r"\lo_list")
+
+
+def dumps(one_way):
+    folder = one_way.server.folder
+
+    def plain(text):
+        # Newer versions write a random word against injections.
+        return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
+
+    for words in (["--schema-only"], ["--inserts", "--data-only"], ["--blobs"], ["--clean", "--create"]):
+        yield f"pg_dump {' '.join(words)}", plain(one_way.run([PROGRAMS / "pg_dump", *words])[1])
+    archive = folder / "archive"
+    yield "pg_dump -j4", one_way.run([PROGRAMS / "pg_dump", "-Fd", "-j4", "-f", archive])[1]
+    one_way.server.execute("create database copy")
+    yield "pg_restore -j4", one_way.run([PROGRAMS / "pg_restore", "-j4", "-d", "copy", archive])[1]
+    yield "pg_dump of the copy", plain(
+        one_way.run([PROGRAMS / "pg_dump", "copy"])[1])
+    globals_ = one_way.run([PROGRAMS / "pg_dumpall", "--globals-only"])[1]
+    yield "pg_dumpall", re.sub(r"SCRAM-SHA-256\$[^']*", "A VERIFIER", plain(globals_))
+
+
+def pgbench(one_way):
+    yield "pgbench -i", str(one_way.run([PROGRAMS / "pgbench", "-i", "-s1", "-q"])[0])
+    for mode in ("simple", "extended", "prepared"):
+        code, output = one_way.run(
+            [PROGRAMS / "pgbench", "-M", mode, "-c4", "-j2", "-t50", "-n"])
+        done = re.search(r"actually processed: (\d+/\d+)", output)
+        yield f"pgbench -M {mode}", f"{code} {done and done.group(1)}"
+
+
+def scripts(one_way):
+    for name, script in (("libpq pipeline mode", PIPELINE), ("SQLAlchemy reflection", REFLECT)):
+        yield name, one_way.run([PYTHON, "-c", script])[1]
+
+
+def django(one_way):
+    yield "Django", one_way.run([PYTHON, "-c", DJANGO])[1]
+
+
+def blurred(text, one_way):
+    """Without what is another in each run: the port, sizes that vacuum changes, times."""
+    return text.replace(f"port {one_way.env['PGPORT']}", "port PORT")
+
+
+def run(one_way):
+    one_way.env["PGCLIENTENCODING"] = "UTF8"
+    direct = {"PGHOST": "127.0.0.1", "PGPORT": str(one_way.server.port), "PGUSER": "postgres",
+              "PGPASSWORD": one_way.server.password, "PGSSLMODE": "disable"}
+    code, output = one_way.run([PROGRAMS / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", SCHEMA],
+                               more=direct)
+    if code:
+        sys.exit(f"the schema cannot be made:\n{output}")
+    results = {}
+    for part in (descriptions, scripts, dumps, pgbench, django):
+        for name, text in part(one_way):
+            text = blurred(text, one_way)
+            results[name] = ("same", text)
+            one_way.keep("clients-" + re.sub(r"\W+", "_", name), text)
+    return results
+
+
+def main():
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    results = {}
+    for name in WAYS:
+        with way(name) as one_way:
+            results[name] = run(one_way)
+    seen = {}
+    for name, (_, text) in results["corral"].items():
+        expected = results["direct"][name][1]
+        lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), "direct", "corral",
+                                     lineterm="", n=1)
+        seen[name] = ("same" if text == expected else "different", "\n".join(lines))
+    direct = {name: ("same", "") for name in results["direct"]}
+    return compare("clients", direct, seen, DIFFERS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
