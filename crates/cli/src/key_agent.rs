@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::attribution::{Children, Found, Member, ProcessId, peer_of};
+use crate::attribution::{Children, Found, Member, Peer, ProcessId};
 use crate::client::Client;
 use crate::client_dir::ClientDir;
 use crate::failure::Failure;
@@ -155,7 +155,7 @@ impl OfProtocol {
             Agents::One(agent) => return Ok((agent.clone(), None)),
             Agents::Each { children, known } => (children, known),
         };
-        let found = children.find(peer_of(stream)?)?;
+        let found = children.find(Peer::of_unix(stream)?)?;
         let id = found.member.id();
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = known.get(&id) {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::name::{name_of, process_of};
+use super::peer::Peer;
 use super::process::{self, ProcessId, Seen};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -119,13 +120,14 @@ impl Children {
     ///
     /// # Errors
     /// Why the connection is refused, for people.
-    pub(crate) fn find(self: &Arc<Self>, pid: u32) -> Result<Found, String> {
-        let seen = process::look(pid)?;
+    pub(crate) fn find(self: &Arc<Self>, peer: Peer) -> Result<Found, String> {
+        let seen = process::look(peer)?;
         if !self.is_helper(&seen) {
             let member = self.member(seen)?;
             return Ok(Found { member, helped: None });
         }
-        let parent = process::look(seen.parent_pid)?;
+        let pid = seen.id.pid;
+        let parent = process::look(Peer { pid: seen.parent_pid, pidfd: None })?;
         // A helper whose parent had ended would have another one by now.
         let is_its_parent = process::stat(pid).is_some_and(|stat| stat.parent_pid == parent.id.pid);
         if !is_its_parent || seen.has_ended() {
@@ -139,7 +141,7 @@ impl Children {
     /// Whether this is a helper of ours which is the wrapper's command itself: nobody but the
     /// wrapper's guard started it, so that it acts for the wrapper's run.
     pub(crate) fn is_command(&self, pid: u32) -> bool {
-        process::look(pid).is_ok_and(|seen| {
+        process::look(Peer { pid, pidfd: None }).is_ok_and(|seen| {
             let guard = process::stat(seen.parent_pid);
             self.is_helper(&seen)
                 && guard.is_some_and(|guard| guard.parent_pid == self.own_pid)

@@ -13,6 +13,7 @@ pub(crate) mod leftovers;
 mod loopback;
 mod name;
 pub(crate) mod open_files;
+mod peer;
 mod process;
 
 use std::convert::Infallible;
@@ -38,12 +39,11 @@ use crate::output;
 use carry::{Way, carry};
 pub(crate) use children::{Children, Found, Member};
 pub(crate) use hold::Held;
+pub(crate) use peer::Peer;
 pub(crate) use process::ProcessId;
 
 /// Wait after a socket took no client: out of file descriptors gets better by time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Why a connection is nobody's, for people.
-const UNKNOWN: &str = "the process that connected cannot be told";
 /// The socket at which processes ask for their own token.
 pub(crate) const CONTROL_SOCKET: &str = "control";
 
@@ -211,9 +211,9 @@ fn serve(
     place: OwnedSemaphorePermit,
 ) {
     let started = std::time::Instant::now();
-    let pid = peer(&connected);
-    let is_command =
-        matches!(purpose, Use::Control) && pid.as_ref().is_ok_and(|pid| children.is_command(*pid));
+    let peer = peer(&connected);
+    let is_command = matches!(purpose, Use::Control)
+        && peer.as_ref().is_ok_and(|peer| children.is_command(peer.pid));
     if is_command && let Connected::Unix(stream) = connected {
         tokio::spawn(async move {
             control::answer_command(stream).await;
@@ -221,7 +221,7 @@ fn serve(
         });
         return;
     }
-    let found = pid.and_then(|pid| children.find(pid));
+    let found = peer.and_then(|peer| children.find(peer));
     tracing::debug!(duration_us = started.elapsed().as_micros(), "a connection was attributed");
     let children = children.clone();
     match (purpose.clone(), connected) {
@@ -248,26 +248,16 @@ fn serve(
     }
 }
 
-/// The process at the other end of a Unix socket.
-///
-/// # Errors
-/// That it cannot be told, for people.
-pub(crate) fn peer_of(stream: &UnixStream) -> Result<u32, String> {
-    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-    pid.and_then(|pid| u32::try_from(pid).ok()).ok_or_else(|| UNKNOWN.to_owned())
-}
-
 /// The process at the other end.
-fn peer(connected: &Connected) -> Result<u32, String> {
-    let unknown = || UNKNOWN.to_owned();
+fn peer(connected: &Connected) -> Result<Peer, String> {
     match connected {
-        Connected::Unix(stream) => peer_of(stream),
+        Connected::Unix(stream) => Peer::of_unix(stream),
         Connected::Tcp(stream, client) => {
             // Small messages answer small messages here.
-            stream.set_nodelay(true).map_err(|_| unknown())?;
-            let server = stream.local_addr().map_err(|_| unknown())?;
-            let owner = loopback::owner(*client, server, std::process::id());
-            owner.ok_or_else(|| "the process that connected is none of this run".to_owned())
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps small messages back");
+            }
+            Peer::of_tcp(stream, *client)
         }
     }
 }

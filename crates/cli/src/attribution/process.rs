@@ -15,6 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::peer::Peer;
+
 /// One process, for as long as the machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ProcessId {
@@ -61,9 +63,11 @@ pub(crate) struct Stat {
 ///
 /// # Errors
 /// That it has ended, or why it cannot be watched, for people.
-pub(crate) fn look(pid: u32) -> Result<Seen, String> {
+pub(crate) fn look(peer: Peer) -> Result<Seen, String> {
+    let pid = peer.pid;
     let ended = || format!("process {pid}, which connected, has ended");
-    let pidfd = open(pid).map_err(|error| match error {
+    let opened = peer.pidfd.map_or_else(|| open(pid), Ok);
+    let pidfd = opened.map_err(|error| match error {
         Errno::SRCH => ended(),
         other => format!("process {pid}, which connected, cannot be watched: {other}"),
     })?;
@@ -198,6 +202,7 @@ mod tests {
     #[test]
     fn a_living_process_is_seen_and_a_dead_one_is_not() {
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("runs");
+        let look = |pid| look(Peer { pid, pidfd: None });
         let seen = look(child.id()).expect("is seen");
         let own = std::process::id();
         assert_eq!((seen.id.pid, seen.parent_pid), (child.id(), own));
