@@ -144,7 +144,7 @@ def test_the_cases_of_a_directory_are_asked(shop):
     clean = {"PATH": os.environ["PATH"]}
     examples = pathlib.Path(__file__).resolve().parents[2] / "examples" / "policies"
     asked = shop.gateway.run("policy", "test", examples, env=clean)
-    assert asked.stdout.rstrip().endswith("26 passed, 0 failed"), asked.stdout
+    assert asked.stdout.rstrip().endswith("35 passed, 0 failed"), asked.stdout
     empty = shop.gateway.folder / "no-cases"
     empty.mkdir()
     told = shop.gateway.run("policy", "test", empty, env=clean, expect=1)

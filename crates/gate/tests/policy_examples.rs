@@ -44,7 +44,7 @@ fn every_example_passes_its_cases() {
         .filter_map(|file| file.strip_suffix(".cedar").map(str::to_owned))
         .collect();
     names.sort();
-    assert_eq!(names, ["agents", "approvals", "readonly"]);
+    assert_eq!(names, ["agents", "approvals", "catalogue", "readonly"]);
     for name in names {
         let source = example(&name);
         let problems = check_sources(std::slice::from_ref(&source), PROTOCOLS);
@@ -62,7 +62,7 @@ fn every_example_passes_its_cases() {
 
 #[test]
 fn the_examples_stand_together() {
-    let sources = ["agents", "approvals", "readonly"].map(example);
+    let sources = ["agents", "approvals", "catalogue", "readonly"].map(example);
     assert_eq!(check_sources(&sources, PROTOCOLS), []);
 }
 
