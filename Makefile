@@ -25,12 +25,12 @@ demo-k8s: build ## the same with a Kubernetes cluster, which it builds (minutes,
 
 .PHONY: test
 test: ## install what is missing, build, and run every test of a change
-	@.ci/setup build clients
+	@.ci/setup build clients drivers
 	@python3 tests/run.py
 
 .PHONY: test-all
 test-all: ## make test, and the long tests
-	@.ci/setup build browser saml
+	@.ci/setup build browser saml drivers
 	@python3 tests/run.py --long
 
 .PHONY: test-k8s

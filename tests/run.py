@@ -147,6 +147,8 @@ def run_change(total, python, options):
         if not options.long:
             end_to_end += ["-m", "not long"]
         run_step(total, "end to end", end_to_end, count_pytest)
+        run_step(total, "foreign suites, a part", [python, "tests/foreign/all.py", "--short"],
+                 count_pytest)
         run_step(total, "demo", [python, "demo/demo.py"])
 
 
