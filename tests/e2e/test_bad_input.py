@@ -228,9 +228,18 @@ def test_the_fast_path_is_refused_and_the_session_goes_on(wire):
 
 
 def test_a_statement_above_the_limit_is_refused(wire):
-    answer = wire.query("select '" + "x" * (2 * 1024 * 1024) + "'")
+    answer = wire.query("select '" + "x" * (9 * 1024 * 1024) + "'")
     assert states(answer) == ["54000"]
+    # Fewer bytes, and more words than there is memory for.
+    assert states(wire.query("select 1 in (" + "1," * 300_000 + "1)")) == ["54000"]
     assert not states(wire.query("select 1"))
+
+
+def test_a_large_literal_is_one_word(wire):
+    literal = "x, y '' " * (700 * 1024)
+    answer = wire.query(f"select length('{literal}')")
+    [row] = [body for kind, body in answer if kind == b"D"]
+    assert row.endswith(str(len(literal.replace("''", "'"))).encode())
 
 
 def test_wrong_cancel_keys_do_nothing(shop):

@@ -115,6 +115,12 @@ pub const SESSIONS_MAX: usize = 10_000;
 
 /// One statement's text, in bytes: larger texts are refused, never forwarded unseen.
 pub const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+/// One text of SQL, in bytes. Less than [`CLIENT_MESSAGE_BYTES_MAX`], because a session holds it
+/// twice while it is decided.
+pub const SQL_TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Tokens of one text of SQL: what its tree costs. A tree took up to 850 bytes for each, so that all
+/// analysis threads together need less than 900 MB for a moment.
+pub const SQL_TEXT_TOKENS_MAX: usize = 512 * 1024;
 /// One message from a client, in bytes, parameters included.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// One message from a client before it has logged in, in bytes (PostgreSQL: 10,000 for startup).

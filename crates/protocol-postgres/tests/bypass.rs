@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use corral_model::limits::{ANALYSIS_STACK_BYTES, STATEMENT_BYTES_MAX};
+use corral_model::limits::{ANALYSIS_STACK_BYTES, SQL_TEXT_BYTES_MAX, SQL_TEXT_TOKENS_MAX};
 use corral_model::resource::ColumnName;
 use corral_model::{Effect, ObjectRole};
 use corral_protocol_postgres::analysis::catalogue::rows_of_text;
@@ -880,9 +880,15 @@ fn hostile_texts_end_as_unknown_or_refused_and_never_as_a_crash() {
         assert_eq!(found.facts.obstacle, None);
         let nul = analyse("SELECT 1\0; DROP TABLE people", Some(&names), &masked());
         assert!(nul.facts.effects.contains(Effect::Unknown));
-        let large = "-".repeat(STATEMENT_BYTES_MAX + 1);
-        let found = analyse(&large, Some(&names), &masked());
-        assert!(found.facts.obstacle.as_ref().is_some_and(|obstacle| obstacle.is_size));
+        let large = "-".repeat(SQL_TEXT_BYTES_MAX + 1);
+        let many = format!("SELECT {}1", "1,".repeat(SQL_TEXT_TOKENS_MAX / 2));
+        for text in [large, many] {
+            let found = analyse(&text, Some(&names), &masked());
+            assert!(found.facts.obstacle.as_ref().is_some_and(|obstacle| obstacle.is_size));
+        }
+        let literal = format!("SELECT '{}'", "1, ".repeat(SQL_TEXT_TOKENS_MAX));
+        let found = analyse(&literal, Some(&names), &masked());
+        assert_eq!(found.facts.obstacle, None);
     });
     hostile.expect("a thread").join().expect("no text crashes the analysis");
 }

@@ -330,9 +330,14 @@ fn what_changes_names_is_followed_by_a_question() {
     world.send(&query("select 1"));
     let in_transaction = world.target.questions;
     assert_eq!(in_transaction, before + 3, "catalogue and session");
+    assert_eq!(
+        world.target.plain_questions, 2,
+        "a setting of the client's transaction is left alone"
+    );
     world.send(&query("rollback"));
     world.send(&query("select 1"));
     assert_eq!(world.target.questions, in_transaction + 2);
+    assert_eq!(world.target.plain_questions, 3);
     world.send(&query("select 1"));
     assert_eq!(world.target.questions, in_transaction + 2);
 }
@@ -731,11 +736,11 @@ fn a_value_that_no_function_call_asked_for_ends_the_session() {
 #[test]
 fn oversize_texts_and_messages_are_refused() {
     let mut world = World::open(Setting::default());
-    let text = "x".repeat(corral_model::limits::STATEMENT_BYTES_MAX + 1);
+    let text = "x".repeat(corral_model::limits::SQL_TEXT_BYTES_MAX + 1);
     world.send(&query(&text));
     world.send(&[parse("", &text), sync()].concat());
     let told = world.told();
-    assert!(told[0].starts_with("E 54000 corral: a statement of 1048577 bytes"), "{told:?}");
+    assert!(told[0].starts_with("E 54000 corral: a statement of 8388609 bytes"), "{told:?}");
     assert!(told[2].starts_with("E 54000"), "{told:?}");
     assert!(world.target.log == ["S"], "{:?}", world.target.log);
 

@@ -23,11 +23,12 @@ mod settings;
 mod shape;
 mod statement;
 mod system;
+mod tokens;
 mod walker;
 
 use std::sync::Arc;
 
-use corral_model::limits::STATEMENT_BYTES_MAX;
+use corral_model::limits::{SQL_TEXT_BYTES_MAX, SQL_TEXT_TOKENS_MAX};
 use corral_model::resource::ColumnName;
 use corral_model::statement::{Facts, Obstacle};
 use corral_model::{Effect, Effects};
@@ -248,8 +249,8 @@ pub struct MaskedColumn {
 /// [`corral_model::limits::ANALYSIS_STACK_BYTES`] of stack: hostile texts make deep trees.
 ///
 /// # Limits
-/// A text above [`corral_model::limits::STATEMENT_BYTES_MAX`] bytes is not parsed; its obstacle
-/// has `is_size`.
+/// A text above [`corral_model::limits::SQL_TEXT_BYTES_MAX`] bytes or
+/// [`corral_model::limits::SQL_TEXT_TOKENS_MAX`] tokens is not parsed; its obstacle has `is_size`.
 #[must_use]
 pub fn analyse(text: &str, names: Option<&Names>, scope: &MaskScope) -> Analysis {
     run(text, None, names, scope)
@@ -268,8 +269,11 @@ pub fn analyse_execute(
 }
 
 fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskScope) -> Analysis {
-    if text.len() > STATEMENT_BYTES_MAX {
-        return too_large(text.len());
+    if let Some(why) = why_too_large(text) {
+        return too_large(why);
+    }
+    if let Some(why) = prepared.and_then(why_too_large) {
+        return too_large(why);
     }
     let mut walker = Walker::new(names, &scope.masked);
     walker.prepared = prepared;
@@ -346,10 +350,23 @@ fn finish(mut walker: Walker<'_>, kinds: Vec<StatementKind>, mask: Option<Result
     Analysis { facts: Arc::new(facts), kinds, needs_names, session_change, mask, unknown }
 }
 
-fn too_large(length: usize) -> Analysis {
-    let text = format!(
-        "the statement has {length} bytes; at most {STATEMENT_BYTES_MAX} are analysed and sent"
-    );
+fn why_too_large(text: &str) -> Option<String> {
+    let length = text.len();
+    if length > SQL_TEXT_BYTES_MAX {
+        return Some(format!(
+            "the statement has {length} bytes; at most {SQL_TEXT_BYTES_MAX} are analysed and sent"
+        ));
+    }
+    // A token is a byte at least.
+    (length > SQL_TEXT_TOKENS_MAX && tokens::bound(text) > SQL_TEXT_TOKENS_MAX).then(|| {
+        format!(
+            "the statement has more than {SQL_TEXT_TOKENS_MAX} words, numbers and signs; send it in \
+             parts, use COPY, or send its values as parameters"
+        )
+    })
+}
+
+fn too_large(text: String) -> Analysis {
     let obstacle = Obstacle { rule: "limits", text, position: None, is_size: true };
     let facts = Facts {
         verbs: vec![verbs::UNKNOWN],

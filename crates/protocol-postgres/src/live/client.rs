@@ -149,13 +149,13 @@ impl Live {
     /// A statement's text as the target will read it, if it may be looked at; None until it is known
     /// in which encoding the target reads it.
     pub(super) fn readable<'a>(&self, text: &'a [u8]) -> Result<Option<Cow<'a, str>>, Refusal> {
-        if text.len() > limits::STATEMENT_BYTES_MAX {
+        if text.len() > limits::SQL_TEXT_BYTES_MAX {
             return Err(Refusal::own(
                 "54000",
                 format_args!(
                     "a statement of {} bytes is larger than the limit of {} bytes",
                     text.len(),
-                    limits::STATEMENT_BYTES_MAX
+                    limits::SQL_TEXT_BYTES_MAX
                 ),
             ));
         }

@@ -184,7 +184,7 @@ impl Keeper {
         }
         match (question, &mut self.rows.catalogue) {
             (Question::Catalogue, Some(rows)) => rows.push(row),
-            (Question::Catalogue, None) => {}
+            (Question::Plainly, _) | (Question::Catalogue, None) => {}
             (Question::Probe, _) => self.rows.probe.push(row),
         }
     }

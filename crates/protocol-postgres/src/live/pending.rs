@@ -27,6 +27,8 @@ pub(crate) enum Sender {
 /// Which of the gateway's questions an Execute is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
+    /// No question: it keeps the target from compiling those that follow.
+    Plainly,
     Catalogue,
     Probe,
 }

@@ -17,11 +17,19 @@ use crate::deny::Refusal;
 use crate::link::{Ending, Link};
 use crate::target_login::unavailable;
 
+/// Where a client made plans dear (`enable_seqscan = off`), or a catalogue is large, the target would
+/// compile the questions, which takes seconds. It holds up to the Sync that ends them, and is asked
+/// for only where no transaction of the client's is open.
+const PLAINLY_SQL: &str = "SELECT pg_catalog.set_config('jit', 'off', true)";
+
 impl Live {
     /// Asks, and lets the task wait for the answers.
     pub(super) fn ask_names(&mut self, need: Need, task: Box<Task>, link: &mut Link) {
         self.keeper.asking(need);
         let is_in_pipeline = self.transaction.is_pipeline_open;
+        if self.transaction.is_idle() {
+            self.send_question(Question::Plainly, PLAINLY_SQL, link);
+        }
         if need == Need::Catalogue {
             self.send_question(Question::Catalogue, LOAD_SQL, link);
         }
@@ -42,7 +50,10 @@ impl Live {
     fn send_question(&mut self, question: Question, text: &str, link: &mut Link) {
         let sender = Sender::Question;
         let close = || Pending::Close { sender, undo: None, is_last_of_question: false };
-        let answer = if self.keeper.is_foreign() { AnswerIn::Utf8 } else { AnswerIn::Session };
+        let answer = match question {
+            Question::Catalogue | Question::Probe if self.keeper.is_foreign() => AnswerIn::Utf8,
+            Question::Plainly | Question::Catalogue | Question::Probe => AnswerIn::Session,
+        };
         link.tell_target(Harmless::Probe, |out| put_question(out, text, answer));
         self.queue.extend([
             close(),

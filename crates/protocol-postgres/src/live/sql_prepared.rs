@@ -28,7 +28,7 @@ pub(crate) struct SqlPrepared {
 #[derive(Debug, Default)]
 pub(crate) struct SqlStatements {
     known: HashMap<String, SqlPrepared>,
-    /// Of all texts; at most [`limits::STATEMENT_BYTES_MAX`].
+    /// Of all texts; at most [`limits::SQL_TEXT_BYTES_MAX`].
     bytes: usize,
     /// Code that nobody knows was sent, and may run until the target is outside any transaction
     /// after this epoch: in a cursor, or in a trigger at the commit.
@@ -74,7 +74,7 @@ impl SqlStatements {
     ) {
         self.forget(name);
         let has_room = self.known.len() < limits::PREPARED_PER_SESSION_MAX
-            && self.bytes + text.len() <= limits::STATEMENT_BYTES_MAX;
+            && self.bytes + text.len() <= limits::SQL_TEXT_BYTES_MAX;
         if has_room && self.distrusted.is_none() {
             self.bytes += text.len();
             let prepared = SqlPrepared { text: text.clone(), names, by, is_certain: false };

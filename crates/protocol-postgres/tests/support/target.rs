@@ -42,6 +42,8 @@ pub(crate) struct FakeTarget {
     /// Everything it was sent, one line for each message, without the gateway's questions.
     pub(crate) log: Vec<String>,
     pub(crate) questions: usize,
+    /// How often it was asked not to compile them.
+    pub(crate) plain_questions: usize,
     pub(crate) startup: Vec<String>,
     pub(crate) replies: HashMap<String, Reply>,
     pub(crate) asks_password: bool,
@@ -85,6 +87,7 @@ impl Default for FakeTarget {
             portals: HashMap::new(),
             log: Vec::new(),
             questions: 0,
+            plain_questions: 0,
             startup: Vec::new(),
             replies: replies.map(|(text, reply)| (text.to_owned(), reply)).into(),
             asks_password: false,
@@ -370,7 +373,8 @@ impl FakeTarget {
             return;
         };
         if name == "corral.question" {
-            self.questions += 1;
+            self.questions += usize::from(!portal.text.contains("'jit'"));
+            self.plain_questions += usize::from(portal.text.contains("'jit'"));
             out.extend(row(&[Some("a name".into())]));
             out.extend(message(b'C', b"SELECT 1\0"));
             return;
