@@ -12,7 +12,9 @@ SUITES = [
     ["drivers.py", "psycopg2"],
     ["drivers.py", "pg8000"],
     ["drivers.py", "asyncpg"],
+    ["drivers.py", "sqlalchemy"],
     ["clients.py"],
+    ["pgx.py"],
     ["regress.py", "regress"],
     ["regress.py", "isolation"],
 ]

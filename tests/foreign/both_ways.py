@@ -7,6 +7,7 @@ purpose is listed by each script with its reason; a listed test that does not di
 """
 
 import contextlib
+import difflib
 import os
 import pathlib
 import shutil
@@ -100,7 +101,7 @@ def _certificate():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-tls-"))
     try:
         authority = Authority(folder, "authority")
-        certificate, key = authority.issue("server", "IP:127.0.0.1")
+        certificate, key = authority.issue("server", "IP:127.0.0.1,DNS:localhost")
         key.chmod(0o600)
         folder.chmod(0o755)
         if user := server_user():
@@ -149,6 +150,18 @@ def run_pytest(one_way, words, cwd, more=None):
         if results.get(name, ("passed",))[0] == "passed":
             results[name] = (outcome, text)
     return results
+
+
+def as_printed(direct, through):
+    """For `compare`: both map a test's name to what it printed; its outcome is whether that is the
+    same both ways."""
+    seen = {}
+    for name, text in through.items():
+        expected = direct.get(name, "")
+        lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), "direct", "corral",
+                                     lineterm="", n=1)
+        seen[name] = ("same" if text == expected else "different", "\n".join(lines))
+    return {name: ("same", "") for name in direct}, seen
 
 
 def summary(results):

@@ -3,12 +3,11 @@
 look at a schema, libpq's pipeline mode. Both ways have to print the same."""
 
 import argparse
-import difflib
 import pathlib
 import re
 import sys
 
-from both_ways import HERE, PYTHON, WAYS, compare, way
+from both_ways import HERE, PYTHON, WAYS, as_printed, compare, way
 
 PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
 SCHEMA = HERE / "schema.sql"
@@ -165,7 +164,7 @@ def run(one_way):
     for part in (descriptions, scripts, dumps, pgbench, django):
         for name, text in part(one_way):
             text = blurred(text, one_way)
-            results[name] = ("same", text)
+            results[name] = text
             one_way.keep("clients-" + re.sub(r"\W+", "_", name), text)
     return results
 
@@ -176,14 +175,7 @@ def main():
     for name in WAYS:
         with way(name) as one_way:
             results[name] = run(one_way)
-    seen = {}
-    for name, (_, text) in results["corral"].items():
-        expected = results["direct"][name][1]
-        lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), "direct", "corral",
-                                     lineterm="", n=1)
-        seen[name] = ("same" if text == expected else "different", "\n".join(lines))
-    direct = {name: ("same", "") for name in results["direct"]}
-    return compare("clients", direct, seen, DIFFERS)
+    return compare("clients", *as_printed(*(results[name] for name in WAYS)), DIFFERS)
 
 
 if __name__ == "__main__":

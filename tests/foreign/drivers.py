@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The suites of psycopg2, pg8000 and asyncpg, directly and through the gateway."""
+"""The suites of psycopg2, pg8000, asyncpg and SQLAlchemy, directly and through the gateway."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import urllib.parse
 
 from both_ways import CACHE, HERE, WAYS, compare, run_pytest, way
 
@@ -25,6 +26,7 @@ DIFFERS = {
         "tests.test_execute.TestExecuteMany::test_executemany_server_failure_during_writes":
             "counts what it could send before the error came: there is room on one more way",
     },
+    "sqlalchemy": {},
 }
 
 
@@ -49,7 +51,20 @@ def asyncpg(one_way, folder, words):
     return run_pytest(one_way, words or ["tests"], folder)
 
 
-SUITES = {"psycopg2": psycopg2, "pg8000": pg8000, "asyncpg": asyncpg}
+def sqlalchemy(one_way, folder, words):
+    for extension in ("hstore", "citext"):
+        one_way.server.execute(f"create extension {extension}")
+    for schema in ("test_schema", "test_schema_2"):
+        one_way.server.execute(f"create schema {schema}")
+    password = urllib.parse.quote(one_way.env["PGPASSWORD"], safe="")
+    uri = f"postgresql+psycopg://postgres:{password}@127.0.0.1:{one_way.env['PGPORT']}/postgres"
+    words = words or ["test/dialect/postgresql", "test/engine/test_reflection.py",
+                      "test/engine/test_transaction.py", "test/sql/test_returning.py"]
+    return run_pytest(one_way, ["--dburi", uri, *words], folder)
+
+
+SUITES = {"psycopg2": psycopg2, "pg8000": pg8000, "asyncpg": asyncpg,
+          "sqlalchemy": sqlalchemy}
 
 
 def run(suite, words):
