@@ -280,12 +280,15 @@ def resident_bytes(pid):
     return int(line.split()[1]) * 1024
 
 
-def test_a_large_file_passes_in_constant_memory(hosts):
+@pytest.mark.parametrize("way", ["download", "upload"])
+def test_a_large_file_passes_in_constant_memory(hosts, way):
     run = hosts.run()
     large = hosts.work("large")
     with open(large, "wb") as file:
-        file.truncate(200_000_000)
-    hosts.scp(hosts.remote(large), "/dev/null", token=run["token"])
+        file.truncate(100_000_000)
+    ends = {"download": (hosts.remote(large), "/dev/null"),
+            "upload": (str(large), hosts.remote("/dev/null"))}[way]
+    hosts.scp(*ends, token=run["token"])
     before, most = resident_bytes(hosts.gateway.pid), []
     done = threading.Event()
 
@@ -295,8 +298,11 @@ def test_a_large_file_passes_in_constant_memory(hosts):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    hosts.scp(hosts.remote(large), "/dev/null", token=run["token"])
+    hosts.scp(*ends, token=run["token"])
     done.set()
     watcher.join()
     assert max(most) - before < 16_000_000, (before, max(most))
+    start = {"download": f"open_read {large}", "upload": "open_write /dev/null"}[way]
+    copies = [text for text in texts(hosts, run) if text.startswith(start)]
+    assert len(copies) == 2 and completion(hosts, run, copies[0])["bytes"] == 100_000_000
     large.unlink()
