@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import ssl
 import stat
 import threading
 import time
@@ -18,6 +19,7 @@ from harness.shop import Shop
 from harness.waiting import wait_until
 
 LEASE_S = 15
+RELAY_ALPN = "corral-relay/1"
 
 
 def far(shop, name="far-db", database=None, relay="eu-1"):
@@ -261,6 +263,10 @@ def test_the_relays_operator_may_allow_less(own_shop):
             own_shop.connect("far-db")
         assert "corral:" in str(caught.value) and "10.0.0" not in str(caught.value)
         assert "a stream was refused" in process.log()
+        [refused] = relay_events(own_shop.gateway, "relay.dial_refused")
+        assert refused["relay"] == "eu-1"
+        assert refused["address"] == f"127.0.0.1:{own_shop.server.port}"
+        assert refused["reason"] == "the relay process may not dial it"
 
 
 def test_without_a_relay_the_target_is_down_and_nothing_else(own_shop):
@@ -329,6 +335,87 @@ def test_a_relay_that_stops_cuts_nothing(own_shop):
                 assert streams == {"connected": 1, "draining": 1}
             connection.close()
             assert first.wait() == 0, first.log()
+
+
+def test_a_relay_that_stops_does_not_wait_for_ever(own_shop):
+    gateway = own_shop.gateway
+    with RelayProcess(gateway, token_for(gateway), "--drain-timeout", "1s") as process:
+        connected(gateway)
+        connection = own_shop.connect("far-db")
+        assert one(connection) == 1
+        started = time.monotonic()
+        assert process.stop() == 0, process.log()
+        assert 0.9 < time.monotonic() - started < 10
+        with pytest.raises(psycopg.OperationalError):
+            one(connection)
+
+
+def test_a_second_sigterm_ends_a_relay_at_once(own_shop):
+    gateway = own_shop.gateway
+    with RelayProcess(gateway, token_for(gateway), "--drain-timeout", "5m") as process:
+        connected(gateway)
+        connection = own_shop.connect("far-db")
+        assert one(connection) == 1
+        process.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: [p["state"] for p in processes(gateway)] == ["draining"], "it drains")
+        assert one(connection) == 1
+        assert process.stop() == 0, process.log()
+        with pytest.raises(psycopg.OperationalError):
+            one(connection)
+
+
+def test_a_relay_whose_resource_is_deleted_is_out(own_shop):
+    gateway = own_shop.gateway
+    gateway.apply("kind: Relay\nname: us-1\naddresses: [db.internal:1]\n")
+    with RelayProcess(gateway, token_for(gateway, "us-1")) as process:
+        connected(gateway, 1, "us-1")
+        gateway.run("delete", "relay", "us-1")
+        left = wait_until(lambda: gateway.events("--event", "relay.left"), "it is out", 15)
+        assert [event["relay"] for event in left] == ["us-1"]
+        wait_until(lambda: "does not take this relay" in process.log(), "it is told why", 15)
+        # It tries on, and stays out also when the name comes back: its certificate is gone.
+        gateway.apply("kind: Relay\nname: us-1\naddresses: [db.internal:1]\n")
+        refused = lambda: gateway.events("--event", "relay.refused", "--text", "was deleted")
+        wait_until(refused, "its certificate is of a relay that was deleted", 40)
+        assert processes(gateway, "us-1") == []
+
+
+@pytest.mark.deadline(90)
+def test_whoever_stalls_on_the_way_in_is_cut_off(own_shop):
+    """With a good certificate and its TLS done, or without a word of TLS."""
+    gateway = own_shop.gateway
+    with RelayProcess(gateway, token_for(gateway)) as first:
+        connected(gateway)
+        first.stop()
+        identity = json.loads((first.data / "relay.json").read_text())
+        for name in ("certificate", "key"):
+            (first.folder / name).write_text(identity[f"{name}_pem"])
+        trust = ssl.create_default_context(cadata=identity["authority_pem"])
+        trust.load_cert_chain(first.folder / "certificate", first.folder / "key")
+        trust.check_hostname = False
+        trust.set_alpn_protocols([RELAY_ALPN])
+        address = gateway.address("relay")
+        mute = socket.create_connection(address, LEASE_S * 2)
+        plain = socket.create_connection(address, LEASE_S * 2)
+        with mute, trust.wrap_socket(plain) as stalled:
+            assert stalled.selected_alpn_protocol() == RELAY_ALPN
+            with RelayProcess(gateway, token_for(gateway)):
+                connected(gateway)
+                with own_shop.connect("far-db") as connection:
+                    assert one(connection) == 1
+            for client in (stalled, mute):
+                try:
+                    while client.recv(4096):
+                        pass
+                except (ConnectionError, ssl.SSLError):
+                    pass
+
+        def reasons():
+            refused = gateway.events("--event", "relay.refused")
+            return [(event.get("relay"), event["reason"]) for event in refused]
+        wait_until(lambda: len(reasons()) == 2, "both are in the record")
+        assert sorted(reasons(), key=str) == [("eu-1", "the relay did not answer in time"),
+                                              (None, "its handshake did not end in time")]
 
 
 def test_a_gateway_that_was_away_is_found_again(server):

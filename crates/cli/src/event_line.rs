@@ -85,6 +85,9 @@ fn detail(body: &EventBody) -> String {
             let from = address.as_ref().map(|address| format!(" from {address}"));
             format!("{relay}{}: {reason}", from.unwrap_or_default())
         }
+        EventBody::RelayDialRefused { relay, address, reason } => {
+            format!("{relay} to {address}: {reason}")
+        }
         EventBody::RunRefused { name, reason } => format!("{name}: {reason}"),
         EventBody::RunEnded { reason, by, sessions_closed } => {
             format!("{} by {by}, {sessions_closed} sessions closed", words::run_end(*reason))

@@ -250,7 +250,9 @@ impl App {
         })?;
         let directory = scim::Directory::load(parts.store.scim_documents().await?)
             .map_err(|what| anyhow::anyhow!("the store holds {what}"))?;
-        let relays = Relays::load(&parts.store, parts.relay_certificate_lifetime).await?;
+        let relays =
+            Relays::load(&parts.store, parts.relay_certificate_lifetime, parts.recorder.clone())
+                .await?;
         relays.follow(&config);
         let issuers = Issuers::default();
         issuers.follow(&config);

@@ -400,6 +400,14 @@ pub enum EventBody {
         address: Option<String>,
         reason: String,
     },
+    /// A stream was asked for to an address that a relay may not dial.
+    #[serde(rename = "relay.dial_refused")]
+    RelayDialRefused {
+        relay: String,
+        /// Of the target.
+        address: String,
+        reason: String,
+    },
     #[serde(rename = "record.checkpointed")]
     RecordCheckpointed { entries: u64, sessions: u64 },
 }
@@ -451,6 +459,7 @@ impl EventBody {
             Self::RelayJoined { .. } => "relay.joined",
             Self::RelayLeft { .. } => "relay.left",
             Self::RelayRefused { .. } => "relay.refused",
+            Self::RelayDialRefused { .. } => "relay.dial_refused",
             Self::RecordCheckpointed { .. } => "record.checkpointed",
         }
     }
@@ -496,6 +505,7 @@ impl EventBody {
             | Self::RelayJoined { .. }
             | Self::RelayLeft { .. }
             | Self::RelayRefused { .. }
+            | Self::RelayDialRefused { .. }
             | Self::RecordCheckpointed { .. } => None,
         }
     }

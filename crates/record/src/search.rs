@@ -194,6 +194,7 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
             let known = [relay.as_deref(), address.as_deref(), Some(reason.as_str())];
             known.into_iter().flatten().collect()
         }
+        EventBody::RelayDialRefused { relay, address, reason } => vec![relay, address, reason],
         EventBody::CredentialRenewalFailed { reason } => vec![reason],
         EventBody::GatewayStarted { .. }
         | EventBody::GatewayStopped {}

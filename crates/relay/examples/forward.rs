@@ -76,7 +76,7 @@ async fn near(directory: &Path, target: &str) -> anyhow::Result<()> {
     let tls = identities(directory, &relays.address().to_string())?;
     let (host, port) = target.rsplit_once(':').context("TARGET is host:port")?;
     let addresses = vec![AllowedAddress::parse(target)?];
-    let pool = RelayPool::new(RELAY, addresses.clone());
+    let pool = RelayPool::new(RELAY, addresses.clone(), None);
     let plain = relays.accept().await?.stream.into_plain();
     let plain = plain.map_err(|_| anyhow::anyhow!("TLS already"))?;
     let (io, certificate) = tls.accept(plain).await?;

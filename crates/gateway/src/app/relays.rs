@@ -12,8 +12,9 @@ use corral_model::event::{EventBody, Origin};
 use corral_model::ids::ResourceName;
 use corral_model::resource::RelaySpec;
 use corral_model::{Secret, limits};
+use corral_record::Recorder;
 use corral_store::{JoinToken, JoinVerdict, RelayCertificateRow};
-use corral_transport::tunnel::RelayPool;
+use corral_transport::tunnel::{AllowedAddress, OnRefused, RefusedBy, RelayPool};
 use corral_transport::{Endpoint, Route};
 use time::OffsetDateTime;
 
@@ -29,6 +30,7 @@ pub(crate) struct Relays {
     authority: RelayAuthority,
     certificate_lifetime: Duration,
     tunnels: tunnels::Places,
+    on_refused: OnRefused,
 }
 
 /// A token with which one relay process may join, shown once.
@@ -83,6 +85,7 @@ impl Relays {
     pub(super) async fn load(
         store: &corral_store::Store,
         certificate_lifetime: Duration,
+        recorder: Recorder,
     ) -> anyhow::Result<Self> {
         let authority = RelayAuthority::load(store, OffsetDateTime::now_utc()).await?;
         Ok(Self {
@@ -90,7 +93,14 @@ impl Relays {
             authority,
             certificate_lifetime,
             tunnels: tunnels::Places::new(),
+            on_refused: Arc::new(move |relay, host, port, by| {
+                note_refused(&recorder, relay, host, port, by);
+            }),
         })
+    }
+
+    fn new_pool(&self, name: &ResourceName, addresses: Vec<AllowedAddress>) -> Arc<RelayPool> {
+        RelayPool::new(name.as_str(), addresses, Some(self.on_refused.clone()))
     }
 
     /// Takes up what the configuration says: lists of addresses, and relays that are gone.
@@ -100,7 +110,7 @@ impl Relays {
             match pools.get(name) {
                 Some(pool) => pool.allow(addresses),
                 None => {
-                    let pool = RelayPool::new(name.as_str(), addresses.clone());
+                    let pool = self.new_pool(name, addresses.clone());
                     pools.insert(name.clone(), pool);
                 }
             }
@@ -125,6 +135,21 @@ impl Relays {
     }
 }
 
+fn note_refused(recorder: &Recorder, relay: &str, host: &str, port: u16, by: RefusedBy) {
+    let reason = match by {
+        RefusedBy::Gateway => "the relay's addresses do not have it",
+        RefusedBy::Relay => "the relay process may not dial it",
+    };
+    let address =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let (relay, reason) = (relay.to_owned(), reason.to_owned());
+    let body = EventBody::RelayDialRefused { relay, address, reason };
+    let noted = recorder.note_gateway(OffsetDateTime::now_utc(), &Origin::default(), &body);
+    if let Err(error) = noted {
+        tracing::error!(%error, event = body.name(), "an event is lost");
+    }
+}
+
 fn end_all(pool: &RelayPool) -> u64 {
     let members = pool.members();
     for member in &members {
@@ -140,7 +165,7 @@ impl App {
         if let Some(name) = &target.spec.relay {
             // A relay that was deleted meanwhile reaches nothing.
             let pool = self.relays.pool(name.as_str());
-            let pool = pool.unwrap_or_else(|| RelayPool::new(name.as_str(), Vec::new()));
+            let pool = pool.unwrap_or_else(|| self.relays.new_pool(name, Vec::new()));
             endpoint.route = Route::Relay(pool);
         }
         endpoint

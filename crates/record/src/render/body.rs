@@ -155,6 +155,9 @@ pub(super) fn one_line(body: &EventBody) -> String {
             let from = address.as_ref().map_or(String::new(), |address| format!(" from {address}"));
             format!("relay {relay}{from}: {reason}")
         }
+        EventBody::RelayDialRefused { relay, address, reason } => {
+            format!("relay {relay} to {address}: {reason}")
+        }
         EventBody::RecordCheckpointed { entries, sessions } => {
             format!("{}, {}", counted(*entries, "entry"), counted(*sessions, "session"))
         }
@@ -201,7 +204,8 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::PrincipalRefused { .. }
         | EventBody::RunRefused { .. }
         | EventBody::SessionRefused { .. }
-        | EventBody::RelayRefused { .. } => "REFUSED",
+        | EventBody::RelayRefused { .. }
+        | EventBody::RelayDialRefused { .. } => "REFUSED",
         EventBody::RelayInvited { .. } => "invited",
         EventBody::RelayRevoked { .. } => "revoked",
         EventBody::RelayJoined { .. } => "joined",

@@ -97,7 +97,7 @@ impl Gateway {
         let authority = Authority::new();
         let (certificate, key) = authority.certificate(Whose::Gateway);
         let tls = GatewayTls::new(&certificate, &key, &authority.pem).expect("usable");
-        let pool = RelayPool::new(RELAY, allowed(addresses));
+        let pool = RelayPool::new(RELAY, allowed(addresses), None);
         let listener = Listener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.address();
         let (joined_in, joined) = mpsc::channel(16);

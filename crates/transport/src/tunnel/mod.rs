@@ -35,7 +35,7 @@ pub use corral_model::resource::relay::{
 pub use allowed::{AllowList, ConnectError, connect_allowed};
 pub use gateway_end::{GatewayEnd, Tunnel, TunnelEnd, TunnelError};
 pub use messages::{Installed, Refused, Requested, Settings};
-pub use pool::{Addresses, Member, Membership, RelayPool};
+pub use pool::{Addresses, Member, Membership, OnRefused, RefusedBy, RelayPool};
 pub use pump::{Moved, pump};
 pub use relay_end::{
     Answer, Asked, AskedMessage, AskedStream, Message, RelayEnd, RelayEndError, StreamRefusal,

@@ -12,9 +12,22 @@ use super::stream::TunnelStream;
 use super::tls::RelayCertificate;
 use crate::dial::DialError;
 
+/// Whose list does not have an address that a stream was asked for to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// The relay's resource: nothing was asked of a relay.
+    Gateway,
+    /// The list of the relay's operator, or what its resolver made of the name.
+    Relay,
+}
+
+/// Hears of each stream that was not opened for that: the relay's name, host, port, and by whom.
+pub type OnRefused = Arc<dyn Fn(&str, &str, u16, RefusedBy) + Send + Sync>;
+
 /// All connected relay processes of one name, and what they may dial.
 pub struct RelayPool {
     name: String,
+    on_refused: Option<OnRefused>,
     addresses: watch::Sender<Versioned>,
     members: Mutex<Vec<Arc<Member>>>,
     next_id: AtomicU64,
@@ -51,11 +64,16 @@ impl std::fmt::Debug for RelayPool {
 }
 
 impl RelayPool {
-    /// A pool without relays.
+    /// A pool without relays. `on_refused` hears of streams to addresses that are not allowed.
     #[must_use]
-    pub fn new(name: &str, addresses: Vec<AllowedAddress>) -> Arc<Self> {
+    pub fn new(
+        name: &str,
+        addresses: Vec<AllowedAddress>,
+        on_refused: Option<OnRefused>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
+            on_refused,
             addresses: watch::Sender::new(Versioned { version: 1, addresses: addresses.into() }),
             members: Mutex::new(Vec::new()),
             next_id: AtomicU64::new(1),
@@ -115,6 +133,7 @@ impl RelayPool {
     pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TunnelStream, DialError> {
         let Versioned { version, addresses } = self.addresses.borrow().clone();
         if reachable(&addresses, host, port) == Reachable::Refused {
+            self.refused(host, port, RefusedBy::Gateway);
             return Err(DialError::NotAllowed);
         }
         let mut last = DialError::NoRelay;
@@ -126,7 +145,16 @@ impl RelayPool {
                 Err(error) => last = DialError::Relay(error),
             }
         }
+        if matches!(last, DialError::NotAllowed) {
+            self.refused(host, port, RefusedBy::Relay);
+        }
         Err(last)
+    }
+
+    fn refused(&self, host: &str, port: u16, by: RefusedBy) {
+        if let Some(on_refused) = &self.on_refused {
+            on_refused(&self.name, host, port, by);
+        }
     }
 
     /// The least busy first; those that are equally busy take turns.

@@ -21,6 +21,8 @@ use crate::app::error::describe;
 /// How often in a certificate's life it is looked whether it is due, at least.
 const RENEW_CHECKS: u32 = 20;
 
+const HANDSHAKE_LATE: &str = "its handshake did not end in time";
+
 /// How many connections there may be.
 pub(super) struct Places {
     handshakes: Arc<Semaphore>,
@@ -53,23 +55,26 @@ impl App {
         let tls = self.relays.authority.tls.accept(plain);
         let (io, certificate) = match timeout(limits::RELAY_HANDSHAKE_DEADLINE, tls).await {
             Ok(Ok(accepted)) => accepted,
-            Ok(Err(error)) => {
-                let reason = describe(&error);
-                return self.note(
-                    Origin::default(),
-                    EventBody::RelayRefused { relay: None, address: Some(address), reason },
-                );
-            }
-            Err(_) => return tracing::debug!("a relay's handshake did not end in time"),
+            Ok(Err(error)) => return self.no_relay(None, address, describe(&error)),
+            Err(_) => return self.no_relay(None, address, HANDSHAKE_LATE.to_owned()),
         };
-        let Ok(Ok((tunnel, end))) =
-            timeout(limits::RELAY_HANDSHAKE_DEADLINE, GatewayEnd::start(io)).await
-        else {
-            return;
+        let begun = timeout(limits::RELAY_HANDSHAKE_DEADLINE, GatewayEnd::start(io)).await;
+        let relay = || Some(certificate.relay.clone());
+        let (tunnel, end) = match begun {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return self.no_relay(relay(), address, describe(&error)),
+            Err(_) => return self.no_relay(relay(), address, HANDSHAKE_LATE.to_owned()),
         };
         let connection = Connection { app: self.clone(), tunnel, certificate, address };
         connection.serve(end.run(), handshake).await;
         drop(place);
+    }
+
+    /// Records that whoever connected is not taken.
+    fn no_relay(&self, relay: Option<String>, address: String, reason: String) {
+        tracing::warn!(relay, reason, "a relay is not taken");
+        let body = EventBody::RelayRefused { relay, address: Some(address), reason };
+        self.note(Origin::default(), body);
     }
 
     /// What speaks against a relay's certificate; None when nothing does.
@@ -119,10 +124,7 @@ impl Connection {
                     _ = self.tunnel.refuse(&reason) => {}
                 }
                 let relay = Some(self.certificate.relay.clone());
-                let address = Some(self.address.clone());
-                tracing::warn!(relay, reason, "a relay is not taken");
-                let refused = EventBody::RelayRefused { relay, address, reason };
-                return self.app.note(Origin::default(), refused);
+                return self.app.no_relay(relay, self.address.clone(), reason);
             }
         };
         let RelayCertificate { relay, serial, .. } = self.certificate.clone();
