@@ -15,8 +15,9 @@ import time
 
 import pytest
 
-from harness.kube_stage import (MEBIBYTE, MEMORY_GROWTH_MIB_MAX, Stage, read_to_end, rss_mib,
-                                status_of, statuses)
+from harness.kube_stage import (BINARY, CLOSE, MEBIBYTE, MEMORY_GROWTH_MIB_MAX, PING, STDIN,
+                                WEBSOCKET, Stage, read_to_end, rss_mib, status_of, statuses,
+                                unmasked, websocket_frame)
 from harness.recording_https import answer
 from harness.waiting import wait_until
 
@@ -588,30 +589,7 @@ def test_a_client_that_reads_nothing_slows_only_itself(stage):
 # -- frames
 
 EXEC = "/api/v1/namespaces/a/pods/p/exec?command=cat&stdin=1&stdout=1&stderr=1"
-WEBSOCKET = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-             "Sec-WebSocket-Protocol: v5.channel.k8s.io"]
 
-
-def websocket_frame(opcode, payload, is_masked=True, length=None, first=0x80):
-    """`length` lies about the payload's."""
-    size = len(payload) if length is None else length
-    mask = 0x80 if is_masked else 0
-    head = bytes([first | opcode])
-    if size < 126:
-        head += bytes([mask | size])
-    elif size < 65536:
-        head += bytes([mask | 126]) + struct.pack(">H", size)
-    else:
-        head += bytes([mask | 127]) + struct.pack(">Q", size)
-    if not is_masked:
-        return head + payload
-    key = b"\x01\x02\x03\x04"
-    return head + key + bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
-
-
-BINARY, TEXT, CLOSE, PING = 2, 1, 8, 9
-STDIN = b"\x00"
 BAD_FRAMES = {
     "of 2^63 bytes": websocket_frame(BINARY, b"\x00smuggled", length=1 << 63),
     "of 2^64 - 1 bytes": websocket_frame(BINARY, b"\x00smuggled", length=(1 << 64) - 1),
@@ -643,32 +621,8 @@ def stream(stage):
         return answer(200)
     stage.target.answers = take
     del stage.target.after_upgrade[:]
-    with stage.connect() as connection:
-        connection.sendall(stage.head("GET", EXEC, *WEBSOCKET))
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            piece = connection.recv(1)
-            assert piece, head
-            head += piece
-        assert status_of(head) == 101, head
+    with stage.open_stream(EXEC) as connection:
         yield connection
-
-
-def unmasked(data):
-    """The payloads of a gateway's own frames, one after another."""
-    text, at = b"", 0
-    while at + 2 <= len(data):
-        size, start = data[at + 1] & 127, at + 2
-        if size == 126:
-            size, start = struct.unpack(">H", data[start:start + 2])[0], start + 2
-        elif size == 127:
-            size, start = struct.unpack(">Q", data[start:start + 8])[0], start + 8
-        key = b"\0\0\0\0"
-        if data[at + 1] & 128:
-            key, start = data[start:start + 4], start + 4
-        text += bytes(byte ^ key[n % 4] for n, byte in enumerate(data[start:start + size]))
-        at = start + size
-    return text
 
 
 def test_an_honest_stream_is_carried(stage, stream):

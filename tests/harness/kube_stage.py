@@ -4,6 +4,7 @@ import pathlib
 import secrets
 import socket
 import ssl
+import struct
 
 from .certificates import Authority
 from .gateway import Gateway
@@ -45,10 +46,16 @@ class Stage:
         self.target = RecordingServer(*authority.issue("cluster", "IP:127.0.0.1"))
         self.gateway = Gateway()
         self.password = secrets.token_urlsafe(12)
-        manifest = MANIFEST.format(port=self.target.port, ca_file=authority.file)
-        self.gateway.apply(manifest, env={"PASSWORD": self.password})
+        self.manifest = MANIFEST.format(port=self.target.port, ca_file=authority.file)
+        self.apply()
         self.ada = self.gateway.login("ada@example.com", self.password)
         self.run = self.gateway.start_run("bad-input", self.ada, "--ttl", "1h")
+
+    def apply(self, **keys):
+        """The whole configuration, with more keys of the target."""
+        more = "".join(f"{key}: {value}\n" for key, value in keys.items())
+        manifest = self.manifest.replace("---\n", f"{more}---\n", 1)
+        self.gateway.apply(manifest, env={"PASSWORD": self.password})
 
     def close(self):
         self.gateway.close()
@@ -59,6 +66,18 @@ class Stage:
         trust.set_alpn_protocols(list(alpn))
         plain = socket.create_connection(self.gateway.address("https"), READ_DEADLINE_S)
         return trust.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    def open_stream(self, path):
+        """A client's connection after its 101."""
+        connection = self.connect()
+        connection.sendall(self.head("GET", path, *WEBSOCKET))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            piece = connection.recv(1)
+            assert piece, head
+            head += piece
+        assert status_of(head) == 101, head
+        return connection
 
     def head(self, method, path, *headers, token=None, prefix="/k8s/cluster", version="1.1"):
         lines = [f"{method} {prefix}{path} HTTP/{version}", "Host: 127.0.0.1",
@@ -121,3 +140,48 @@ def rss_mib(gateway):
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("the gateway is gone")
+
+
+# -- frames
+
+WEBSOCKET = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+             "Sec-WebSocket-Protocol: v5.channel.k8s.io"]
+
+
+def websocket_frame(opcode, payload, is_masked=True, length=None, first=0x80):
+    """`length` lies about the payload's."""
+    size = len(payload) if length is None else length
+    mask = 0x80 if is_masked else 0
+    head = bytes([first | opcode])
+    if size < 126:
+        head += bytes([mask | size])
+    elif size < 65536:
+        head += bytes([mask | 126]) + struct.pack(">H", size)
+    else:
+        head += bytes([mask | 127]) + struct.pack(">Q", size)
+    if not is_masked:
+        return head + payload
+    key = b"\x01\x02\x03\x04"
+    return head + key + bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
+
+
+BINARY, TEXT, CLOSE, PING = 2, 1, 8, 9
+STDIN = b"\x00"
+
+
+def unmasked(data):
+    """The payloads of a gateway's own frames, one after another."""
+    text, at = b"", 0
+    while at + 2 <= len(data):
+        size, start = data[at + 1] & 127, at + 2
+        if size == 126:
+            size, start = struct.unpack(">H", data[start:start + 2])[0], start + 2
+        elif size == 127:
+            size, start = struct.unpack(">Q", data[start:start + 8])[0], start + 8
+        key = b"\0\0\0\0"
+        if data[at + 1] & 128:
+            key, start = data[start:start + 4], start + 4
+        text += bytes(byte ^ key[n % 4] for n, byte in enumerate(data[start:start + size]))
+        at = start + size
+    return text
