@@ -201,6 +201,16 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn start(gateway: &Gateway, by: &Authority, name: &str, allow: &[String]) -> Self {
+        Self::start_with(gateway, by, name, allow, Duration::from_secs(20))
+    }
+
+    pub(crate) fn start_with(
+        gateway: &Gateway,
+        by: &Authority,
+        name: &str,
+        allow: &[String],
+        drain_timeout: Duration,
+    ) -> Self {
         let (certificate_pem, key_pem) = by.certificate(Whose::Relay(name));
         let directory = tempfile::tempdir().expect("directory");
         let text = serde_json::json!({
@@ -218,7 +228,7 @@ impl Relay {
             ca_file: None,
             data_dir: directory.path().to_path_buf(),
             allow: allow.to_vec(),
-            drain_timeout: Duration::from_secs(20),
+            drain_timeout,
         };
         let (signals, stop) = watch::channel(0);
         let task = tokio::spawn(run_until(options, stop));
