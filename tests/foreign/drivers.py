@@ -22,11 +22,20 @@ DIFFERS = {
         "test.legacy.test_connection::testBytesPassword": TOKEN,
         "test.native.test_connection::test_bytes_password": TOKEN,
     },
+    "asyncpg": {},
+    "sqlalchemy": {},
+}
+# By suite and test: why it differs when one side is faster than the other.
+LARGER = "sends larger and larger statements until one has to wait: none above 8 MiB is taken"
+SOMETIMES = {
+    "psycopg2": {
+        "tests.test_async.AsyncTests::test_flush_on_write": LARGER,
+        "tests.test_green.GreenTestCase::test_flush_on_write": LARGER,
+    },
     "asyncpg": {
         "tests.test_execute.TestExecuteMany::test_executemany_server_failure_during_writes":
             "counts what it could send before the error came: there is room on one more way",
     },
-    "sqlalchemy": {},
 }
 
 
@@ -116,8 +125,9 @@ def main():
         sys.exit(f"the suite of {options.suite} is missing in {CACHE}")
     results = run(options.suite, options.tests)
     differs = {} if options.tests else DIFFERS[options.suite]
-    rerun(options.suite, results, differs)
-    return compare(options.suite, results["direct"], results["corral"], differs)
+    sometimes = {} if options.tests else SOMETIMES.get(options.suite, {})
+    rerun(options.suite, results, differs | sometimes)
+    return compare(options.suite, results["direct"], results["corral"], differs, sometimes)
 
 
 if __name__ == "__main__":
