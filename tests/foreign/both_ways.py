@@ -30,7 +30,8 @@ CACHE = pathlib.Path(os.environ.get("CORRAL_CACHE") or pathlib.Path(
 PYTHON = CACHE / "venv" / "bin" / "python"
 # Where the results of each test are kept for a closer look; nowhere when absent.
 OUTPUT = os.environ.get("CORRAL_FOREIGN_OUT")
-DEADLINE_S = 1200
+# Of one suite, with a debug build on a busy machine.
+DEADLINE_S = 3600
 # Suites write it into connection strings without quotes.
 PASSWORD = "superuser"
 
