@@ -66,8 +66,9 @@ class SignIn:
         answer = self.browser.post(f"{self.api}/oauth2/token", form)
         return answer.status, json.loads(answer.text)
 
-    def token(self, provider):
-        location = self.callback(provider.answer(self.begin().location)).headers["location"]
+    def token(self, provider, name="corp"):
+        answer = provider.answer(self.begin(provider=name).location)
+        location = self.callback(answer, name).headers["location"]
         status, answer = self.redeem(location)
         assert status == 200, answer
         return answer["access_token"]
@@ -426,6 +427,92 @@ def test_rotated_grants_are_kept_and_groups_follow(place):
     asked = len(provider.asked)
     wait_until(lambda: len(provider.asked) > asked + 2, "the rotated grant is used")
     assert suspensions(shop, "sub-rotates") == []
+
+
+def test_groups_may_stand_in_the_userinfo_alone(server):
+    with Shop(server, config=FAST) as shop, ScriptedProvider() as provider:
+        place = shop, provider
+        shop.gateway.apply(provider.manifest(more=CREATE))
+        provider.changes = {"groups": None}
+        provider.userinfo = {"sub": "sub-info", "groups": ["team"], "email": "other@example.com"}
+        token = sign_in(place, "sub-info")
+        assert user(shop, "sub-info")["groups"] == ["agents"]
+        # Nothing but the groups is taken from there, and they follow.
+        assert shop.gateway.json("whoami", token=token)["name"] == "sub-info@example.com"
+        provider.userinfo = provider.userinfo | {"groups": ["boss"]}
+        wait_until(lambda: user(shop, "sub-info")["groups"] == ["dba"], "the groups follow", 20)
+        # One that fails is no answer: neither groups nor suspension come of it.
+        for broken in (500, {"groups": [], "sub": 7, "x": "x" * 300_000}, 302):
+            provider.userinfo = broken
+            asked = len(provider.asked)
+            wait_until(lambda: len(provider.asked) > asked + 1, "it is asked", 20)
+            assert user(shop, "sub-info")["groups"] == ["dba"]
+            assert "suspended" not in user(shop, "sub-info")
+        # The ID token's own groups count before those of the userinfo.
+        provider.userinfo = {"sub": "sub-info", "groups": ["boss"]}
+        provider.changes = {"groups": ["team"]}
+        wait_until(lambda: user(shop, "sub-info")["groups"] == ["agents"], "the ID token's", 20)
+
+
+@pytest.mark.parametrize("told, words", [
+    ({"sub": "sub-other", "groups": ["team"]}, "somebody else"), ({"groups": ["team"]}, "else"),
+    (500, None), (302, None), ({"sub": "sub-in", "groups": ["x" * 300_000]}, None),
+], ids=["another", "nobody", "broken", "redirect", "huge"])
+def test_a_userinfo_that_is_not_the_persons_lets_nobody_in(server, told, words):
+    with Shop(server) as shop, ScriptedProvider() as provider:
+        shop.gateway.apply(provider.manifest(more=CREATE))
+        provider.changes, provider.userinfo = {"groups": None}, told
+        provider.is_person("sub-in", "sub-in@example.com", ["team"])
+        attempt = SignIn(shop.gateway)
+        answer = attempt.callback(provider.answer(attempt.begin().location))
+        assert answer.status in (403, 503), (answer.status, answer.text)
+        assert all(one["name"] != "sub-in@example.com" for one in shop.gateway.json("users", "list"))
+        refused = [event["reason"] for event in
+                   shop.gateway.events("--event", "principal.refused")]
+        assert words is None or any(words in reason for reason in refused), refused
+
+
+def test_ten_thousand_groups_let_nobody_in(server):
+    with Shop(server, config=FAST) as shop, ScriptedProvider() as provider:
+        place = shop, provider
+        shop.gateway.apply(provider.manifest(more=CREATE))
+        many = [f"g{number}" for number in range(10_000)]
+        # The token is too large; the list is too long; the same from the userinfo endpoint.
+        cases = [(many, None, 403), (many[:2_000], None, 403), (None, many, 403),
+                 (["team"] + many[:999], None, 303)]
+        for groups, told, status in cases:
+            provider.is_person("sub-many", "sub-many@example.com", groups or ())
+            provider.changes = {"groups": groups}
+            provider.userinfo = {"sub": "sub-many", "groups": told}
+            attempt = SignIn(shop.gateway)
+            answer = attempt.callback(provider.answer(attempt.begin().location))
+            assert answer.status == status, answer.text
+        refused = [event["reason"] for event in
+                   shop.gateway.events("--event", "principal.refused")]
+        assert len(refused) == 3, refused
+        for number in (2_000, 10_000):
+            assert any(f"has {number} groups; at most 1000" in reason for reason in refused)
+        assert "agents" in user(shop, "sub-many")["groups"]
+
+
+def test_a_provider_that_hangs_delays_nobody_elses_people(server):
+    with Shop(server, config=FAST) as shop, ScriptedProvider() as slow, ScriptedProvider() as fine:
+        slow.mode = "hang refresh"
+        shop.gateway.apply(slow.manifest("slow", more=CREATE))
+        # More of them than are asked after at once: one look at all takes many times five seconds.
+        for number in range(20):
+            slow.is_person(f"slow-{number}", f"slow-{number}@example.com", ["team"])
+            SignIn(shop.gateway).token(slow, "slow")
+        wait_until(lambda: slow.asked.count("refresh_token") >= 8, "the slow one is asked", 20)
+        shop.gateway.apply(fine.manifest("fine", more=CREATE))
+        fine.is_person("quick", "quick@example.com", ["team"])
+        SignIn(shop.gateway).token(fine, "fine")
+        asked = len(fine.asked)
+        wait_until(lambda: len(fine.asked) > asked + 1, "it is asked after, again and again", 4)
+        fine.grants.clear()
+        wait_until(lambda: user(shop, "quick").get("suspended") == "refresh_failed",
+                   "its refusal is acted on at once", 4)
+        assert "suspended" not in user(shop, "slow-0")
 
 
 def logout(shop, token):

@@ -21,10 +21,12 @@ SIGNALS_TOKEN = "the-token-of-the-transmitter"
 
 def provider(transmitter, name="corp", token=True):
     shown = f', token: {{value: "{SIGNALS_TOKEN}"}}' if token else ""
+    # The other one's groups are those of its tokens, not of SCIM.
+    claim = "" if name == "corp" else ", groups_claim: groups"
     return f"""
 kind: IdentityProvider
 name: {name}
-oidc: {{issuer: "{transmitter.issuer}", client_id: corral}}
+oidc: {{issuer: "{transmitter.issuer}", client_id: corral{claim}}}
 groups: {{Agents: agents}}
 scim: {{token: {{value: "{SCIM_TOKEN if name == 'corp' else name}"}}}}
 signals: {{issuer: "{transmitter.issuer}", audience: "{transmitter.audience}",
@@ -201,6 +203,51 @@ def test_unknown_events_and_people_are_recorded_and_change_nothing(shop, transmi
     assert recorded(shop, "strange")[-1]["effect"] == "none"
     last = recorded(shop, "session-revoked")[-1]
     assert (last["effect"], last["people"]) == ("none", [])
+
+
+@pytest.fixture
+def lin(shop, request):
+    """A person of the other provider, without groups."""
+    name = f"q{abs(hash(request.node.name)) % 10**8}@other.example"
+    return Person(shop, Scim(shop.gateway, "other").create_user(name))
+
+
+def change_claims(shop, other, person, claims):
+    event = other.event(CAEP + "token-claims-change", person.email(), {"claims": claims})
+    assert push(shop, event, token=None) == (202, None)
+    return recorded(shop, "token-claims-change")[-1]["effect"]
+
+
+def test_changed_claims_that_tell_the_groups_are_taken_over(shop, other, lin):
+    assert change_claims(shop, other, lin, {"groups": ["Agents", "Others"]}) == "reevaluated"
+    with lin.connect() as connection:
+        again = {"groups": ["Agents"], "locale": "de"}
+        assert change_claims(shop, other, lin, again) == "reevaluated"
+        assert not is_over(connection)
+        assert lin.spec()["groups"] == ["agents"]
+        # Out of the group that lets it in: what is open is decided anew.
+        assert change_claims(shop, other, lin, {"groups": []}) == "reevaluated"
+        spec = lin.spec()
+        assert not spec.get("groups") and "suspended" not in spec
+        with pytest.raises(psycopg.Error):
+            connection.execute("select 1")
+
+
+@pytest.mark.parametrize("claims", [
+    {}, {"locale": "de"}, {"groups": ["Agents"], "email": "x@corp.example"},
+    {"groups": ["Agents"], "sub": "x"}, {"groups": ["Agents"], "email_verified": False},
+    {"groups": {"Agents": True}}, {"groups": ["g"] * 2_000}, ["groups"],
+], ids=["none", "others", "email", "sub", "unverified", "no list", "too many", "no object"])
+def test_changed_claims_that_do_not_suffice_suspend(shop, other, lin, claims):
+    assert change_claims(shop, other, lin, claims) == "suspended"
+    assert lin.spec()["suspended"] == "signal"
+
+
+def test_changed_claims_of_a_provider_whose_groups_come_by_scim_suspend(shop, transmitter, ada):
+    event = transmitter.event(CAEP + "token-claims-change", ada.email(),
+                              {"claims": {"groups": ["Agents"]}})
+    assert push(shop, event) == (202, None)
+    assert ada.spec()["suspended"] == "signal"
 
 
 def test_one_provider_ends_nobody_of_another(shop, transmitter, other, ada):

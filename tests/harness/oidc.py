@@ -63,7 +63,8 @@ class SigningKey:
 
 
 class ScriptedProvider:
-    """Discovery, keys and tokens. `mode` is ok, error, hang or huge."""
+    """Discovery, keys and tokens. `mode` is ok, error, hang (with `hang refresh` only when grants are
+    renewed) or huge."""
 
     def __init__(self):
         self.key = SigningKey()
@@ -73,6 +74,8 @@ class ScriptedProvider:
         self.header = {}
         self.codes = {}
         self.grants = {}
+        # What its userinfo endpoint answers: None (there is none), an object, or a status.
+        self.userinfo = None
         self.asked = []
         self.hanging = threading.Event()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -97,10 +100,10 @@ class ScriptedProvider:
         self.codes[code] = query
         return {"code": code, "state": query["state"], "iss": self.issuer}
 
-    def id_token(self, nonce=None):
+    def id_token(self, nonce=None, person=None):
         now = int(time.time())
         claims = {"iss": self.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + 300}
-        claims |= self.person | ({"nonce": nonce} if nonce else {}) | self.changes
+        claims |= (self.person if person is None else person) | ({"nonce": nonce} if nonce else {}) | self.changes
         return self.key.sign({k: v for k, v in claims.items() if v is not None}, **self.header)
 
     def logout_token(self, **changes):
@@ -117,15 +120,16 @@ class ScriptedProvider:
             challenge = encoded(hashlib.sha256(verifier).digest())
             if not query or challenge != query["code_challenge"]:
                 return 400, {"error": "invalid_grant"}
-            nonce = query["nonce"]
+            nonce, person = query["nonce"], self.person
         else:
-            if self.grants.pop(form.get("refresh_token"), None) is None:
+            person = self.grants.pop(form.get("refresh_token"), None)
+            if person is None:
                 return 400, {"error": "invalid_grant"}
             nonce = None
         refresh = secrets.token_hex(8)
-        self.grants[refresh] = True
+        self.grants[refresh] = person
         return 200, {"access_token": "x", "token_type": "Bearer", "refresh_token": refresh,
-                     "id_token": self.id_token(nonce)}
+                     "id_token": self.id_token(nonce, person)}
 
     def _handler(provider):
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -137,7 +141,17 @@ class ScriptedProvider:
                     self._json(200, {
                         "issuer": provider.issuer, "jwks_uri": f"{provider.issuer}/jwks",
                         "authorization_endpoint": f"{provider.issuer}/authorize",
-                        "token_endpoint": f"{provider.issuer}/token"})
+                        "token_endpoint": f"{provider.issuer}/token"} | (
+                            {"userinfo_endpoint": f"{provider.issuer}/userinfo"}
+                            if provider.userinfo is not None else {}))
+                elif self.path == "/userinfo":
+                    told = provider.userinfo
+                    if self.headers["authorization"] != "Bearer x":
+                        self._json(401, {})
+                    elif isinstance(told, int):
+                        self._json(told, {})
+                    else:
+                        self._json(200, told)
                 elif self.path == "/jwks":
                     self._json(200, {"keys": [provider.key.jwk()]})
                 else:
@@ -147,7 +161,8 @@ class ScriptedProvider:
                 length = int(self.headers.get("content-length", 0))
                 form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
                 provider.asked.append(form["grant_type"])
-                if provider.mode == "hang":
+                is_refresh = form["grant_type"] == "refresh_token"
+                if provider.mode == "hang" or provider.mode == "hang refresh" and is_refresh:
                     provider.hanging.wait(20)
                 if provider.mode == "error":
                     self._json(500, {"error": "invalid_grant"})

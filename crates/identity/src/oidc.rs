@@ -14,9 +14,12 @@ use oauth2::{
     RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardRevocableToken,
     StandardTokenResponse, TokenResponse as _, TokenUrl,
 };
+use reqwest::header::ACCEPT;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+use crate::fetch::{self, Bounds};
 use crate::jwks::{Discovery, JwksError, KeySource, VerifyError};
 use crate::jwt::{Claims, JwtError, Rules, SeveralAudiences};
 
@@ -44,6 +47,12 @@ pub enum OidcError {
     /// The provider is to blame.
     #[error("the provider gave no ID token")]
     NoIdToken,
+    /// The provider, or the way to it, is to blame.
+    #[error("its userinfo endpoint cannot be used: {0}")]
+    Userinfo(String),
+    /// The provider is to blame, or whoever stands between.
+    #[error("the userinfo endpoint speaks of somebody else (sub)")]
+    OtherSubject,
 }
 
 /// What a client is configured with.
@@ -52,6 +61,8 @@ pub struct OidcOptions {
     pub client_id: String,
     pub scopes: Vec<String>,
     pub prompt: Option<String>,
+    /// A claim that is asked for at the provider's userinfo endpoint where an ID token lacks it.
+    pub wanted: Option<String>,
 }
 
 /// A sign-in on its way: kept here, while the person is at the provider.
@@ -76,8 +87,10 @@ pub struct Grant {
 /// A renewed grant.
 #[derive(Debug)]
 pub struct Renewed {
-    /// Of a new ID token, when the provider gave one.
+    /// Of a new ID token, when the provider gave one; for [`OidcClient::complete`].
     pub claims: Option<Claims>,
+    /// Asks at the userinfo endpoint.
+    pub access_token: Secret,
     /// Goes into the place of the one that was shown.
     pub refresh_token: Option<Secret>,
 }
@@ -202,6 +215,7 @@ impl OidcClient {
             .map_err(of_request)?;
         let token = answer.extra_fields().id_token.as_deref().ok_or(OidcError::NoIdToken)?;
         let claims = self.verify(token, Some(begun.nonce.reveal()), now).await?;
+        let claims = self.complete(claims, &access_token(&answer), now).await?;
         Ok(Grant { claims, refresh_token: refresh_token(&answer) })
     }
 
@@ -225,7 +239,50 @@ impl OidcClient {
             Some(token) => Some(self.verify(token, None, now).await?),
             None => None,
         };
-        Ok(Renewed { claims, refresh_token: refresh_token(&answer) })
+        let access_token = access_token(&answer);
+        Ok(Renewed { claims, access_token, refresh_token: refresh_token(&answer) })
+    }
+
+    /// Takes the claim that is wanted over from the provider's userinfo endpoint (OpenID Connect
+    /// Core section 5.3), where the ID token lacks it and there is such an endpoint. Nothing else
+    /// is taken from there.
+    ///
+    /// # Errors
+    /// [`OidcError::Userinfo`], [`OidcError::OtherSubject`], [`OidcError::Provider`].
+    ///
+    /// # Limits
+    /// [`limits::JWKS_BYTES_MAX`] within [`limits::JWKS_DEADLINE`], no redirects.
+    pub async fn complete(
+        &self,
+        claims: Claims,
+        access_token: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Claims, OidcError> {
+        let Some(wanted) = self.options.wanted.as_deref() else { return Ok(claims) };
+        if claims.get(wanted).is_some() {
+            return Ok(claims);
+        }
+        let discovery = self.keys.discovery(now).await?;
+        let Some(url) = discovery.endpoint("userinfo_endpoint")? else { return Ok(claims) };
+        let unusable = |text: &str| OidcError::Userinfo(text.to_owned());
+        let request = self.keys.client().get(url.clone());
+        let request = request.bearer_auth(access_token.reveal()).header(ACCEPT, "application/json");
+        let bounds = Bounds { bytes_max: limits::JWKS_BYTES_MAX, deadline: limits::JWKS_DEADLINE };
+        let answer = fetch::send(request, &url, bounds).await;
+        let answer = answer.map_err(|error| OidcError::Userinfo(error.to_string()))?;
+        if answer.status != reqwest::StatusCode::OK {
+            return Err(unusable(&format!("it answered {}", answer.status.as_u16())));
+        }
+        let told: Map<String, Value> = serde_json::from_slice(&answer.body)
+            .map_err(|_| unusable("its answer is no JSON object; signed ones are not read"))?;
+        // Section 5.3.2: a token of somebody else could be put in between.
+        if told.get("sub").and_then(Value::as_str) != claims.subject() {
+            return Err(OidcError::OtherSubject);
+        }
+        Ok(match told.get(wanted) {
+            Some(value) => claims.with(wanted, value.clone()),
+            None => claims,
+        })
     }
 
     /// OpenID Connect Core section 3.1.3.7.
@@ -294,6 +351,10 @@ fn auth_type(discovery: &Discovery) -> AuthType {
 fn redirect(text: &str) -> Result<RedirectUrl, OidcError> {
     let bad = |_| OidcError::Call("the gateway's own address cannot be read".to_owned());
     RedirectUrl::new(text.to_owned()).map_err(bad)
+}
+
+fn access_token(answer: &Answer) -> Secret {
+    Secret::new(answer.access_token().secret().clone())
 }
 
 fn refresh_token(answer: &Answer) -> Option<Secret> {

@@ -29,6 +29,9 @@ pub enum Subject {
 pub enum Effect {
     /// Until the next good sign-in: what the provider once said may no longer hold.
     Suspend,
+    /// What the provider said of the person is otherwise now. Where the new claims are enough to
+    /// go on with, they are taken; else as [`Effect::Suspend`].
+    Reevaluate,
     /// Until the provider, or an administrator, says otherwise.
     Disable,
     /// What the provider itself took away is given back.
@@ -45,6 +48,8 @@ pub struct Signal {
     pub effect: Effect,
     /// Every way in which the subject is named; empty when none of them is read here.
     pub subjects: Vec<Subject>,
+    /// The claims that changed, with their values now; empty when it names none.
+    pub claims: Map<String, Value>,
 }
 
 /// Why something is no event, or no subject: whoever sent it is to blame.
@@ -81,7 +86,8 @@ pub fn read(claims: &Map<String, Value>) -> Result<Vec<Signal>, SignalError> {
             Some(subject) => Subject::read(subject)?,
             None => of_token.clone(),
         };
-        Ok(Signal { event: event.clone(), effect: effect_of(event, payload), subjects })
+        let claims = payload.get("claims").and_then(Value::as_object).cloned().unwrap_or_default();
+        Ok(Signal { event: event.clone(), effect: effect_of(event, payload), subjects, claims })
     };
     events.iter().map(read_event).collect()
 }
@@ -152,8 +158,7 @@ fn effect_of(event: &str, payload: &Value) -> Effect {
     if let Some(name) = event.strip_prefix(CAEP) {
         return match name {
             "session-revoked" => Effect::Suspend,
-            // Groups and names may be others by now; the next sign-in reads them again.
-            "token-claims-change" => Effect::Suspend,
+            "token-claims-change" => Effect::Reevaluate,
             "credential-change" => match payload.get("change_type").and_then(Value::as_str) {
                 // One more credential takes nothing away.
                 Some("create") => Effect::Nothing,
@@ -201,7 +206,8 @@ mod tests {
             assert_eq!(read[0].subjects, [Subject::Email("ada@example.com".into())]);
         };
         check(caep("session-revoked"), json!({}), Effect::Suspend);
-        check(caep("token-claims-change"), json!({"claims": {"groups": []}}), Effect::Suspend);
+        check(caep("token-claims-change"), json!({"claims": {"groups": []}}), Effect::Reevaluate);
+        check(caep("token-claims-change"), json!({}), Effect::Reevaluate);
         check(caep("credential-change"), json!({"change_type": "revoke"}), Effect::Suspend);
         check(caep("credential-change"), json!({"change_type": "create"}), Effect::Nothing);
         check(caep("device-compliance-change"), json!({}), Effect::Nothing);
@@ -212,6 +218,17 @@ mod tests {
         check(risc("sessions-revoked"), json!({}), Effect::Suspend);
         check(risc("recovery-activated"), json!({}), Effect::Nothing);
         check("https://evil.example/account-disabled".into(), json!({}), Effect::Nothing);
+    }
+
+    #[test]
+    fn the_claims_that_changed_come_with_the_event() {
+        let check = |payload: Value, expect: Value| {
+            let read = read_json(&json!({"events": {caep("token-claims-change"): payload}}));
+            assert_eq!(Value::Object(read.expect("is an event")[0].claims.clone()), expect);
+        };
+        check(json!({"claims": {"groups": ["a"]}}), json!({"groups": ["a"]}));
+        check(json!({"claims": ["groups"]}), json!({}));
+        check(json!({}), json!({}));
     }
 
     #[test]

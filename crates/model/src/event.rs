@@ -213,7 +213,7 @@ pub enum EventBody {
         provider: String,
         /// The address of the event's type, or `global-token-revocation`.
         signal: String,
-        /// `suspended`, `disabled`, `reinstated` or `none`.
+        /// `suspended`, `reevaluated`, `disabled`, `reinstated` or `none`.
         effect: String,
         /// Who was meant, of those who are known.
         people: Vec<String>,

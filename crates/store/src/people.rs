@@ -1,6 +1,8 @@
 //! What sign-ins at identity providers leave: the grant with which the gateway asks whether a
 //! person is still somebody there, and the sessions by which a logout there finds the person.
 
+use std::collections::BTreeSet;
+
 use corral_model::ids::{PrincipalName, ResourceName};
 use corral_model::secret::Secret;
 use sqlx::{Sqlite, Transaction};
@@ -115,7 +117,8 @@ impl Store {
     }
 
     /// The grants that were last looked at before this time, of people with a live login or a run
-    /// that they answer for; those that waited longest first.
+    /// that they answer for; those that waited longest first. None of the providers that are
+    /// left out.
     ///
     /// # Errors
     /// [`StoreError::Seal`], [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -123,8 +126,10 @@ impl Store {
         &self,
         before: OffsetDateTime,
         now: OffsetDateTime,
+        left_out: &BTreeSet<ResourceName>,
         limit: u32,
     ) -> Result<Vec<GrantRow>, StoreError> {
+        let left_out: Vec<&str> = left_out.iter().map(ResourceName::as_str).collect();
         let rows = sqlx::query(
             "SELECT * FROM grants WHERE checked_at_ms <= $1 AND sealed IS NOT NULL
                AND (EXISTS (SELECT 1 FROM tokens WHERE purpose = 'login'
@@ -132,11 +137,13 @@ impl Store {
                         AND revoked_at_ms IS NULL AND expires_at_ms > $2)
                  OR EXISTS (SELECT 1 FROM runs WHERE sponsor = grants.person
                         AND ended_at_ms IS NULL))
+               AND provider NOT IN (SELECT value FROM json_each($4))
              ORDER BY checked_at_ms LIMIT $3",
         )
         .bind(to_ms(before))
         .bind(to_ms(now))
         .bind(i64::from(limit))
+        .bind(serde_json::Value::from(left_out).to_string())
         .fetch_all(&self.read)
         .await
         .doing("be read")?;

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use corral_model::ids::{PrincipalName, ResourceName};
 use corral_model::principal::Principal;
 use corral_model::resource::ResourceKind;
@@ -37,32 +39,43 @@ async fn sign_in(store: &Store) {
 async fn only_people_with_a_live_login_are_due_and_the_newest_token_stays() {
     let place = Place::new();
     let store = place.open().await;
+    let none = BTreeSet::new();
     store.apply(apply(vec![put(user("ada"))])).await.expect("applies");
     store.keep_grant(&ada(), &corp(), Some(&secret("first-hunter2")), at(0)).await.expect("kept");
-    assert_eq!(store.grants_due(at(500), at(500), 10).await.expect("reads"), []);
+    assert_eq!(store.grants_due(at(500), at(500), &none, 10).await.expect("reads"), []);
     sign_in(&store).await;
-    let due = store.grants_due(at(500), at(500), 10).await.expect("reads");
+    let due = store.grants_due(at(500), at(500), &none, 10).await.expect("reads");
     assert_eq!(due[0].refresh_token, secret("first-hunter2"));
-    assert_eq!(store.grants_due(at(-1), at(500), 10).await.expect("reads"), [], "looked at since");
-    assert_eq!(store.grants_due(at(500), at(2000), 10).await.expect("reads"), [], "login over");
+    let busy = BTreeSet::from([corp()]);
+    assert_eq!(store.grants_due(at(500), at(500), &busy, 10).await.expect("reads"), []);
+    assert_eq!(
+        store.grants_due(at(-1), at(500), &none, 10).await.expect("reads"),
+        [],
+        "looked at since"
+    );
+    assert_eq!(
+        store.grants_due(at(500), at(2000), &none, 10).await.expect("reads"),
+        [],
+        "login over"
+    );
 
     let since = store.grant_unanswered(&ada(), at(10)).await.expect("written");
     let later = store.grant_unanswered(&ada(), at(20)).await.expect("written");
     assert_eq!((since, later), (at(10), at(10)));
     store.renew_grant(&due[0], Some(&secret("second-hunter2")), at(30)).await.expect("written");
-    let renewed = store.grants_due(at(500), at(500), 10).await.expect("reads");
+    let renewed = store.grants_due(at(500), at(500), &none, 10).await.expect("reads");
     assert_eq!(renewed[0].refresh_token, secret("second-hunter2"));
     assert_eq!(renewed[0].failing_since, None);
     assert!(store.holds_grant(&renewed[0]).await.expect("reads"));
     assert!(!store.holds_grant(&due[0]).await.expect("reads"));
     // A slow answer for an earlier token does not take the place of a newer one.
     store.renew_grant(&due[0], Some(&secret("late-hunter2")), at(40)).await.expect("ignored");
-    let kept = store.grants_due(at(500), at(500), 10).await.expect("reads");
+    let kept = store.grants_due(at(500), at(500), &none, 10).await.expect("reads");
     assert_eq!(kept[0].refresh_token, secret("second-hunter2"));
 
     let gone = Change::Delete { kind: ResourceKind::User, name: "ada".into() };
     store.apply(apply(vec![gone])).await.expect("applies");
-    assert_eq!(store.grants_due(at(500), at(500), 10).await.expect("reads"), []);
+    assert_eq!(store.grants_due(at(500), at(500), &none, 10).await.expect("reads"), []);
     store.close().await;
     for file in ["corral.db", "corral.db-wal"] {
         let bytes = std::fs::read(place.path(file)).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Whether people are still somebody at their provider: asked now and then with the grant of their
 //! last sign-in, and told by the provider itself when a person's session there ends.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use corral_identity::jwt::Unverified;
 use corral_identity::oidc::{Logout, OidcError};
 use corral_model::ids::{PrincipalName, ResourceName};
 use corral_model::resource::ProviderSecret;
-use corral_model::{OffboardCause, OffboardEffect, Offboarding, limits};
+use corral_model::{GroupName, OffboardCause, OffboardEffect, Offboarding, limits};
 use corral_store::GrantRow;
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use super::sign_in::vouched;
 use super::{App, AppError};
@@ -23,21 +26,42 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl App {
     /// Asks after people until it is dropped: each with a live login or run once in `interval`.
+    /// Each provider has a round of its own, so that one that hangs delays nobody else's people.
     pub(crate) async fn watch_people(self: Arc<Self>, interval: Duration) {
         let pause = (interval / 10).clamp(LOOK_INTERVAL, Duration::from_secs(30));
+        let mut running: BTreeSet<ResourceName> = BTreeSet::new();
+        let mut rounds = FuturesUnordered::new();
+        let mut look = Instant::now() + pause;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                Some(provider) = rounds.next(), if !rounds.is_empty() => {
+                    running.remove(&provider);
+                    continue;
+                }
+                () = tokio::time::sleep_until(look) => {}
+            }
+            look = Instant::now() + pause;
             let now = OffsetDateTime::now_utc();
-            match self.store.grants_due(now - interval, now, BATCH_LEN_MAX).await {
-                Ok(due) => {
-                    let asks = due.into_iter().map(|grant| self.ask_after(grant));
-                    let at_once = limits::IDENTITY_RECHECKS_MAX;
+            let due = self.store.grants_due(now - interval, now, &running, BATCH_LEN_MAX).await;
+            let due = due.unwrap_or_else(|error| {
+                tracing::error!(%error, "people cannot be asked after");
+                Vec::new()
+            });
+            let mut by_provider: BTreeMap<ResourceName, Vec<GrantRow>> = BTreeMap::new();
+            for grant in due {
+                by_provider.entry(grant.provider.clone()).or_default().push(grant);
+            }
+            for (provider, grants) in by_provider {
+                running.insert(provider.clone());
+                let app = &self;
+                rounds.push(async move {
+                    let asks = grants.into_iter().map(|grant| app.ask_after(grant));
                     futures_util::stream::iter(asks)
-                        .buffer_unordered(at_once)
+                        .buffer_unordered(limits::IDENTITY_RECHECKS_MAX)
                         .for_each(|()| std::future::ready(()))
                         .await;
-                }
-                Err(error) => tracing::error!(%error, "people cannot be asked after"),
+                    provider
+                });
             }
         }
     }
@@ -76,12 +100,9 @@ impl App {
         // First of all: the provider may take the token that was shown only once.
         let given = renewed.refresh_token.as_ref();
         self.store.renew_grant(grant, given, now).await.map_err(of_store)?;
-        let Some((claims, oidc)) = renewed.claims.as_ref().zip(provider.oidc.as_ref()) else {
+        let Some((claims, oidc)) = renewed.claims.zip(provider.oidc.as_ref()) else {
             return Ok(());
         };
-        // A renewed ID token may leave claims out; the groups count where it names them.
-        let has_groups =
-            oidc.groups_claim.as_ref().is_some_and(|claim| claims.get(claim).is_some());
         let user = self.config().users.get(&grant.person).cloned();
         let identity = user.and_then(|user| user.identity);
         let is_same =
@@ -89,26 +110,33 @@ impl App {
         if !is_same {
             return Err(Unanswered::Refused("it is somebody else's".to_owned()));
         }
+        let claims = client.complete(claims, &renewed.access_token, now).await;
+        let claims = claims.map_err(|error| match error {
+            OidcError::OtherSubject => Unanswered::Refused(error.to_string()),
+            other => Unanswered::Unknown(other.to_string()),
+        })?;
+        // A renewed ID token may leave claims out; the groups count where they are named.
+        let has_groups =
+            oidc.groups_claim.as_ref().is_some_and(|claim| claims.get(claim).is_some());
         if has_groups {
-            let vouched = vouched(&provider, oidc, claims).map_err(Unanswered::Refused)?;
-            self.take_groups_over(&grant.person, &provider.name, vouched.groups)
-                .await
-                .map_err(unknown)?;
+            let vouched = vouched(&provider, oidc, &claims).map_err(Unanswered::Refused)?;
+            if let Some(groups) = vouched.groups {
+                let (by, cause) = (provider.name.to_string(), OffboardCause::RefreshFailed);
+                self.take_groups_over(&grant.person, &by, cause, groups).await.map_err(unknown)?;
+            }
         }
         Ok(())
     }
 
-    async fn take_groups_over(
+    /// Makes a person's groups those that a provider names.
+    pub(super) async fn take_groups_over(
         &self,
         person: &PrincipalName,
-        provider: &ResourceName,
-        groups: Option<Vec<corral_model::GroupName>>,
+        by: &str,
+        cause: OffboardCause,
+        groups: Vec<GroupName>,
     ) -> Result<(), AppError> {
-        let Some(groups) = groups else { return Ok(()) };
-        let author = super::resources::Author {
-            by: provider.to_string(),
-            cause: OffboardCause::RefreshFailed,
-        };
+        let author = super::resources::Author { by: by.to_owned(), cause };
         self.change_user(&author, person, |user| user.groups = groups).await.map(drop)
     }
 

@@ -374,6 +374,7 @@ impl App {
             client_id: oidc.client_id.clone(),
             scopes: oidc.scopes.clone(),
             prompt: oidc.prompt.clone(),
+            wanted: oidc.groups_claim.clone(),
         };
         let client = Arc::new(OidcClient::new(Arc::new(keys), options));
         clients.insert(provider.name.clone(), (oidc.clone(), client.clone()));
@@ -394,12 +395,16 @@ impl App {
     fn no_grant(&self, provider: &ResourceName, error: &OidcError) -> AppError {
         tracing::warn!(%error, %provider, "a sign-in failed");
         match error {
-            OidcError::Provider(_) | OidcError::Call(_) | OidcError::Client(_) => {
+            OidcError::Provider(_)
+            | OidcError::Call(_)
+            | OidcError::Client(_)
+            | OidcError::Userinfo(_) => {
                 self.refuse_person(provider, &error.to_string());
                 unavailable()
             }
             OidcError::Refused
             | OidcError::OtherIssuer
+            | OidcError::OtherSubject
             | OidcError::Token(_)
             | OidcError::NoIdToken => self.refuse_person(provider, &error.to_string()),
         }
@@ -499,7 +504,11 @@ pub(super) fn vouched(
     Ok(Vouched { subject, name, groups })
 }
 
-fn groups_of(
+/// The groups of this gateway that a provider's claim names.
+///
+/// # Errors
+/// What is wrong with it, for the record; more than [`limits::GROUPS_MAX`] are refused.
+pub(super) fn groups_of(
     provider: &IdentityProviderSpec,
     claim: &str,
     value: Option<&Value>,

@@ -14,13 +14,14 @@ use corral_identity::jwt::{Claims, Expiry, JwtError, Rules, SeveralAudiences, Un
 use corral_identity::signals::{self, Effect, Signal, Subject};
 use corral_identity::token::{digest_of, is_same};
 use corral_model::event::{EventBody, Origin};
-use corral_model::ids::PrincipalName;
+use corral_model::ids::{GroupName, PrincipalName};
 use corral_model::resource::{IdentityProviderSpec, ProviderSecret, SignalsSpec, UserSpec};
 use corral_model::{OffboardCause, OffboardEffect, Offboarding, Secret, limits};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::bad_deliveries::Weight;
+use super::sign_in::groups_of;
 use super::{App, AppError};
 
 /// The keys of every provider's transmitter, by issuer and address.
@@ -326,15 +327,23 @@ impl App {
     ) -> Result<(), SignalError> {
         let people = match signal.effect {
             Effect::Nothing => Vec::new(),
-            Effect::Suspend | Effect::Disable | Effect::Reinstate => {
+            Effect::Suspend | Effect::Reevaluate | Effect::Disable | Effect::Reinstate => {
                 self.people_meant(provider, &signal.subjects)
             }
         };
         let by = format!("signal {}", provider.name);
         let cause = OffboardCause::Signal;
+        let groups = groups_now(provider, &signal.claims);
         for person in &people {
-            let effect = match signal.effect {
-                Effect::Suspend => OffboardEffect::Suspended,
+            let effect = match (signal.effect, &groups) {
+                (Effect::Reevaluate, Some(groups)) => {
+                    self.take_groups_over(person, &by, cause, groups.clone()).await?;
+                    continue;
+                }
+                (effect, _) => effect,
+            };
+            let effect = match effect {
+                Effect::Suspend | Effect::Reevaluate => OffboardEffect::Suspended,
                 Effect::Disable => OffboardEffect::Disabled,
                 Effect::Reinstate if self.is_inactive_by_scim(provider, person) => continue,
                 Effect::Reinstate => {
@@ -346,7 +355,11 @@ impl App {
             let (person, by) = (person.clone(), by.clone());
             self.offboard(Offboarding { person, effect, cause, by }).await?;
         }
-        self.note_signal(provider, signal.event.clone(), signal.effect, &people);
+        let effect = match (signal.effect, &groups) {
+            (Effect::Reevaluate, None) => Effect::Suspend,
+            (effect, _) => effect,
+        };
+        self.note_signal(provider, signal.event.clone(), effect, &people);
         Ok(())
     }
 
@@ -360,6 +373,7 @@ impl App {
         let effect = match (effect, people) {
             (Effect::Nothing, _) | (_, []) => "none",
             (Effect::Suspend, _) => "suspended",
+            (Effect::Reevaluate, _) => "reevaluated",
             (Effect::Disable, _) => "disabled",
             (Effect::Reinstate, _) => "reinstated",
         };
@@ -426,6 +440,28 @@ impl App {
         let until = now + limits::SIGNAL_AGE_MAX + 2 * limits::JWT_LEEWAY;
         self.store.once(scope, id, until, now).await.map_err(AppError::from)?;
         Ok(())
+    }
+}
+
+/// The groups of a person whose claims changed, when the new claims tell all that matters here: the
+/// provider's groups, and nothing by which the person is known.
+fn groups_now(
+    provider: &IdentityProviderSpec,
+    claims: &Map<String, Value>,
+) -> Option<Vec<GroupName>> {
+    let oidc = provider.oidc.as_ref()?;
+    let claim = oidc.groups_claim.as_ref()?;
+    let groups = claims.get(claim)?;
+    let names_the_person = [oidc.user_claim.as_str(), "sub", "email", "email_verified"]
+        .iter()
+        .any(|name| *name != claim && claims.contains_key(*name));
+    match groups_of(provider, claim, Some(groups)) {
+        Ok(groups) if !names_the_person => Some(groups),
+        Ok(_) => None,
+        Err(why) => {
+            tracing::info!(provider = %provider.name, why, "changed groups cannot be read");
+            None
+        }
     }
 }
 

@@ -20,6 +20,12 @@ impl Claims {
         self.0.get(name)
     }
 
+    /// The same claims with one that another source, which is trusted as much, has said.
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
+        self.0.insert(name.to_owned(), value);
+        self
+    }
+
     /// A claim that is a text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
