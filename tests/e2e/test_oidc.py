@@ -452,6 +452,12 @@ def test_groups_may_stand_in_the_userinfo_alone(server):
         provider.userinfo = {"sub": "sub-info", "groups": ["boss"]}
         provider.changes = {"groups": ["team"]}
         wait_until(lambda: user(shop, "sub-info")["groups"] == ["agents"], "the ID token's", 20)
+        provider.changes = {"groups": None}
+        # Of somebody else it says nothing about this person.
+        provider.userinfo = {"sub": "sub-other", "groups": ["boss"]}
+        wait_until(lambda: user(shop, "sub-info").get("suspended") == "refresh_failed",
+                   "what speaks of somebody else is refused", 20)
+        assert user(shop, "sub-info")["groups"] == ["agents"]
 
 
 @pytest.mark.parametrize("told, words", [
@@ -493,6 +499,12 @@ def test_ten_thousand_groups_let_nobody_in(server):
         for number in (2_000, 10_000):
             assert any(f"has {number} groups; at most 1000" in reason for reason in refused)
         assert "agents" in user(shop, "sub-many")["groups"]
+        # Who has so many at a later look is suspended: what they are cannot be told.
+        token = sign_in(place, "sub-many")
+        shop.gateway.json("whoami", token=token)
+        provider.changes = {"groups": many[:2_000]}
+        wait_until(lambda: user(shop, "sub-many").get("suspended") == "refresh_failed",
+                   "the person is suspended", 20)
 
 
 def test_a_provider_that_hangs_delays_nobody_elses_people(server):

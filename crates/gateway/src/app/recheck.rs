@@ -67,9 +67,9 @@ impl App {
     }
 
     /// Asks a provider after one person, and acts on the answer.
-    async fn ask_after(&self, grant: GrantRow) {
+    async fn ask_after(&self, mut grant: GrantRow) {
         let now = OffsetDateTime::now_utc();
-        let answer = self.renew(&grant, now).await;
+        let answer = self.renew(&mut grant, now).await;
         let done = match answer {
             Ok(()) => Ok(()),
             Err(Unanswered::Refused(why)) => {
@@ -86,7 +86,8 @@ impl App {
         }
     }
 
-    async fn renew(&self, grant: &GrantRow, now: OffsetDateTime) -> Result<(), Unanswered> {
+    /// `grant` is the one that is kept afterwards.
+    async fn renew(&self, grant: &mut GrantRow, now: OffsetDateTime) -> Result<(), Unanswered> {
         let unknown = |error: AppError| Unanswered::Unknown(error.to_string());
         let of_store = |error: corral_store::StoreError| Unanswered::Unknown(error.to_string());
         let (provider, client) = self.oidc_client(grant.provider.as_str()).map_err(unknown)?;
@@ -100,6 +101,9 @@ impl App {
         // First of all: the provider may take the token that was shown only once.
         let given = renewed.refresh_token.as_ref();
         self.store.renew_grant(grant, given, now).await.map_err(of_store)?;
+        if let Some(given) = renewed.refresh_token {
+            grant.refresh_token = given;
+        }
         let Some((claims, oidc)) = renewed.claims.zip(provider.oidc.as_ref()) else {
             return Ok(());
         };
