@@ -288,6 +288,19 @@ def test_every_channel_of_one_connection_is_decided(hosts):
     assert len({event["session"] for event in decided(hosts, run, "allow")}) == 1
 
 
+def test_an_exit_code_long_after_the_end_of_the_output_is_heard(hosts):
+    socket = hosts.sshd.folder / "mux-exit"
+    master = hosts.start_ssh(None, "-M", "-N", "-S", str(socket), token=hosts.run()["token"])
+    try:
+        wait_until(socket.exists, "the master is there")
+        # A master closes a channel at the end of both ways, whatever it was told till then.
+        hosts.ssh("exec >/dev/null 2>&1; sleep 3; exit 4", "-n", "-S", str(socket), token="none",
+                  expect=4)
+    finally:
+        master.terminate()
+        master.communicate()
+
+
 def test_agent_forwarding_and_x11_reach_nothing(hosts):
     run = hosts.run()
     result = hosts.ssh('echo "[$SSH_AUTH_SOCK][$DISPLAY]"', "-A", "-Y", token=run["token"])

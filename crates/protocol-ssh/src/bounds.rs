@@ -51,6 +51,6 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 pub(crate) const CHANNEL_FAREWELL: Duration = Duration::from_secs(1);
 /// How long the channels of a session that was ended may take to tell their client.
 pub(crate) const SESSION_FAREWELL: Duration = Duration::from_millis(2_000);
-/// How long the end of a program's output waits for its exit status. A program that closes its
-/// output and goes on is told late by this.
+/// How long the end of a program's output waits for its exit status while the client may send
+/// more. A program that closes its output and goes on is told late by this.
 pub(crate) const EXIT_PATIENCE: Duration = Duration::from_secs(2);

@@ -195,13 +195,15 @@ pub(crate) async fn listen(live: &Arc<Live>, address: &str, port: u32) -> Result
     }
     let (owner, host) = (live.clone(), address.to_owned());
     let spawned = live.session.spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            _ = owner.session.ended() => {}
+        let is_given_back = tokio::select! {
+            () = stop.cancelled() => true,
+            _ = owner.session.ended() => false,
             // The connections that came by it are asked about one by one.
-            _ = running.revoked() => {
-                unlisten(&owner, &host, listening).await;
-            }
+            _ = running.revoked() => false,
+        };
+        if !is_given_back {
+            // Also at the end, which is heard here first: who comes again wants the same port.
+            unlisten(&owner, &host, listening).await;
         }
         running.finish(Completion { code: "closed".to_owned(), ..Completion::default() }).await;
     });

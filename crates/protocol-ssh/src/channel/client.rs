@@ -96,8 +96,12 @@ impl ClientChannel {
         let _ = self.write.grant_window(owed).await;
     }
 
-    /// Writes a line of the gateway's own to the client's standard error, while it reads.
+    /// Writes a line of the gateway's own to the client's standard error, while it reads. One
+    /// that was told the end of the data takes more for an error.
     pub(crate) async fn say(&self, line: &str) {
+        if self.is_at_end.load(Ordering::Relaxed) {
+            return;
+        }
         let line_end = if self.has_terminal { "\r\n" } else { "\n" };
         let bytes = Bytes::from(format!("{line}{line_end}"));
         let words = self.write.extended_data_bytes(STDERR, bytes);

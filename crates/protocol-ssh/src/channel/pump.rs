@@ -3,6 +3,8 @@
 //!
 //! Each way holds at most one window of bytes; window is given back when bytes went on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use corral_gate::Denial;
 use corral_model::event::{CloseReason, EventBody, StreamEnd};
 use corral_model::ids::StatementSeq;
@@ -114,8 +116,9 @@ async fn copy(
     output: &mut Output,
     kept: Kept,
 ) -> Ending {
-    let to_target = to_target(session, seq, client, target, input);
-    let to_client = to_client(client, target, output, kept);
+    let is_client_silent = AtomicBool::new(false);
+    let to_target = to_target(session, seq, client, target, input, &is_client_silent);
+    let to_client = to_client(client, target, output, kept, &is_client_silent);
     tokio::pin!(to_target, to_client);
     let mut is_input_over = false;
     loop {
@@ -149,6 +152,7 @@ async fn to_target(
     client: &ClientChannel,
     target: &TargetChannel,
     recording: &mut Recording,
+    is_silent: &AtomicBool,
 ) -> InputEnd {
     loop {
         match client.next().await {
@@ -165,7 +169,10 @@ async fn to_target(
                 }
                 client.consumed(count).await;
             }
-            Item::Word(Word::Eof) => target.eof().await,
+            Item::Word(Word::Eof) => {
+                is_silent.store(true, Ordering::Relaxed);
+                target.eof().await;
+            }
             Item::Word(Word::Resized(size)) => {
                 let (columns, rows) = (size.columns, size.rows);
                 let body = EventBody::TerminalResized { seq_in_session: seq, columns, rows };
@@ -181,14 +188,17 @@ async fn to_target(
 }
 
 /// A client that was told the end of the output closes its channel, and then hears no exit status
-/// any more. So the status goes first, where it comes soon after the end.
+/// any more. So the status goes first: where the client has more to send, if it comes soon after
+/// the end, and always where it has not, because both ends together close the channel.
 async fn to_client(
     client: &ClientChannel,
     target: &TargetChannel,
     output: &mut Output,
     kept: Kept,
+    is_client_silent: &AtomicBool,
 ) {
     let mut eof_due: Option<Instant> = None;
+    let mut is_over = false;
     loop {
         let item = match eof_due {
             None => target.next().await,
@@ -196,7 +206,9 @@ async fn to_client(
                 Ok(item) => item,
                 Err(_) => {
                     eof_due = None;
-                    client.eof().await;
+                    if !is_client_silent.load(Ordering::Relaxed) {
+                        client.eof().await;
+                    }
                     continue;
                 }
             },
@@ -216,6 +228,7 @@ async fn to_client(
             }
             Item::Word(Word::Eof) => match kept {
                 Kept::Everything if output.exit == Exit::Unsaid => {
+                    is_over = true;
                     eof_due = Some(Instant::now() + bounds::EXIT_PATIENCE);
                 }
                 Kept::Everything | Kept::Count => client.eof().await,
@@ -223,14 +236,16 @@ async fn to_client(
             Item::Word(Word::Exited(status)) => {
                 output.exit = Exit::Status(status);
                 client.exit(status).await;
-                if eof_due.take().is_some() {
+                eof_due = None;
+                if is_over {
                     client.eof().await;
                 }
             }
             Item::Word(Word::Killed { signal, has_core, message }) => {
                 output.exit = Exit::Signal(signal_name(&signal).to_owned());
                 client.killed(signal, has_core, message).await;
-                if eof_due.take().is_some() {
+                eof_due = None;
+                if is_over {
                     client.eof().await;
                 }
             }
