@@ -222,6 +222,13 @@ def test_a_second_authorization_is_refused(stage, headers):
     assert stage.target.requests == []
 
 
+@pytest.mark.parametrize("other", ["Host: evil.example", "host: 127.0.0.1", "Host:"])
+def test_a_second_host_is_refused(stage, other):
+    mark = secrets.token_hex(4)
+    status, body = stage.ask("GET", f"{MAPS}/{mark}", other)
+    refused_once(stage, status, body, mark)
+
+
 @pytest.mark.parametrize("header", [
     "Connection: authorization", "Connection: close, Authorization, Host, Impersonate-User",
     "Impersonate-User: system:admin", "impersonate-group: system:masters",

@@ -11,7 +11,7 @@ use corral_model::statement::{Attribute, Facts};
 use corral_model::{TraceParent, limits};
 use corral_session::{Answer, Completion, Draft, HttpBody, HttpTarget, Running};
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, USER_AGENT,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, USER_AGENT,
 };
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
@@ -142,6 +142,11 @@ impl<'a> Exchange<'a> {
         let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let text = format!("{} {path}", parts.method);
         let line = Line { text, traceparent: traceparent(&parts.headers) };
+        // Who reads the first and who reads the last would serve two hosts (RFC 9112 section 3.2).
+        if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+            let text = "several Host headers were sent; send one".to_owned();
+            return Err(obstructed(cluster, line, text, false).await);
+        }
         let query = parts.uri.query().unwrap_or_default();
         let call = match Call::read(&parts.method, parts.uri.path(), query) {
             Ok(call) => call,
