@@ -23,7 +23,7 @@ use crate::keeper::{Keeper, Order, Reply};
 use crate::scope::{Authority, ConnectionFacts, Usage};
 
 /// Streamed bytes after which usage is charged although no statement ended.
-const CHARGE_BYTES: u64 = 1024 * 1024;
+pub(crate) const CHARGE_BYTES: u64 = 1024 * 1024;
 
 /// A session that was let in.
 pub struct Opened {
@@ -103,6 +103,11 @@ impl Counters {
         let target = self.bytes_to_target.fetch_add(usage.bytes_to_target, Ordering::Relaxed);
         self.activity.fetch_add(1, Ordering::Relaxed);
         client + target + usage.bytes_to_client + usage.bytes_to_target
+    }
+
+    pub(crate) fn uncharged_bytes(&self) -> u64 {
+        let client = self.bytes_to_client.load(Ordering::Relaxed);
+        client.saturating_add(self.bytes_to_target.load(Ordering::Relaxed))
     }
 
     pub(crate) fn take(&self) -> Usage {

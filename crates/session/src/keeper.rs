@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use crate::decide::Decider;
 use crate::handle::{
-    Completion, End, Foreseen, OpenStream, RunningStatement, RunningStatements, Shared,
+    CHARGE_BYTES, Completion, End, Foreseen, OpenStream, RunningStatement, RunningStatements,
+    Shared,
 };
 use crate::io::nearest;
 use crate::scope::{Admitted, Control, Resolution, Totals};
@@ -119,7 +120,10 @@ impl Keeper {
                 reason = ended(&mut end) => break reason,
                 word = self.control.recv() => self.obey(word).await,
                 order = self.inbox.recv() => match order {
-                    Some(order) => self.carry_out(order).await,
+                    Some(order) => {
+                        self.carry_out(order).await;
+                        self.catch_up();
+                    }
                     // Every handle is gone; who let go last may have said why.
                     None => {
                         let end = self.shared.end.borrow();
@@ -133,6 +137,13 @@ impl Keeper {
             }
         };
         self.finish(reason).await;
+    }
+
+    /// Charges what passed while orders leave no gap in which to be told of it.
+    fn catch_up(&mut self) {
+        if self.shared.usage.uncharged_bytes() >= CHARGE_BYTES {
+            self.charge();
+        }
     }
 
     async fn obey(&mut self, word: Option<Box<Control>>) {

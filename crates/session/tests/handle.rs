@@ -390,3 +390,19 @@ async fn the_reason_of_an_end_stays_when_the_handle_goes_with_it() {
     drop(session);
     until(&told, "closed Target after 0").await;
 }
+
+#[tokio::test]
+async fn streams_that_leave_no_gap_are_charged_as_they_pass() {
+    const PIECE: u64 = 64 * 1024;
+    let World { told, session } = World::new().await;
+    told.bytes_max.store(2 * 1024 * 1024, Ordering::SeqCst);
+    while session.end_so_far().is_none() {
+        session.count(Usage { bytes_to_client: PIECE, ..Usage::default() });
+        session.note(piece()).await;
+    }
+    assert_eq!(session.ended().await.reason, CloseReason::Budget);
+    // The budget, what is charged at once, and what waits in the queue.
+    let queued = PIECE * limits::SESSION_ORDERS_LEN_MAX as u64;
+    let most = 3 * 1024 * 1024 + queued;
+    assert!(told.bytes.load(Ordering::SeqCst) < most, "{:?}", told.bytes);
+}
