@@ -401,3 +401,13 @@ def test_a_job_only_sets_its_token(world):
     assert "no user here" in result.stderr
     text = world.gateway.run("runs", "show", run_id).stdout
     assert "gitlab" in text and "verified" in text
+
+
+@pytest.mark.parametrize("claimed, kept", [
+    ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",) * 2, ("00-nonsense", None)])
+def test_a_jobs_trace_is_kept_as_a_claim(world, claimed, kept):
+    token = world.issuers["gitlab"].token(**gitlab("ada"))
+    run_id = world.gateway.run("run", "--name", "traced", "--", "sh", "-c",
+                               "printf $CORRAL_RUN_ID",
+                               env=world.gateway.client_env(token) | {"TRACEPARENT": claimed}).stdout
+    assert world.gateway.json("runs", "show", run_id).get("claimed_traceparent") == kept

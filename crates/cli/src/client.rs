@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corral_api::sign_in::OAuthError;
 use corral_api::{ApiError, ErrorBody, ErrorCode};
-use corral_model::Secret;
+use corral_model::{Secret, TraceParent};
 use reqwest::header::{CONNECTION, UPGRADE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded};
 use serde::Serialize;
@@ -160,19 +160,25 @@ impl Client {
     /// A form for an OAuth endpoint, which needs no token; the inner error is the endpoint's own
     /// word (RFC 6749 section 5.2).
     ///
+    /// `trace` goes along as a claim.
+    ///
     /// # Errors
     /// Whatever kept the answer away.
     pub(crate) async fn post_form<T: DeserializeOwned>(
         &self,
         path: &str,
         form: &str,
+        trace: Option<&TraceParent>,
     ) -> Result<Result<T, OAuthError>, Failure> {
-        let request = self
+        let mut request = self
             .http
             .post(format!("{}{path}", self.found.gateway))
             .header("content-type", "application/x-www-form-urlencoded")
             .body(form.to_owned())
             .timeout(ANSWER_TIMEOUT);
+        if let Some(trace) = trace {
+            request = request.header("traceparent", trace.to_string());
+        }
         let response = request.send().await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;

@@ -39,7 +39,8 @@ pub(crate) async fn start(
         ("subject_token_type", JWT_TYPE),
         ("authorization_details", details.as_str()),
     ];
-    let response: TokenResponse = match client.post_form(TOKEN_PATH, &form(&fields)).await? {
+    let trace = request.traceparent.as_ref();
+    let response: TokenResponse = match client.post_form(TOKEN_PATH, &form(&fields), trace).await? {
         Ok(response) => response,
         Err(refusal) => return Err(Failure::from(of_oauth(refusal)).without_hint()),
     };

@@ -65,7 +65,7 @@ pub(crate) async fn by_browser(
         ("redirect_uri", redirect_uri.as_str()),
         ("code_verifier", verifier.reveal()),
     ];
-    match client.post_form(TOKEN_PATH, &form(&body)).await? {
+    match client.post_form(TOKEN_PATH, &form(&body), None).await? {
         Ok(tokens) => Ok(tokens),
         Err(refusal) => Err(no_token(&refusal.error)),
     }
@@ -76,7 +76,7 @@ pub(crate) async fn by_browser(
 /// # Errors
 /// When nobody signed in in time, or the gateway gives no token.
 pub(crate) async fn by_device(client: &Client) -> Result<SignInTokens, Failure> {
-    let asked = client.post_form(DEVICE_PATH, &form(&[("client_id", CLIENT_ID)])).await?;
+    let asked = client.post_form(DEVICE_PATH, &form(&[("client_id", CLIENT_ID)]), None).await?;
     let device: DeviceAuthorization = asked.map_err(|refusal| no_token(&refusal.error))?;
     eprintln!(
         "Open {} in a browser and enter the code {}\nor open {}",
@@ -91,7 +91,7 @@ pub(crate) async fn by_device(client: &Client) -> Result<SignInTokens, Failure> 
     ]);
     while Instant::now() < deadline {
         tokio::time::sleep(interval).await;
-        match client.post_form(TOKEN_PATH, &body).await? {
+        match client.post_form(TOKEN_PATH, &body, None).await? {
             Ok(tokens) => return Ok(tokens),
             Err(refusal) if refusal.error == "authorization_pending" => {}
             // RFC 8628 section 3.5.
