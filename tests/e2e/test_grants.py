@@ -229,6 +229,16 @@ def test_fifty_connections_overshoot_rows_by_one_statement_each_at_most(own_shop
     assert 1000 <= rows <= 1000 + 20 * CONNECTIONS, rows
 
 
+def test_fifty_connections_overshoot_bytes_by_one_statement_each_at_most(own_shop):
+    limit(own_shop, bytes_max=1_000_000)
+    run = start(own_shop, "race")
+    race(own_shop, run, "select repeat('x', 100000)", 10)
+    wait_until(lambda: has_ended(own_shop, run, "budget_spent"), "the run ends")
+    used = show(own_shop, run)["bytes"]
+    # Beside the letters: what it takes to open a session, and what is around them.
+    assert 1_000_000 <= used <= 1_000_000 + 110_000 * CONNECTIONS, used
+
+
 def test_wall_time_ends_a_run_however_often_it_is_renewed(own_shop):
     limit(own_shop, wall_time_max="4s", ttl_max="1h")
     root = start(own_shop, "root", "--ttl", "3s")
