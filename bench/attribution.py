@@ -71,10 +71,12 @@ def quantile(values, part):
     return statistics.quantiles(values, n=100, method="inclusive")[part - 1]
 
 
-def wrapped(shop, name, script, *arguments):
+def wrapped(shop, name, script, *arguments, below=()):
+    """`below`: names of runs that it is started in, each by a wrapper of its own."""
+    words = [word for each in (*below, name) for word in
+             (shop.gateway.program, "run", "--name", each, "--target", "plain-db", "--")]
     return subprocess.Popen(
-        [shop.gateway.program, "run", "--name", name, "--target", "plain-db", "--",
-         sys.executable, "-c", script, *map(str, arguments)],
+        [*words, sys.executable, "-c", script, *map(str, arguments)],
         text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         env=shop.gateway.client_env(shop.workload()) | {"RUST_LOG": "debug"},
         start_new_session=True)
@@ -116,9 +118,10 @@ def tree_of(shop, name):
 
 def recognised(shop, forks=FORKS):
     """Executors that are active runs of their own, with one session each."""
-    process = wrapped(shop, "forks", EXECUTORS, forks)
+    process = wrapped(shop, "planner", EXECUTORS, forks, below=["job"])
     process.stdout.readline()
-    children = tree_of(shop, "forks")["children"]
+    [planner] = tree_of(shop, "job")["children"]
+    children = planner["children"]
     pids = {run["process"]["pid"] for run in children
             if run["state"] == "active" and run["sessions"] == 1}
     process.communicate(timeout=60)
@@ -129,10 +132,11 @@ def verified(shop):
     """Of all sessions that were opened in runs of executors: those whose path has root, planner
     and executor."""
     opened = [event for event in shop.gateway.events("--event", "session.opened", "--limit", "10000")
-              if (event.get("run_path") or "").startswith("forks/")]
+              if (event.get("run_path") or "").startswith("job/")]
     whole = [event for event in opened
              if event.get("principal") and event.get("sponsor")
-             and len(event["run_path"].split("/")) == 2]
+             and event["run_path"].startswith("job/planner/")
+             and len(event["run_path"].split("/")) == 3]
     return {"sessions": len(opened), "whole": len(whole)}
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -25,6 +26,7 @@ os.environ.setdefault("CORRAL_BIN", str(TARGET / "corral"))
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(HERE))
 
+from harness.cut import Network  # noqa: E402
 from harness.postgres import RealPostgres  # noqa: E402
 from harness.shop import Shop  # noqa: E402
 from harness.waiting import wait_until  # noqa: E402
@@ -224,13 +226,13 @@ class Bench:
         clients.close()
         return alive
 
-    def wrapped(self, shop):
+    def wrapped(self, shop, more=None):
         """A planner under `corral run`, with executors of child runs that hold 50 sessions."""
         # The planner prints its token, which its executors' runs are started with.
         process = shop.gateway.background(
             "run", "--name", "planner", "--", "sh", "-c",
             "echo $$ $CORRAL_TOKEN; exec sleep 600", token=shop.workload(),
-            start_new_session=True)
+            start_new_session=True, env=more)
         pid, token = process.stdout.readline().split()
         children = [self.start(shop, f"executor-{n}", token) for n in range(10)]
         clients = Clients(shop, [children[n % 10]["token"] for n in range(50)], SLEEP)
@@ -276,31 +278,52 @@ class Bench:
         return alive
 
     def network_cut(self, shop):
-        """Whoever has to renew the run is cut off: the run ends, and everything below it."""
-        root = self.start(shop, "root", None, "--renew-within", "3s")
-        child = self.start(shop, "child", root["token"])
-        clients = Clients(shop, [child["token"]] * 50, SLEEP)
-        shop.gateway.run("runs", "renew", root["run_id"], token=root["token"])
-        # From here on nobody reaches the gateway for it.
-        time.sleep(3)
-        return self.left(shop, clients)
+        """Between the wrapper and the gateway: no end of a connection reaches either."""
+        api = urllib.parse.urlsplit(shop.gateway.ready["api"])
+        with Network((api.hostname, api.port)) as network:
+            through = f"https://{api.hostname}:{network.address[1]}"
+            process, pid, clients = self.wrapped(shop, {"CORRAL_GATEWAY": through})
+            network.cut()
+            left = self.left(shop, clients)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return left
 
     # -- figures of others
 
     def other(self, module, what):
         """`measure(quick)` of a file beside this one: a dictionary of figures."""
         try:
-            measure = importlib.import_module(module).measure
-        except (ImportError, AttributeError):
-            self.figures[what] = {"skipped": f"there is no measure() in bench/{module}.py"}
-            return
-        try:
-            self.figures[what] = measure(self.quick)
+            self.figures[what] = importlib.import_module(module).measure(self.quick)
         except (OSError, AssertionError, subprocess.SubprocessError) as error:
             self.figures[what] = {"failed": str(error)[:300]}
 
     def close(self):
         self.server.stop()
+
+
+def attribution_rows(found):
+    added = found["connection"]["attribution_ms_p99"]
+    yield ("added to a connection by attribution", "p99 ≤ 1 ms", f"p99 {added:.2f} ms", added <= 1)
+    seen = found["executors_recognised"]
+    yield ("executors recognised of 50 forked on one token", "50", str(seen), seen == 50)
+    sessions = found["sessions_with_root_planner_executor"]
+    share = f"{sessions['whole']} of {sessions['sessions']}"
+    yield ("sessions with a verified root, planner and executor", "all", share,
+           0 < sessions["whole"] == sessions["sessions"])
+    for whom in ("planner", "wrapper"):
+        alive = found[f"kill_{whom}"]["alive_after_5_s"]
+        yield (f"alive 5 s after: {whom} of 50 forks kill -9", "0", str(alive), alive == 0)
+
+
+def exchange_rows(found):
+    for case, figures in found.items():
+        yield (f"token exchange, {case}, {figures['rate']:.0f} a second", "p99 ≤ 5 ms",
+               f"p50 {figures['p50_ms']:.2f} ms, p99 {figures['p99_ms']:.2f} ms",
+               figures["p99_ms"] <= 5)
+
+
+OTHER_ROWS = {"attribution": attribution_rows, "token_exchange": exchange_rows}
 
 
 def table(figures):
@@ -320,14 +343,10 @@ def table(figures):
                      alive == 0))
     for what in ("attribution", "token_exchange"):
         found = figures.get(what)
-        if found and "skipped" in found:
-            rows.append((what, "", f"skipped: {found['skipped']}", True))
-        elif found and "failed" in found:
+        if found and "failed" in found:
             rows.append((what, "", f"failed: {found['failed']}", False))
         elif found:
-            for key, value in found.items():
-                shown = f"{value:.3f}" if isinstance(value, float) else str(value)
-                rows.append((f"{what}: {key}", "", shown, True))
+            rows += OTHER_ROWS[what](found)
     width = max(len(row[0]) for row in rows)
     goal = max(len(row[1]) for row in rows)
     for name, wanted, shown, is_good in rows:

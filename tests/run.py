@@ -17,6 +17,10 @@ CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+
 BANNED_CRATES = ("ring", "openssl-sys", "native-tls")
 # Files side by side: they wait for servers more than they compute. Each worker has its own servers.
 E2E_WORKERS = 3
+OTHER_TESTS = ("a Kubernetes cluster (make test-k8s, test-k8s-oldest)",
+               "agent frameworks (make test-agents)",
+               "OpenSSH's own scripts and its version 10 (make test-ssh)",
+               "the suites of PostgreSQL and its drivers (make test-foreign)")
 PYTEST_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
 
 
@@ -27,6 +31,7 @@ class Sum:
         self.passed = 0
         self.failed = 0
         self.skipped = 0
+        self.left_out = []
         self.failed_steps = []
 
     def add(self, name, passed, failed, skipped, is_good):
@@ -124,6 +129,8 @@ def main():
         print(f"failed: {', '.join(total.failed_steps)}")
     if total.skipped:
         print(f"{total.skipped} skipped, each named with its reason above")
+    if total.left_out:
+        print(f"left out: {', '.join(total.left_out)}")
     print(f"{total.passed} passed, {total.failed} failed")
     return 1 if total.failed else 0
 
@@ -146,6 +153,8 @@ def run_change(total, python, options):
         end_to_end = [python, "-m", "pytest", "-q", "-rs", *side_by_side, "tests/e2e"]
         if not options.long:
             end_to_end += ["-m", "not long"]
+            total.left_out.append("tests that take long (make test-all)")
+        total.left_out += OTHER_TESTS
         run_step(total, "end to end", end_to_end, count_pytest)
         run_step(total, "foreign suites, a part", [python, "tests/foreign/all.py", "--short"],
                  count_pytest)

@@ -18,6 +18,7 @@ import urllib.parse
 import psycopg
 import pytest
 
+from harness.cut import Network
 from harness.waiting import wait_until
 from harness.wrapped import Wrapped, is_alive
 
@@ -378,6 +379,21 @@ def test_a_wrapper_that_is_stopped_loses_its_run(shop):
         assert wrapped.run()["end_reason"] == "wrapper_lost"
         wrapped.process.send_signal(signal.SIGCONT)
         wrapped.finish()
+
+
+def test_nothing_is_left_when_the_network_is_cut(shop):
+    """No end of a connection reaches either side."""
+    gateway = urllib.parse.urlsplit(shop.gateway.ready["api"])
+    with Network((gateway.hostname, gateway.port)) as network:
+        through = f"https://{gateway.hostname}:{network.address[1]}"
+        with Wrapped(shop, "cut", sys.executable, "-c", HOLDER, gateway=through) as wrapped:
+            wrapped.line()
+            assert len(wrapped.sessions()) == 1
+            network.cut()
+            wait_until(lambda: not wrapped.sessions(), "its sessions end", LEFT_S)
+            run = wrapped.run()
+            assert (run["state"], run["end_reason"]) == ("ended", "wrapper_lost")
+            assert [child["state"] for child in wrapped.children()] == ["ended"]
 
 
 def test_a_daemon_is_ended_with_the_command(shop):

@@ -162,11 +162,11 @@ class Gateway:
     def json(self, *arguments, **options):
         return json.loads(self.run(*arguments, "-o", "json", **options).stdout)
 
-    def background(self, *arguments, token=None, **options):
+    def background(self, *arguments, token=None, env=None, **options):
         return subprocess.Popen(
             [self.program, *map(str, arguments)], text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.client_env(token),
-            cwd=self.folder, **options,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=self.client_env(token) | (env or {}), cwd=self.folder, **options,
         )
 
     def apply(self, manifest, env=None, **options):

@@ -9,13 +9,15 @@ import subprocess
 class Wrapped:
     """A command below `corral run`, which is ended with the test."""
 
-    def __init__(self, shop, name, *command, more=("--target", "plain-db")):
+    def __init__(self, shop, name, *command, more=("--target", "plain-db"),
+                 gateway=None):
         self.shop = shop
         self.name = name
         self.process = subprocess.Popen(
             [shop.gateway.program, "run", "--name", name, *more, "--", *command], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=shop.gateway.client_env(shop.workload()), cwd=shop.gateway.folder,
+            env=shop.gateway.client_env(shop.workload())
+            | ({"CORRAL_GATEWAY": gateway} if gateway else {}), cwd=shop.gateway.folder,
             start_new_session=True)
 
     def line(self):
