@@ -54,14 +54,14 @@ async fn hundred_streams(gateway: &Gateway, target: SocketAddr) -> Duration {
         tasks.push(tokio::spawn(async move {
             let (mut read, mut write) = tokio::io::split(stream);
             let writer = tokio::spawn(async move {
-                write.write_all(&bytes).await.unwrap();
-                write.shutdown().await.unwrap();
+                write.write_all(&bytes).await.expect("written");
+                write.shutdown().await.expect("closed");
                 write
             });
             let mut got = Vec::new();
-            read.read_to_end(&mut got).await.unwrap();
+            read.read_to_end(&mut got).await.expect("read");
             assert_eq!(got.len(), 1024 * 1024);
-            writer.await.unwrap();
+            writer.await.expect("no panic");
         }));
     }
     for task in tasks {
@@ -73,7 +73,7 @@ async fn hundred_streams(gateway: &Gateway, target: SocketAddr) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_nobody_reads_stalls_nobody_else() {
     /// Below that, what else the machine does is more than what is compared.
-    const FLOOR: Duration = Duration::from_millis(1_000);
+    const FLOOR: Duration = Duration::from_millis(400);
     const ROUNDS: usize = 3;
     let flood = flooding_target().await;
     let target = echo_target().await;
