@@ -14,7 +14,7 @@ import urllib.parse
 import psycopg
 import pytest
 
-from harness.oidc import (Browser, RealProvider, ScriptedProvider, SigningKey,
+from harness.oidc import (AUDIENCE, JOB_ID, Browser, RealProvider, ScriptedProvider, SigningKey,
                           node_module)
 from harness.shop import Shop
 from harness.waiting import wait_until
@@ -628,6 +628,65 @@ def test_a_real_provider_renews_and_comes_back_with_other_keys(server):
 
         _, token = wait_until(again, "its new keys are taken", 20)
         assert shop.psql("plain-db", "select 1", token=token).stdout.strip() == "1"
+
+
+@needs_real_provider
+def test_a_device_is_signed_in_at_a_real_provider(server):
+    with Shop(server) as shop, RealProvider(shop.gateway.ready["api"]) as provider:
+        provider.start(shop.gateway.ready["ca_file"])
+        shop.gateway.apply(provider.manifest("sign_in: create\n"))
+        command = shop.gateway.background("login", "--device", "-o", "json")
+        try:
+            shown = next(word for line in iter(command.stderr.readline, "")
+                         for word in line.split() if "user_code=" in word)
+            browser = Browser(shop.gateway.ready["ca_file"])
+            [link] = browser.get(shown).links()
+            page = browser.get(browser.get(link).location)
+            callback = f"{shop.gateway.ready['api']}/auth/callback"
+            back = browser.sign_in_at_real_provider(page, "dev", callback)
+            action, fields = browser.get(back.location).form()
+            assert browser.post(action, fields | {"answer": "allow"}).status == 200
+            output, errors = command.communicate(timeout=30)
+            assert command.returncode == 0, errors
+        finally:
+            command.kill()
+        whoami = shop.gateway.json("whoami", token=json.loads(output)["token"])
+        assert (whoami["name"], whoami["groups"]) == ("dev@example.com", ["agents"])
+
+
+@needs_real_provider
+def test_a_client_of_a_real_provider_starts_a_run(server):
+    with Shop(server) as shop, RealProvider(shop.gateway.ready["api"]) as provider:
+        provider.start(shop.gateway.ready["ca_file"])
+        shop.gateway.apply(f"""
+kind: User
+name: lin@example.com
+---
+kind: Workload
+name: nightly
+groups: [agents]
+sponsor: lin@example.com
+trust: [{{platform: oidc, issuer: '{provider.issuer}', audience: '{AUDIENCE}',
+          match: {{client_id: {JOB_ID}}}}}]
+""")
+
+        def run(token, expect=0):
+            return shop.gateway.run("run", "--name", "job", "--target", "plain-db", "--", "psql",
+                                    "-Atc", "select 1", token=token, expect=expect)
+
+        token = provider.token_of_job()
+        assert run(token).stdout.strip() == "1"
+        run(token, expect=3)
+        run(provider.token_of_job("https://elsewhere.example.com"), expect=3)
+        before = provider.token_of_job()
+        # It comes back with other keys, which are asked for.
+        provider.close()
+        provider.start(shop.gateway.ready["ca_file"])
+        wait_until(lambda: shop.gateway.run("run", "--name", "job", "--target", "plain-db", "--",
+                                            "true", token=provider.token_of_job(),
+                                            expect=None).returncode == 0,
+                   "its new keys are taken", 20)
+        run(before, expect=3)
 
 
 @pytest.mark.long

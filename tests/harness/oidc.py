@@ -23,6 +23,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import urllib.request
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -31,6 +32,9 @@ from .waiting import DeadlinePassed, wait_until
 
 CLIENT_ID = "corral"
 CLIENT_SECRET = "the client's secret"
+JOB_ID = "nightly-job"
+# Of the tokens that a job asks the real provider for.
+AUDIENCE = "https://corral.example.com"
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 # A machine that reads its disk for the first time, under load, has taken longer than 20 s.
 START_DEADLINE_S = 90
@@ -213,7 +217,8 @@ class RealProvider:
         self.name = name
         self.settings = {
             "module": str(node_module("oidc-provider", "lib", "index.js")), "port": port, "issuer": self.issuer,
-            "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "groups": list(groups),
+            "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
+            "job_id": JOB_ID, "groups": list(groups),
             "redirect_uri": f"{gateway_url}/auth/callback/{name}",
             "logout_uri": f"{gateway_url}/oidc/backchannel-logout",
         }
@@ -239,6 +244,17 @@ class RealProvider:
             socket.create_connection(("127.0.0.1", self.port), 1).close()
             return True
         return False
+
+    def token_of_job(self, audience=AUDIENCE):
+        """What a job gets for its own secret (RFC 6749 section 4.4)."""
+        form = urllib.parse.urlencode({"grant_type": "client_credentials", "scope": "run",
+                                       "resource": audience})
+        user = urllib.parse.quote(JOB_ID) + ":" + urllib.parse.quote_plus(CLIENT_SECRET)
+        request = urllib.request.Request(
+            f"{self.issuer}/token", form.encode(),
+            {"authorization": "Basic " + base64.b64encode(user.encode()).decode()})
+        with urllib.request.urlopen(request, timeout=START_DEADLINE_S) as answer:
+            return json.load(answer)["access_token"]
 
     def wait_for_line(self, text):
         """Reads what the provider says until it says this."""

@@ -1,4 +1,5 @@
-// npm's oidc-provider with one client: the gateway. Everybody may sign in, under any name.
+// npm's oidc-provider with two clients: the gateway, where everybody may sign in under any name,
+// and a job that asks for tokens of its own.
 import { pathToFileURL } from 'node:url';
 import { generateKeyPairSync } from 'node:crypto';
 
@@ -18,6 +19,12 @@ const provider = new Provider(settings.issuer, {
     response_types: ['code'],
     backchannel_logout_uri: settings.logout_uri,
     backchannel_logout_session_required: true,
+  }, {
+    client_id: settings.job_id,
+    client_secret: settings.client_secret,
+    redirect_uris: [],
+    grant_types: ['client_credentials'],
+    response_types: [],
   }],
   claims: { openid: ['sub', 'sid', 'groups'], email: ['email', 'email_verified'], profile: ['name'] },
   conformIdTokenClaims: false,
@@ -27,6 +34,16 @@ const provider = new Provider(settings.issuer, {
   rotateRefreshToken: true,
   cookies: { keys: ['tests only'] },
   features: {
+    clientCredentials: { enabled: true },
+    // What a job's token is for: a JWT with the gateway's audience.
+    resourceIndicators: {
+      enabled: true,
+      useGrantedResource: () => true,
+      getResourceServerInfo: (ctx, resource) => ({
+        scope: 'run', audience: resource, accessTokenFormat: 'jwt', accessTokenTTL: 300,
+        jwt: { sign: { alg: 'RS256' } },
+      }),
+    },
     backchannelLogout: { enabled: true },
     devInteractions: { enabled: true },
     rpInitiatedLogout: { enabled: true },
