@@ -69,7 +69,7 @@ def test_data_past_the_window_ends_its_connection(hosts, bystander):
     run = hosts.run()
     with RawClient(hosts, run["token"]) as raw:
         channel, window = raw.open()
-        raw.exec(channel, "sleep 3600")
+        raw.exec(channel, "sleep 60")
         wait_until(lambda: events(hosts, run, "statement.decided"), "it runs")
         with contextlib.suppress(*GONE):
             # What the host takes for a command that does not read comes back as window.

@@ -94,7 +94,7 @@ def test_a_client_that_does_not_read_holds_up_no_other_channel(hosts):
 
 def test_a_command_that_does_not_read_holds_up_no_other_channel(hosts):
     with master(hosts, hosts.run()) as (client, over), open("/dev/zero", "rb") as zeros:
-        words = hosts.ssh_words(*over, "echo here; exec sleep 3600")
+        words = hosts.ssh_words(*over, "echo here; exec sleep 60")
         slow = subprocess.Popen(words, stdin=zeros, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, env=hosts.env("none"))
         try:

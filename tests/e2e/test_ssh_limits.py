@@ -103,7 +103,7 @@ def test_an_agent_may_have_some_keys_that_are_nobodys(hosts, count, is_in):
 @pytest.mark.deadline(200)
 def test_a_client_that_stands_still_is_given_up(hosts):
     run = hosts.run()
-    client = hosts.start_ssh("sleep 3600", token=run["token"])
+    client = hosts.start_ssh("sleep 300", token=run["token"])
     try:
         wait_until(lambda: events(hosts, run, "statement.decided"), "it runs")
         client.send_signal(signal.SIGSTOP)
