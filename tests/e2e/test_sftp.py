@@ -224,7 +224,9 @@ def test_paramiko_asks_for_a_whole_file_ahead(hosts):
             file.seek(0)
             assert file.read(10) == content[:5] + b"12345"
     assert hosts.work("got").read_bytes() == content
-    assert completion(hosts, run, f"open_read {hosts.work('big')}")["digest"] == digest(content)
+    # Its thread that asks ahead may be overtaken on a busy machine; then parts come twice, or late.
+    read = completion(hosts, run, f"open_read {hosts.work('big')}")
+    assert read.get("digest") == digest(content) or "not in one piece" in read["tag"], read
     mixed = completion(hosts, run, f"open_read_write {hosts.work('put2')}")
     assert "digest" not in mixed and "no digest" in mixed["tag"]
 
