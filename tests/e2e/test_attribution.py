@@ -386,7 +386,8 @@ def test_nothing_is_left_when_the_network_is_cut(shop):
     gateway = urllib.parse.urlsplit(shop.gateway.ready["api"])
     with Network((gateway.hostname, gateway.port)) as network:
         through = f"https://{gateway.hostname}:{network.address[1]}"
-        with Wrapped(shop, "cut", sys.executable, "-c", HOLDER, gateway=through) as wrapped:
+        with Wrapped(shop, "unplugged", sys.executable, "-c", HOLDER,
+                     gateway=through) as wrapped:
             wrapped.line()
             assert len(wrapped.sessions()) == 1
             network.cut()
