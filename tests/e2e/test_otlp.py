@@ -19,6 +19,8 @@ CLAIMED = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", {"corral.clai
 HIDDEN = "hunter2"
 # More than wait anywhere: notes, spans, one batch on its way.
 TOO_MANY = 10_000
+# Longer than one try to send takes.
+EXPORT_DEADLINE_S = 30
 MIB = 1024 * 1024
 # What waits at most, in a debug build; and what a second flood may add to a full queue.
 QUEUED_BYTES_MAX = 96 * MIB
@@ -220,6 +222,9 @@ def test_sessions_go_on_when_the_collector_does_not(server, mode):
             assert memory(shop.gateway) - full < ADDED_BYTES_MAX
             with shop.connect("plain-db") as connection:
                 assert connection.execute("select 1").fetchone() == (1,)
+            # A collector that hangs is waited for; on a fast machine all of this took less.
+            wait_until(lambda: "spans did not reach the collector" in shop.gateway.log(),
+                       "it is said", EXPORT_DEADLINE_S)
             assert shop.gateway.log().count("spans did not reach the collector") == 1
             assert shop.gateway.stop() == 0
 
