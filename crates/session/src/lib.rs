@@ -18,6 +18,7 @@ mod renewal;
 pub mod scope;
 mod server;
 pub mod service;
+mod trace;
 
 pub use analysts::{Analysts, AnalystsError};
 pub use handle::{
@@ -34,3 +35,4 @@ pub use service::{
     Connection, HttpBody, HttpBodyError, HttpClient, HttpConnection, HttpEngine, HttpTarget,
     IssueRequest, Issued, Possession, Service, StreamEngine,
 };
+pub use trace::traceparent;

@@ -6,7 +6,8 @@ use http::HeaderMap;
 const TRACEPARENT: &str = "traceparent";
 
 /// The one valid `traceparent`. Two of them, or one that the standard calls invalid, say nothing.
-pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+#[must_use]
+pub fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     match (values.next(), values.next()) {
         (Some(only), None) => TraceParent::parse(only.to_str().ok()?),

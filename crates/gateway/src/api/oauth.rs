@@ -15,7 +15,7 @@ use corral_api::sign_in::{
     AUTHORIZE_PATH, CODE_GRANT, DEVICE_GRANT, DEVICE_PATH, TOKEN_PATH as TOKEN,
 };
 use corral_identity::jwt::Algorithm;
-use corral_model::{Secret, TraceParent, limits};
+use corral_model::{Secret, limits};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -97,7 +97,7 @@ async fn exchange(app: &App, headers: &HeaderMap, form: &Form) -> Result<Respons
             subject: Secret::new(subject.to_owned()),
             workload: form.get("client_id").map(str::to_owned),
             ask: StartRun {
-                traceparent: claimed_trace(headers),
+                traceparent: corral_session::traceparent(headers),
                 ..asked(form.get("authorization_details"))?
             },
             form: token_form,
@@ -106,15 +106,6 @@ async fn exchange(app: &App, headers: &HeaderMap, form: &Form) -> Result<Respons
         .await
         .map_err(Refusal::of_exchange)?;
     Ok(Json(answer(exchanged, token_form)).into_response())
-}
-
-/// The trace that whoever asks says it runs in; none when it says two, or none that is one.
-fn claimed_trace(headers: &HeaderMap) -> Option<TraceParent> {
-    let mut found = headers.get_all("traceparent").iter();
-    match (found.next(), found.next()) {
-        (Some(only), None) => TraceParent::parse(only.to_str().ok()?),
-        _ => None,
-    }
 }
 
 fn check_subject_type(subject: &str, kind: &str) -> Result<(), Refusal> {

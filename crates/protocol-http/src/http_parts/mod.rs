@@ -6,4 +6,3 @@ pub(crate) mod headers;
 pub(crate) mod masked;
 pub(crate) mod sessions;
 pub(crate) mod target;
-pub(crate) mod trace;

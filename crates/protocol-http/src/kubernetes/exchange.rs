@@ -9,7 +9,7 @@ use corral_gate::{Denial, DenialKind};
 use corral_model::ids::StatementSeq;
 use corral_model::statement::{Attribute, Facts};
 use corral_model::{TraceParent, limits};
-use corral_session::{Answer, Completion, Draft, HttpBody, HttpTarget, Running};
+use corral_session::{Answer, Completion, Draft, HttpBody, HttpTarget, Running, traceparent};
 use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, USER_AGENT,
 };
@@ -40,7 +40,6 @@ use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collec
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
 use crate::http_parts::sessions::Sessions;
 use crate::http_parts::target::{Answered, Patience};
-use crate::http_parts::trace::traceparent;
 use held::{Parking, Shown};
 
 /// A written object as approvers and the record see it, in bytes; of a longer one, its start.
