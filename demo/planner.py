@@ -22,8 +22,10 @@ def execute(name, target, task):
             ["corral", "run", "--name", name, "--target", target, "--purpose", task, "--",
              sys.executable, EXECUTOR, task],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-    done = OUT / f"{name}.done"
-    done.write_text(str(code))
+    # The name appears with the whole text in it: who waits for the file reads it at once.
+    partial = OUT / f"{name}.partial"
+    partial.write_text(str(code))
+    partial.rename(OUT / f"{name}.done")
 
 
 workers = []

@@ -58,6 +58,7 @@ class Wrapped:
 def is_alive(pid):
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # The second when it ends between the opening and the reading.
         return False
     return stat.rsplit(")", 1)[1].split()[0] != "Z"
