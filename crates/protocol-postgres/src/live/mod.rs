@@ -4,6 +4,7 @@
 //! analysis and decision, [`pending`] holds what the target has to answer, [`target`] reads the
 //! answers. It must not know how a connection came to be.
 
+mod by_name;
 mod call;
 mod client;
 mod copy;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use corral_model::limits;
 use corral_model::statement::Parameter;
 
+use super::by_name::ByName;
 use super::pending::Running;
 use super::task::Analysed;
 use crate::codec::client::Named;
@@ -64,8 +65,8 @@ pub(crate) enum Undo {
 /// Both kinds of names.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    statements: HashMap<String, Arc<Prepared>>,
-    portals: HashMap<String, Box<Portal>>,
+    statements: ByName<Arc<Prepared>>,
+    portals: ByName<Box<Portal>>,
     /// Binds so far.
     bound: u64,
     /// Names that Bind gave in this transaction, with the epoch of the last one. More than the
@@ -104,11 +105,11 @@ impl Store {
         match named {
             Named::Statement => {
                 self.statements.len() < limits::PREPARED_PER_SESSION_MAX
-                    || self.statements.contains_key(name)
+                    || self.statements.get(name).is_some()
             }
             Named::Portal => {
                 self.portals.len() < limits::PREPARED_PER_SESSION_MAX
-                    || self.portals.contains_key(name)
+                    || self.portals.get(name).is_some()
             }
         }
     }
@@ -184,12 +185,12 @@ impl Store {
                 Vec::new()
             }
             (Named::Statement, None) => {
-                self.statements.clear();
+                self.statements = ByName::default();
                 Vec::new()
             }
             (Named::Portal, Some(name)) => unfinished(self.portals.remove(name)),
             (Named::Portal, None) => {
-                self.portals.drain().flat_map(|(_, portal)| unfinished(Some(portal))).collect()
+                self.portals.drain().flat_map(|portal| unfinished(Some(portal))).collect()
             }
         }
     }
@@ -199,7 +200,7 @@ impl Store {
         self.named.retain(|_, bound| *bound >= epoch);
         self.unnamed = self.unnamed.filter(|bound| *bound >= epoch);
         let mut unfinished: Vec<Running> = Vec::new();
-        self.portals.retain(|_, portal| {
+        self.portals.retain(|portal| {
             let stays = portal.epoch >= epoch;
             if !stays {
                 unfinished.extend(portal.take_unfinished());
