@@ -12,6 +12,7 @@ mod follow;
 pub mod format;
 mod key;
 mod layout;
+mod line;
 mod link;
 mod read;
 mod recorder;

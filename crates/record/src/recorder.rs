@@ -23,6 +23,7 @@ use crate::format::{
 };
 use crate::key::{PublicKey, Record, SigningKey};
 use crate::layout;
+use crate::line::{Whence, write_event};
 use crate::link::{Checkpoint, OpenedLink, SessionHead, encode_checkpoint};
 use crate::recover::{Recovery, recover};
 use crate::session::{Outlet, Said, SessionFile, SessionPlace, Voice};
@@ -276,8 +277,9 @@ impl Inner {
         let follows = Head { seq: 0, hash: genesis };
         let header = Header { kind: FileKind::Session, follows, record: self.record };
         let said = Said { at, origin: &origin, body: opened };
+        let whence = Whence::new(&self.voice.gateway, &origin).map_err(RecordError::Append)?;
         let first = FirstEntry::encode(header, EntryKind::Event, &mut |buffer, head| {
-            self.voice.encode(buffer, session.as_str(), head.seq, said)
+            write_event(buffer, session.as_str(), head.seq, at, &whence, opened)
         })
         .map_err(RecordError::Append)?;
 
@@ -299,7 +301,7 @@ impl Inner {
         match chain {
             Ok(chain) => {
                 self.voice.publish(session.as_str(), first.written(), said);
-                let place = SessionPlace { id: session.clone(), day, origin };
+                let place = SessionPlace { id: session.clone(), day, origin, whence };
                 let file = Arc::new(SessionFile::new(place, self.voice.clone(), chain, at));
                 if let Some(open) = state.open.get_mut(&session) {
                     open.file = Some(Arc::clone(&file));

@@ -3,7 +3,6 @@
 //! The lock is the session's own; nobody holds it across a wait but for the session's own write.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -11,12 +10,12 @@ use corral_model::Event;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::SessionId;
 use corral_model::limits;
-use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::broadcast;
 
 use crate::chain::{Chain, Written};
 use crate::format::{EntryKind, Head};
+use crate::line::{Whence, write_event};
 use crate::sink::Sink;
 
 /// How events of one chain are named and shown to followers.
@@ -42,15 +41,8 @@ impl Voice {
         seq: u64,
         said: Said<'_>,
     ) -> io::Result<()> {
-        let event = EventLine {
-            seq,
-            id: EntryName { chain, seq },
-            time: said.at.to_offset(UtcOffset::UTC),
-            gateway: &self.gateway,
-            origin: said.origin,
-            body: said.body,
-        };
-        serde_json::to_writer(buffer, &event).map_err(io::Error::from)
+        let whence = Whence::new(&self.gateway, said.origin)?;
+        write_event(buffer, chain, seq, said.at, &whence, said.body)
     }
 
     /// Shows a written event to the followers, if there are any. One whose entry is longer than
@@ -69,7 +61,7 @@ impl Voice {
         }
         let event = Event {
             seq,
-            id: EntryName { chain, seq }.to_string(),
+            id: format!("{chain}:{seq}"),
             time: said.at.to_offset(UtcOffset::UTC),
             gateway: self.gateway.to_string(),
             origin: said.origin.clone(),
@@ -106,43 +98,12 @@ pub(crate) struct Said<'a> {
     pub(crate) body: &'a EventBody,
 }
 
-/// [`Event`] by reference; the two have the same JSON (tested).
-#[derive(Serialize)]
-struct EventLine<'a> {
-    seq: u64,
-    id: EntryName<'a>,
-    #[serde(with = "time::serde::rfc3339")]
-    time: OffsetDateTime,
-    gateway: &'a str,
-    #[serde(flatten)]
-    origin: &'a Origin,
-    #[serde(flatten)]
-    body: &'a EventBody,
-}
-
-/// `CHAIN:SEQ`.
-struct EntryName<'a> {
-    chain: &'a str,
-    seq: u64,
-}
-
-impl fmt::Display for EntryName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.chain, self.seq)
-    }
-}
-
-impl Serialize for EntryName<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// A session's file and what waits to be written to it.
 pub(crate) struct SessionFile {
     pub(crate) id: SessionId,
     pub(crate) day: String,
     origin: Origin,
+    whence: Whence,
     voice: Voice,
     writing: Mutex<Writing>,
 }
@@ -169,9 +130,9 @@ pub(crate) struct Stand {
 
 impl SessionFile {
     pub(crate) fn new(place: SessionPlace, voice: Voice, chain: Chain, at: OffsetDateTime) -> Self {
-        let SessionPlace { id, day, origin } = place;
+        let SessionPlace { id, day, origin, whence } = place;
         let writing = Writing { chain, notes: VecDeque::new(), notes_bytes: 0, last_at: at };
-        Self { id, day, origin, voice, writing: Mutex::new(writing) }
+        Self { id, day, origin, whence, voice, writing: Mutex::new(writing) }
     }
 
     pub(crate) fn stand(&self) -> Stand {
@@ -254,7 +215,7 @@ impl SessionFile {
     ) -> io::Result<u64> {
         let said = Said { at, origin: &self.origin, body };
         let written = writing.chain.append(EntryKind::Event, &mut |buffer, head| {
-            self.voice.encode(buffer, self.id.as_str(), head.seq, said)
+            write_event(buffer, self.id.as_str(), head.seq, at, &self.whence, body)
         })?;
         writing.last_at = at;
         self.voice.publish(self.id.as_str(), written, said);
@@ -300,4 +261,5 @@ pub(crate) struct SessionPlace {
     pub(crate) id: SessionId,
     pub(crate) day: String,
     pub(crate) origin: Origin,
+    pub(crate) whence: Whence,
 }
