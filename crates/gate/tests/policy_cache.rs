@@ -116,6 +116,31 @@ fn every_part_of_the_key_changes_the_answer() {
 }
 
 #[test]
+fn connecting_is_kept_apart_and_under_all_that_it_depends_on() {
+    let (engines, cache) = (&*ENGINES, DecisionCache::new());
+    let connect = |ask: &Ask| {
+        let (subject, target) = (Arc::new(ask.subject.clone()), Arc::new(ask.target.clone()));
+        let engine = engine_for(engines, ask);
+        short(&cache.may_connect(engine, &subject, &target, &ask.context, "d".into()))
+    };
+    let mut denied = 0;
+    for (name, change) in CHANGES {
+        let mut ask = first();
+        change(&mut ask);
+        // A statement of no verbs is not the opening of a session.
+        shared(&cache, engines, &Ask { facts: Facts::default(), ..ask.clone() });
+        let engine = engine_for(engines, &ask);
+        let asked = engine.may_connect(&ask.subject, &ask.target, &ask.context, "d".into());
+        let expect = short(&asked);
+        denied += usize::from(expect.starts_with("deny"));
+        assert_eq!(connect(&ask), expect, "{name}");
+        assert_eq!(connect(&ask), expect, "{name}, kept");
+        assert_eq!(connect(&first()), "allow shop#1", "after {name}");
+    }
+    assert!(denied >= 8, "{denied} parts change whether one may connect");
+}
+
+#[test]
 fn fields_that_no_rule_reads_are_no_part_of_the_key() {
     let (engine, cache) = (engine("permit (principal, action, resource);"), DecisionCache::new());
     let (subject, target) = (Arc::new(agent(&["r"])), Arc::new(orders()));

@@ -41,15 +41,29 @@ impl Store {
         target: &TargetName,
         purpose: CredentialPurpose,
     ) -> Result<Option<Secret>, StoreError> {
-        let sealed: Option<String> =
-            sqlx::query_scalar("SELECT sealed FROM credentials WHERE target = $1 AND purpose = $2")
-                .bind(target.as_str())
-                .bind(purpose.word())
-                .fetch_optional(&self.read)
-                .await
-                .doing("be read")?;
+        let sealed = match self.kept_credentials.find(target, purpose) {
+            Ok(kept) => kept,
+            Err(moment) => {
+                let sealed = self.sealed_credential(target, purpose).await?;
+                self.kept_credentials.keep(moment, target, purpose, sealed.clone());
+                sealed
+            }
+        };
         let open = |sealed: String| self.seal.open(purpose.word(), target.as_str(), &sealed);
         Ok(sealed.map(open).transpose()?)
+    }
+
+    async fn sealed_credential(
+        &self,
+        target: &TargetName,
+        purpose: CredentialPurpose,
+    ) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT sealed FROM credentials WHERE target = $1 AND purpose = $2")
+            .bind(target.as_str())
+            .bind(purpose.word())
+            .fetch_optional(&self.read)
+            .await
+            .doing("be read")
     }
 
     /// Keeps the secret that a target gave in place of one; gives whether that was still the
@@ -58,6 +72,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Seal`] as in [`Self::credential`], [`StoreError::Database`].
     pub async fn replace_credential(
+        &self,
+        target: &TargetName,
+        purpose: CredentialPurpose,
+        secrets: (&Secret, Secret),
+    ) -> Result<bool, StoreError> {
+        let changing = self.kept_credentials.change();
+        let replaced = self.replace_in_table(target, purpose, secrets).await;
+        changing.ended();
+        replaced
+    }
+
+    async fn replace_in_table(
         &self,
         target: &TargetName,
         purpose: CredentialPurpose,

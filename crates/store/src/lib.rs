@@ -9,6 +9,7 @@ mod beat;
 mod credentials;
 mod error;
 mod history;
+mod kept_credentials;
 mod meta;
 mod offboardings;
 mod own_keys;

@@ -271,6 +271,13 @@ impl Store {
     /// Cancelled before it returns, all was applied or nothing was.
     pub async fn apply(&self, apply: Apply) -> Result<Applied, StoreError> {
         check_changes(&apply.changes)?;
+        let changing = self.kept_credentials.change();
+        let applied = self.apply_checked(apply).await;
+        changing.ended();
+        applied
+    }
+
+    async fn apply_checked(&self, apply: Apply) -> Result<Applied, StoreError> {
         let mut change = self.begin().await?;
         let found: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM configs")
             .fetch_one(&mut *change)

@@ -15,6 +15,7 @@ use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
 
 use crate::beat::StoreFile;
 use crate::error::{Doing, StoreError};
+use crate::kept_credentials::KeptCredentials;
 use crate::seal::{Seal, SealSource};
 
 /// The state of one gateway. Cheap to clone; clones share the connections.
@@ -27,6 +28,7 @@ pub struct Store {
     pub(crate) read: SqlitePool,
     pub(crate) seal: Arc<Seal>,
     pub(crate) file: Arc<StoreFile>,
+    pub(crate) kept_credentials: Arc<KeptCredentials>,
 }
 
 impl std::fmt::Debug for Store {
@@ -79,7 +81,8 @@ impl Store {
             .doing("be opened for reading")?;
         let seal = crate::meta::open_seal(&write, seal).await?;
         let file = Arc::new(StoreFile::at(path)?);
-        Ok(Self { write, read, seal: Arc::new(seal), file })
+        let kept_credentials = Arc::default();
+        Ok(Self { write, read, seal: Arc::new(seal), file, kept_credentials })
     }
 
     /// Waits for what is being written and closes the file.

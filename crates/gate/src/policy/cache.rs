@@ -42,12 +42,20 @@ impl ContextKey {
     }
 }
 
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Topic {
+    /// Opening a session.
+    Connect,
+    Statement(Arc<Facts>),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     version: PolicyVersion,
     subject: Arc<Subject>,
     target: Arc<TargetFacts>,
-    facts: Arc<Facts>,
+    topic: Topic,
     context: ContextKey,
 }
 
@@ -140,7 +148,26 @@ impl DecisionCache {
             version: engine.version(),
             subject: Arc::clone(subject),
             target: Arc::clone(target),
-            facts: Arc::clone(facts),
+            topic: Topic::Statement(Arc::clone(facts)),
+            context: ContextKey::of(context, engine.fields()),
+        };
+        engine.stamp(&self.judged(engine, key, context), decision_id)
+    }
+
+    /// As [`Engine::may_connect`], answered from what is kept where that is possible.
+    pub fn may_connect(
+        &self,
+        engine: &Engine,
+        subject: &Arc<Subject>,
+        target: &Arc<TargetFacts>,
+        context: &Context,
+        decision_id: String,
+    ) -> Ruling {
+        let key = Key {
+            version: engine.version(),
+            subject: Arc::clone(subject),
+            target: Arc::clone(target),
+            topic: Topic::Connect,
             context: ContextKey::of(context, engine.fields()),
         };
         engine.stamp(&self.judged(engine, key, context), decision_id)
@@ -151,7 +178,10 @@ impl DecisionCache {
         if let Some(judged) = shard.and_then(|shard| lock(shard).find(&key)) {
             return judged;
         }
-        let judged = Arc::new(engine.judge(&key.subject, &key.target, &key.facts, context));
+        let judged = Arc::new(match &key.topic {
+            Topic::Connect => engine.judge_connect(&key.subject, &key.target, context),
+            Topic::Statement(facts) => engine.judge(&key.subject, &key.target, facts, context),
+        });
         if let Some(shard) = shard.filter(|_| !judged.is_of_the_moment) {
             lock(shard).insert(key, Arc::clone(&judged));
         }
@@ -244,7 +274,7 @@ impl SessionDecisions {
             version: engine.version(),
             subject: Arc::clone(&self.subject),
             target: Arc::clone(&self.target),
-            facts: Arc::clone(facts),
+            topic: Topic::Statement(Arc::clone(facts)),
             context: context_key,
         };
         let judged = shared.judged(engine, key, context);

@@ -161,6 +161,15 @@ impl Engine {
         context: &Context,
         decision_id: String,
     ) -> Ruling {
+        self.stamp(&self.judge_connect(subject, target, context), decision_id)
+    }
+
+    pub(crate) fn judge_connect(
+        &self,
+        subject: &Subject,
+        target: &TargetFacts,
+        context: &Context,
+    ) -> Judged {
         let needed = [requirement::on_target(CONNECT, Need::Permit)];
         let facts = Facts::default();
         let asked = Asked { subject, target, facts: &facts, context };
@@ -172,7 +181,7 @@ impl Engine {
             denial.rules.clone_from(&judged.rules);
             judged.verdict = Verdict::Deny(denial);
         }
-        self.stamp(&judged, decision_id)
+        judged
     }
 
     /// Whether a masked column may be read raw. Asked when a session opens and when policy
@@ -267,6 +276,18 @@ impl Engine {
     fn judge_needed(&self, asked: &Asked<'_>, needed: &[Requirement<'_>]) -> Judged {
         let mut collector = Collector::default();
         let mut is_of_the_moment = false;
+        if needed.iter().all(|requirement| self.bucket(asked.target, requirement).is_none()) {
+            // No rule speaks of any of it: Cedar need not be asked to know that.
+            for requirement in needed {
+                collector.add(
+                    &Answer::default(),
+                    requirement.need == Need::Permit,
+                    || wording::not_permitted(&self.actions, requirement, asked.facts),
+                    || wording::forbidden(requirement, asked.facts),
+                );
+            }
+            return collector.judge(false);
+        }
         let question = match self.question(asked, needed) {
             Ok(question) => question,
             Err(internal) => {

@@ -269,7 +269,7 @@ impl App {
             .find_target(&config, &bearer, &login, connection)
             .map_err(|denial| Refusal::new(&origin, denial))?;
         origin.target = Some(target.spec.name.clone());
-        let subject = bearer.subject(&standing);
+        let subject = Arc::new(bearer.subject(&standing));
         let context = Context {
             in_transaction: false,
             time: OffsetDateTime::now_utc(),
@@ -277,7 +277,8 @@ impl App {
             source_ip: connection.client_ip,
         };
         let decision = new_id("d");
-        let ruling = config.engine.may_connect(&subject, &target.facts, &context, decision);
+        let (engine, facts) = (&config.engine, &target.facts);
+        let ruling = self.decisions.may_connect(engine, &subject, facts, &context, decision);
         match ruling.verdict {
             Verdict::Allow => {}
             Verdict::Deny(denial) => return Err(Refusal::new(&origin, denial)),
@@ -505,7 +506,7 @@ impl App {
 pub(crate) struct Entry {
     pub(crate) bearer: Bearer,
     pub(crate) standing: Standing,
-    pub(crate) subject: Subject,
+    pub(crate) subject: Arc<Subject>,
     pub(crate) context: Context,
     pub(crate) target: Arc<Target>,
     pub(crate) config: Arc<Config>,

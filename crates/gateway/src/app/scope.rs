@@ -98,13 +98,12 @@ impl SessionScope {
         masked: &Arc<[ColumnName]>,
         tap: SessionTap,
     ) -> Self {
-        let subject = Arc::new(entry.subject.clone());
         Self {
             session: place.session.clone(),
             commands: entry.target.commands.clone(),
             verbs: Vec::new(),
             view: View { config: entry.config.clone(), target: entry.target.clone() },
-            decisions: SessionDecisions::new(subject, entry.target.facts.clone()),
+            decisions: SessionDecisions::new(entry.subject.clone(), entry.target.facts.clone()),
             context: entry.context.clone(),
             masked: Mask { columns: masked.clone(), version: entry.config.version },
             tap,
