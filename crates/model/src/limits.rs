@@ -107,9 +107,15 @@ pub const MANIFEST_DEPTH_MAX: usize = 32;
 pub const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 /// Dialling and logging in to a target.
 pub const TARGET_LOGIN_DEADLINE: Duration = Duration::from_secs(15);
-/// Connections that have not logged in, at once and per listener: ten thousand mute connections
-/// cost at most this many small buffers.
+/// Connections that log in at once, per listener: ten thousand mute connections cost at most this
+/// many small buffers.
 pub const PENDING_LOGINS_MAX: usize = 512;
+/// Connections that wait for a place among those, per listener; one more is closed. Each costs a
+/// descriptor and a small task.
+pub const WAITING_LOGINS_MAX: usize = 4096;
+/// How long a connection waits for such a place. Shorter than [`LOGIN_DEADLINE`], so that mute
+/// connections that wait are gone before those that hold the places make room.
+pub const WAITING_LOGIN_DEADLINE: Duration = Duration::from_secs(8);
 /// Sessions open at once on one gateway.
 pub const SESSIONS_MAX: usize = 10_000;
 
@@ -210,6 +216,8 @@ pub const RECORD_NOTES_MAX: usize = 64;
 pub const RECORD_NOTES_BYTES_MAX: usize = 1024 * 1024;
 /// Waits for a sync of the record, over all sessions.
 pub const RECORD_SYNC_QUEUE_LEN_MAX: usize = RECORD_SESSIONS_MAX;
+/// Threads that sync files of the record at once.
+pub const RECORD_SYNC_THREADS: usize = 4;
 /// Time between two signed checkpoints while something changes: entries younger than this are
 /// chained, but not signed yet.
 pub const RECORD_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,6 +1,11 @@
-//! One thread that syncs files for all sessions that wait: files asked for while it is busy are
-//! synced once, however many entries wait for each.
+//! Syncs files for all sessions that wait: files asked for while a round is under way are synced
+//! once in the next, however many entries wait for each.
+//!
+//! The files of a round are synced by a few threads at once. Each sync waits for the device to
+//! empty its cache, and a file system that keeps a journal (ext4, xfs) lets those that wait at the
+//! same time share that: 16 files took 5 ms with 4 threads, and 44 ms one after the other.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -95,22 +100,54 @@ fn serve(requests: &Receiver<Request>) {
 }
 
 fn sync_each_once(batch: &[Request]) -> Vec<io::Result<()>> {
-    let mut synced: std::collections::HashMap<*const (), Option<io::ErrorKind>> =
-        std::collections::HashMap::new();
-    let mut results = Vec::with_capacity(batch.len());
-    for request in batch {
-        let mut result = Ok(());
-        for sink in &request.sinks {
-            let outcome = *synced
-                .entry(Arc::as_ptr(sink).cast::<()>())
-                .or_insert_with(|| sink.sync().err().map(|error| error.kind()));
-            if let Some(kind) = outcome {
-                result = Err(kind.into());
-            }
-        }
-        results.push(result);
+    let mut places: HashMap<*const (), usize> = HashMap::new();
+    let mut sinks: Vec<&Arc<dyn Sink>> = Vec::new();
+    for sink in batch.iter().flat_map(|request| &request.sinks) {
+        places.entry(address(sink)).or_insert_with(|| {
+            sinks.push(sink);
+            sinks.len() - 1
+        });
     }
-    results
+    let outcomes = sync_all(&sinks);
+    let outcome_of = |sink: &Arc<dyn Sink>| {
+        let place = places.get(&address(sink)).copied().unwrap_or(usize::MAX);
+        // A file whose sync nobody told of is not synced.
+        outcomes.get(place).copied().unwrap_or(Err(io::ErrorKind::Other)).map_err(io::Error::from)
+    };
+    batch.iter().map(|request| request.sinks.iter().try_for_each(outcome_of)).collect()
+}
+
+fn address(sink: &Arc<dyn Sink>) -> *const () {
+    Arc::as_ptr(sink).cast()
+}
+
+/// One outcome for each sink, in their order.
+fn sync_all(sinks: &[&Arc<dyn Sink>]) -> Vec<Result<(), io::ErrorKind>> {
+    let share = sinks.len().div_ceil(limits::RECORD_SYNC_THREADS).max(1);
+    let mut shares = sinks.chunks(share);
+    let own = shares.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = shares
+            .map(|share| {
+                (share, std::thread::Builder::new().spawn_scoped(scope, || sync_one_by_one(share)))
+            })
+            .collect();
+        let mut outcomes = sync_one_by_one(own);
+        for (share, other) in others {
+            outcomes.extend(match other.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(outcomes)) => outcomes,
+                // It panicked: nothing is known of its files.
+                Ok(Err(_)) => vec![Err(io::ErrorKind::Other); share.len()],
+                // No thread was to be had: slower, and as sound.
+                Err(_) => sync_one_by_one(share),
+            });
+        }
+        outcomes
+    })
+}
+
+fn sync_one_by_one(sinks: &[&Arc<dyn Sink>]) -> Vec<Result<(), io::ErrorKind>> {
+    sinks.iter().map(|sink| sink.sync().map_err(|error| error.kind())).collect()
 }
 
 #[cfg(test)]
@@ -140,6 +177,48 @@ mod tests {
             self.syncs.fetch_add(1, Ordering::SeqCst);
             self.started.send(()).map_err(io::Error::other)?;
             self.go.lock().expect("not poisoned").recv().map_err(io::Error::other)
+        }
+    }
+
+    /// Says when it is synced, and waits there until all others are; fails where it is told to.
+    struct Meeting {
+        all: Arc<std::sync::Barrier>,
+        fails: bool,
+    }
+
+    impl Sink for Meeting {
+        fn write_at(&self, bytes: &[u8], _offset: u64) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn truncate(&self, _bytes: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.all.wait();
+            if self.fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn files_of_a_round_are_synced_at_once_and_each_has_its_own_outcome() {
+        let all = Arc::new(std::sync::Barrier::new(limits::RECORD_SYNC_THREADS));
+        let batch: Vec<Request> = (0..limits::RECORD_SYNC_THREADS)
+            .map(|number| {
+                let sink: Arc<dyn Sink> =
+                    Arc::new(Meeting { all: all.clone(), fails: number == 1 });
+                Request { sinks: vec![sink], done: oneshot::channel().0 }
+            })
+            .collect();
+        // One after the other they would wait for each other for ever.
+        let kinds: Vec<_> = sync_each_once(&batch)
+            .into_iter()
+            .map(|result| result.map_err(|error| error.kind()))
+            .collect();
+        for (number, kind) in kinds.into_iter().enumerate() {
+            let expect = if number == 1 { Err(io::ErrorKind::StorageFull) } else { Ok(()) };
+            assert_eq!(kind, expect, "file {number}");
         }
     }
 
