@@ -38,7 +38,7 @@ impl Server {
         analysts: Analysts,
         tls: Option<ServerTls>,
     ) -> Self {
-        let logins = Pending::new(limits::PENDING_LOGINS_MAX);
+        let logins = Pending::new();
         Self { service, authority, analysts, tls, logins }
     }
 
@@ -58,19 +58,25 @@ impl Server {
             protocol: spec.id,
             shown: None,
         };
-        let Some(login) = self.logins.take() else {
-            self.authority.refused(&facts, "too many connections that have not logged in");
-            return;
+        let slot = match self.logins.take().await {
+            Ok(slot) => slot,
+            Err(why) => return self.authority.refused(&facts, &why.to_string()),
         };
-        let direct = self.accept_direct_tls(stream, &mut facts);
-        match tokio::time::timeout(limits::LOGIN_DEADLINE, direct).await {
-            Ok(Ok(stream)) => self.start(stream, facts, login).await,
-            Ok(Err(error)) => {
-                tracing::debug!(client = %facts.client_address, %error, "connection ended");
-                self.authority.refused(&facts, "the connection ended before the login");
+        let login = slot.login();
+        let session = async {
+            let direct = self.accept_direct_tls(stream, &mut facts);
+            match tokio::time::timeout(limits::LOGIN_DEADLINE, direct).await {
+                Ok(Ok(stream)) => self.start(stream, facts, slot).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(client = %facts.client_address, %error, "connection ended");
+                    self.authority.refused(&facts, "the connection ended before the login");
+                }
+                Err(_) => {
+                    self.authority.refused(&facts, "nothing was sent before the login deadline");
+                }
             }
-            Err(_) => self.authority.refused(&facts, "nothing was sent before the login deadline"),
-        }
+        };
+        self.logins.in_turns(login, Box::pin(session)).await;
     }
 
     /// Serves a connection that was handed over with its login already shown, in
@@ -79,11 +85,10 @@ impl Server {
     /// # Cancel safety
     /// As [`Server::serve`].
     pub async fn serve_shown(&self, stream: Stream, facts: ConnectionFacts) {
-        let Some(login) = self.logins.take() else {
-            self.authority.refused(&facts, "too many connections that have not logged in");
-            return;
-        };
-        self.start(stream, facts, login).await;
+        match self.logins.take().await {
+            Ok(slot) => self.start(stream, facts, slot).await,
+            Err(why) => self.authority.refused(&facts, &why.to_string()),
+        }
     }
 
     /// Records that a connection which was to be handed over did not come.
