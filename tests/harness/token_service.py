@@ -45,6 +45,13 @@ class TokenService:
             "authorization_details": json.dumps(details),
         } | fields, headers)
 
+    def same_run(self, token, run_id, headers=None, **fields):
+        """Another JWT of the token's own run."""
+        fields = {"requested_token_type": TYPES + "jwt"} | fields
+        details = json.dumps([{"type": "corral_run", "run_id": run_id}])
+        return self.exchange(token, kind="access_token", headers=headers,
+                             **{"authorization_details": details} | fields)
+
     def whoami(self, token, headers=None, scheme="Bearer"):
         return self.get("/api/v1/whoami",
                         {"Authorization": f"{scheme} {token}"} | (headers or {}))

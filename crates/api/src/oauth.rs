@@ -51,14 +51,20 @@ pub struct TokenQuestion {
     pub token: WireSecret,
 }
 
-/// What a run is to be, in `authorization_details`.
+/// What a run is to be, or which run another JWT is asked for, in `authorization_details`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunDetail {
     /// `corral_run`.
     #[serde(rename = "type")]
     pub kind: String,
-    pub name: String,
+    /// Of the run that is to be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Instead of everything else: the run of the subject token itself, which gets another JWT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub run_id: Option<RunId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
     /// Empty: whatever its parent or principal may use.
@@ -75,7 +81,7 @@ pub struct RunDetail {
     pub ttl_s: Option<u64>,
 }
 
-/// The run that was started, in the answer's `authorization_details`.
+/// The run of the token, in the answer's `authorization_details`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StartedDetail {
     /// `corral_run`.
@@ -110,7 +116,7 @@ pub struct TokenResponse {
     pub token_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_token_type: Option<String>,
-    /// Seconds.
+    /// Seconds, of the token. A JWT is good for 15 minutes or less, and no longer than its run.
     pub expires_in: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorization_details: Vec<StartedDetail>,

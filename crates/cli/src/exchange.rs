@@ -24,7 +24,8 @@ pub(crate) async fn start(
     }
     let detail = RunDetail {
         kind: RUN_DETAIL.to_owned(),
-        name: request.name.clone(),
+        name: Some(request.name.clone()),
+        run_id: None,
         purpose: request.purpose.clone(),
         targets: request.targets.iter().map(ToString::to_string).collect(),
         actions: request.actions.clone(),

@@ -234,6 +234,7 @@ pub(crate) struct Parts {
     pub(crate) recorder: Recorder,
     pub(crate) passwords: PasswordChecks,
     pub(crate) relay_certificate_lifetime: std::time::Duration,
+    pub(crate) access_token_lifetime: std::time::Duration,
 }
 
 impl App {
@@ -256,7 +257,7 @@ impl App {
         relays.follow(&config);
         let issuers = Issuers::default();
         issuers.follow(&config);
-        let access_tokens = AccessTokens::load(&parts.store).await?;
+        let access_tokens = AccessTokens::load(&parts.store, parts.access_token_lifetime).await?;
         let version = config.version.0;
         let app = Self {
             identity: parts.identity,

@@ -67,6 +67,7 @@ impl Gateway {
             recorder: recorder.clone(),
             passwords,
             relay_certificate_lifetime: settings.relay_certificate_lifetime,
+            access_token_lifetime: settings.access_token_lifetime,
         };
         let app = App::start(parts).await?;
         let traces = match &settings.otlp {
@@ -164,6 +165,10 @@ impl Gateway {
             (
                 "identity_recheck_interval",
                 settings.identity_recheck_interval != self.settings.identity_recheck_interval,
+            ),
+            (
+                "access_token_lifetime",
+                settings.access_token_lifetime != self.settings.access_token_lifetime,
             ),
             (
                 "relay_certificate_lifetime",

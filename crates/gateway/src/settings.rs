@@ -36,6 +36,8 @@ struct File {
     relay_certificate_lifetime: Option<HumanDuration>,
     /// How often people are asked after at their identity provider.
     identity_recheck_interval: Option<HumanDuration>,
+    /// How long a JWT of a run is good, unless the run ends before.
+    access_token_lifetime: Option<HumanDuration>,
     events: Option<Events>,
     seal_key: Option<SecretPlace>,
     otlp: Option<Otlp>,
@@ -105,6 +107,7 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     pub(crate) relay_certificate_lifetime: Duration,
     pub(crate) identity_recheck_interval: Duration,
+    pub(crate) access_token_lifetime: Duration,
     pub(crate) events: Option<Events>,
     pub(crate) seal_key: Option<SecretPlace>,
     pub(crate) otlp: Option<Otlp>,
@@ -141,6 +144,7 @@ impl Settings {
             drain_timeout: file.drain_timeout.map_or(limits::DRAIN_TIMEOUT, |d| d.0),
             relay_certificate_lifetime: relay_lifetime(file.relay_certificate_lifetime)?,
             identity_recheck_interval: recheck_interval(file.identity_recheck_interval)?,
+            access_token_lifetime: access_token_lifetime(file.access_token_lifetime)?,
             events: file.events.map(|events| match events {
                 Events::Stdout => Events::Stdout,
                 Events::File(path) => Events::File(place(path)),
@@ -221,6 +225,15 @@ fn recheck_interval(written: Option<HumanDuration>) -> anyhow::Result<Duration> 
     }
 }
 
+/// Tokens say when they end in whole seconds.
+fn access_token_lifetime(written: Option<HumanDuration>) -> anyhow::Result<Duration> {
+    match written {
+        None => Ok(limits::ACCESS_TOKEN_TTL),
+        Some(HumanDuration(lifetime)) if lifetime >= Duration::from_secs(1) => Ok(lifetime),
+        Some(short) => bail!("access_token_lifetime: {short} is too short; write 1s or more"),
+    }
+}
+
 fn checked_name(name: String) -> anyhow::Result<String> {
     let is_good = !name.is_empty()
         && name.len() <= limits::ID_BYTES_MAX
@@ -263,6 +276,7 @@ mod tests {
         check("listeners: {https: here}", "ADDRESS:PORT");
         check("drain_timeout: soon", "soon");
         check("relay_certificate_lifetime: 1s", "too short");
+        check("access_token_lifetime: 10ms", "too short");
         check("name: a b", "'a b'");
         check("name: a\nname: b\n", "name");
         check("events: stderr", "stderr");

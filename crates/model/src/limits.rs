@@ -77,6 +77,9 @@ pub const JOB_CLAIM_CHARS_MAX: usize = 256;
 /// An access token of the gateway's own that is a JWT, in bytes: a tree of the greatest depth
 /// with the longest names.
 pub const ACCESS_TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// How long such a token is good, unless its run ends before: whoever finds one in a log or a
+/// dump finds it too late.
+pub const ACCESS_TOKEN_TTL: Duration = Duration::from_secs(15 * 60);
 /// A request to the token service, in bytes: a token and what it is to become.
 pub const TOKEN_REQUEST_BYTES_MAX: usize = 128 * 1024;
 /// How old a proof of a key's possession may be (RFC 9449 section 11.1).

@@ -376,6 +376,19 @@ async fn what_a_bound_token_left_waiting_is_not_found_without_its_key() {
 }
 
 #[tokio::test]
+async fn what_waits_is_not_sent_again_with_a_token_that_is_over() {
+    let world = World::new().await;
+    world.map("5", |_| {});
+    let brief = ("authorization", "Bearer brief");
+    let heard = world.patch(&[brief, ASYNC]).await.unwrap();
+    assert_eq!(heard.code, 202, "{heard:?}");
+    world.approve().await;
+    world.told.until("approval.decided", 1).await;
+    assert_eq!(world.patch(&[brief, AGAIN]).await.unwrap().code, 401);
+    assert_eq!(world.writes(), 0);
+}
+
+#[tokio::test]
 async fn a_parked_request_is_bound_to_the_state_that_people_saw() {
     let world = parked().await;
     world.approve().await;

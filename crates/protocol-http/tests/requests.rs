@@ -159,6 +159,25 @@ async fn one_connection_has_one_session_for_each_token() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_over_opens_no_request_in_its_open_session() {
+    let (api, target) = Api::start().await;
+    let gateway = Gateway::new(target);
+    let told = gateway.told.clone();
+    let mut client = Client::connect(start(gateway).await).await;
+    let brief = || {
+        let mut asked = request(PODS, "");
+        asked.headers_mut().insert("authorization", "Bearer brief".parse().unwrap());
+        asked
+    };
+    assert_eq!(client.send(brief()).await.status(), 200);
+    let (code, _, message) = refusal(client.send(brief()).await).await;
+    assert_eq!((code, api.seen().len()), (401, 1), "{message}");
+    // The connection is open, and nothing keeps the session.
+    told.until("session.closed", 1).await;
+    assert_eq!(client.ask(PODS, "").await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_bound_token_is_good_in_proven_requests_only() {
     let (api, target) = Api::start().await;
     let gateway = Gateway::new(target);

@@ -32,6 +32,8 @@ pub struct Opened {
     pub endpoint: Endpoint,
     /// See [`crate::Admitted::renewed`].
     pub renewed: Option<watch::Receiver<Option<Secret>>>,
+    /// See [`crate::Admitted::token_left`].
+    pub token_left: Option<Duration>,
 }
 
 /// Logs a client in and starts the task of its session. The session ends when every handle is
@@ -58,9 +60,10 @@ pub async fn open(
         cut: CancellationToken::new(),
     });
     let (admission, endpoint) = (admitted.admission.clone(), admitted.endpoint.clone());
-    let renewed = admitted.renewed.clone();
+    let (renewed, token_left) = (admitted.renewed.clone(), admitted.token_left);
     authority.spawn(Box::pin(Keeper::new(admitted, shared.clone(), inbox).run()));
-    Ok(Opened { session: SessionHandle { shared, orders }, admission, endpoint, renewed })
+    let session = SessionHandle { shared, orders };
+    Ok(Opened { session, admission, endpoint, renewed, token_left })
 }
 
 /// Why a session ends, and what its client is told.

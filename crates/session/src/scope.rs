@@ -97,6 +97,9 @@ pub struct Admitted {
     pub renewed: Option<watch::Receiver<Option<Secret>>>,
     /// The earliest of run TTL, token TTL and session TTL.
     pub ttl: Option<Duration>,
+    /// How long the token that was shown may be shown again, where that ends before its run does:
+    /// the session goes on, but nothing more is asked with the token.
+    pub token_left: Option<Duration>,
     /// Between two messages of the client.
     pub idle_timeout: Option<Duration>,
 }

@@ -15,7 +15,7 @@ use corral_api::sign_in::{
     AUTHORIZE_PATH, CODE_GRANT, DEVICE_GRANT, DEVICE_PATH, TOKEN_PATH as TOKEN,
 };
 use corral_identity::jwt::Algorithm;
-use corral_model::{Secret, limits};
+use corral_model::{RunId, Secret, limits};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -25,6 +25,7 @@ use super::extract::SignedIn;
 use super::sign_in;
 use crate::app::App;
 use crate::app::runs::StartRun;
+use crate::app::token_service::same_run::SameRun;
 use crate::app::token_service::{Exchange, Exchanged, TokenForm};
 use crate::possession::proof_of;
 
@@ -92,19 +93,20 @@ async fn exchange(app: &App, headers: &HeaderMap, form: &Form) -> Result<Respons
             return Err(Refusal::invalid("requested_token_type is access_token or jwt"));
         }
     };
-    let exchanged = app
-        .exchange(Exchange {
-            subject: Secret::new(subject.to_owned()),
-            workload: form.get("client_id").map(str::to_owned),
-            ask: StartRun {
-                traceparent: corral_session::traceparent(headers),
-                ..asked(form.get("authorization_details"))?
-            },
-            form: token_form,
-            proof: proof_of(headers, "POST", TOKEN).map_err(Refusal::bad_proof)?,
-        })
-        .await
-        .map_err(Refusal::of_exchange)?;
+    let asked = asked(form.get("authorization_details"))?;
+    let proof = proof_of(headers, "POST", TOKEN).map_err(Refusal::bad_proof)?;
+    let subject = Secret::new(subject.to_owned());
+    let exchanged = match asked {
+        Asked::Start(ask) => {
+            let workload = form.get("client_id").map(str::to_owned);
+            let ask = StartRun { traceparent: corral_session::traceparent(headers), ..*ask };
+            app.exchange(Exchange { subject, workload, ask, form: token_form, proof }).await
+        }
+        Asked::SameRun(run) => {
+            app.exchange_for_same_run(SameRun { subject, run, form: token_form, proof }).await
+        }
+    };
+    let exchanged = exchanged.map_err(Refusal::of_exchange)?;
     Ok(Json(answer(exchanged, token_form)).into_response())
 }
 
@@ -120,16 +122,27 @@ fn check_subject_type(subject: &str, kind: &str) -> Result<(), Refusal> {
     if is_fitting { Ok(()) } else { Err(Refusal::invalid("the subject_token is no JWT")) }
 }
 
+/// What an exchange is to give a token of.
+#[derive(Debug)]
+enum Asked {
+    /// Of a run that starts.
+    Start(Box<StartRun>),
+    /// Of the subject token's own run, which this is.
+    SameRun(RunId),
+}
+
 /// The one authorization detail (RFC 9396 section 2), or a run with no wishes.
-fn asked(details: Option<&str>) -> Result<StartRun, Refusal> {
+fn asked(details: Option<&str>) -> Result<Asked, Refusal> {
     let Some(text) = details else {
-        return Ok(StartRun { name: RUN_NAME.to_owned(), ..StartRun::default() });
+        let ask = StartRun { name: RUN_NAME.to_owned(), ..StartRun::default() };
+        return Ok(Asked::Start(Box::new(ask)));
     };
     let unfit = || {
         Refusal::new(
             "invalid_authorization_details",
             "authorization_details is a list of one object: type corral_run, name, and where \
-             wanted purpose, targets, actions, renew_within_s and ttl_s",
+             wanted purpose, targets, actions, renew_within_s and ttl_s; or type corral_run and \
+             run_id, for another JWT of the same run",
         )
     };
     let details: Vec<RunDetail> = serde_json::from_str(text).map_err(|_| unfit())?;
@@ -137,20 +150,30 @@ fn asked(details: Option<&str>) -> Result<StartRun, Refusal> {
     if detail.kind != RUN_DETAIL {
         return Err(unfit());
     }
-    Ok(StartRun {
-        name: detail.name,
-        purpose: detail.purpose,
-        targets: detail.targets,
-        actions: detail.actions,
-        renew_within: detail.renew_within_s.map(std::time::Duration::from_secs),
-        ttl: detail.ttl_s.map(std::time::Duration::from_secs),
-        ..StartRun::default()
-    })
+    // A wish beside a run that is there would be ignored: that run is what it is.
+    let has_wishes = detail.purpose.is_some()
+        || !detail.targets.is_empty()
+        || !detail.actions.is_empty()
+        || detail.renew_within_s.is_some()
+        || detail.ttl_s.is_some();
+    let seconds = |seconds: Option<u64>| seconds.map(std::time::Duration::from_secs);
+    match (detail.name, detail.run_id) {
+        (Some(name), None) => Ok(Asked::Start(Box::new(StartRun {
+            name,
+            purpose: detail.purpose,
+            targets: detail.targets,
+            actions: detail.actions,
+            renew_within: seconds(detail.renew_within_s),
+            ttl: seconds(detail.ttl_s),
+            ..StartRun::default()
+        }))),
+        (None, Some(run)) if !has_wishes => Ok(Asked::SameRun(run)),
+        (None, Some(_)) | (None, None) | (Some(_), Some(_)) => Err(unfit()),
+    }
 }
 
 fn answer(exchanged: Exchanged, form: TokenForm) -> TokenResponse {
-    let Exchanged { started, token, is_bound } = exchanged;
-    let run = started.run;
+    let Exchanged { run, path, token, expires_at, is_bound } = exchanged;
     let issued = match form {
         TokenForm::Opaque => ACCESS_TOKEN_TYPE,
         TokenForm::Jwt => JWT_TYPE,
@@ -159,12 +182,12 @@ fn answer(exchanged: Exchanged, form: TokenForm) -> TokenResponse {
         access_token: token.into(),
         token_type: if is_bound { "DPoP" } else { "Bearer" }.to_owned(),
         issued_token_type: Some(issued.to_owned()),
-        expires_in: seconds_until(run.expires_at),
+        expires_in: seconds_until(expires_at),
         authorization_details: vec![StartedDetail {
             kind: RUN_DETAIL.to_owned(),
             run_id: run.id,
             name: run.name,
-            path: started.path,
+            path,
             principal: run.principal.name,
             sponsor: run.sponsor,
             parent: run.parent,
@@ -273,6 +296,11 @@ mod tests {
             assert_eq!(asked(Some(text)).is_ok(), is_read, "{text}");
         };
         check(r#"[{"type":"corral_run","name":"a","targets":["t"],"ttl_s":60}]"#, true);
+        check(r#"[{"type":"corral_run","run_id":"r-1"}]"#, true);
+        check(r#"[{"type":"corral_run","run_id":"r-1","name":"a"}]"#, false);
+        check(r#"[{"type":"corral_run","run_id":"r-1","ttl_s":60}]"#, false);
+        check(r#"[{"type":"corral_run","run_id":"r-1","targets":["t"]}]"#, false);
+        check(r#"[{"type":"corral_run","run_id":"not an id"}]"#, false);
         check(r#"[{"type":"corral_run","name":"a"},{"type":"corral_run","name":"b"}]"#, false);
         check(r#"[{"type":"other","name":"a"}]"#, false);
         check(r#"[{"type":"corral_run"}]"#, false);
@@ -281,6 +309,7 @@ mod tests {
         check(r#"{"type":"corral_run","name":"a"}"#, false);
         check("[]", false);
         check("", false);
-        assert_eq!(asked(None).expect("no wishes").name, RUN_NAME);
+        let unnamed = asked(None).expect("no wishes");
+        assert!(matches!(unnamed, Asked::Start(ask) if ask.name == RUN_NAME));
     }
 }

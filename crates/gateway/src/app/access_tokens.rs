@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use corral_identity::dpop::{BoundToken, ProofMemory, ProvenRequest};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::admit::{Bearer, bytes_of_hex, random_bytes};
+use super::admit::{bytes_of_hex, random_bytes};
 use super::config::hex;
 use super::live::runs::LiveRun;
 use super::{App, AppError, new_id};
@@ -29,6 +30,21 @@ const TYPE: &str = "at+jwt";
 pub(crate) struct AccessTokens {
     signer: Signer,
     proofs: ProofMemory,
+    lifetime: Duration,
+}
+
+/// A JWT that was just signed.
+pub(super) struct SignedToken {
+    pub(super) token: Secret,
+    pub(super) expires_at: OffsetDateTime,
+}
+
+/// What a JWT of the gateway's own stands for, while it is good.
+pub(crate) struct RunToken {
+    pub(crate) run: Arc<LiveRun>,
+    /// Thumbprint of the key that it is bound to.
+    pub(crate) key: Option<String>,
+    pub(crate) expires_at: OffsetDateTime,
 }
 
 /// A token as somebody showed it.
@@ -58,14 +74,15 @@ impl Shown {
 
 impl AccessTokens {
     /// Takes the key that every gateway of this store signs with.
-    pub(super) async fn load(store: &Store) -> anyhow::Result<Self> {
+    /// `lifetime` is how long each is good at most.
+    pub(super) async fn load(store: &Store, lifetime: Duration) -> anyhow::Result<Self> {
         let made = random_bytes().map_err(|denial| anyhow::anyhow!(denial.client_text))?;
         let key = store.own_key(KEY, &Secret::new(hex(&made))).await;
         let key = key.context("the key of access tokens")?;
         let seed = bytes_of_hex(key.reveal())
             .context("the key of access tokens is damaged in the store")?;
         let signer = Signer::from_seed(&seed).context("the key of access tokens")?;
-        Ok(Self { signer, proofs: ProofMemory::default() })
+        Ok(Self { signer, proofs: ProofMemory::default(), lifetime })
     }
 }
 
@@ -76,18 +93,19 @@ impl App {
         self.access_tokens.signer.published()
     }
 
-    /// The JWT of a run. It ends with the run at the latest, and is bound to a key when one was
-    /// proven.
-    pub(super) fn access_token(&self, run: &LiveRun, key: Option<&str>) -> Secret {
+    /// The JWT of a run. It is short, ends with the run at the latest, and is bound to a key when
+    /// one was proven.
+    pub(super) fn access_token(&self, run: &LiveRun, key: Option<&str>) -> SignedToken {
         let issuer = self.api_url();
         let now = OffsetDateTime::now_utc();
+        let expires_at = run.shown_end().min(now + self.access_tokens.lifetime);
         let mut claims = json!({
             "iss": issuer,
             "aud": issuer,
             "sub": run.principal().name.as_str(),
             "client_id": run.principal().name.as_str(),
             "iat": now.unix_timestamp(),
-            "exp": run.shown_end().unix_timestamp(),
+            "exp": expires_at.unix_timestamp(),
             "jti": new_id("t"),
             "run_id": run.id().as_str(),
             "sponsor": run.sponsor().as_str(),
@@ -96,12 +114,13 @@ impl App {
         if let (Some(key), Some(members)) = (key, claims.as_object_mut()) {
             members.insert("cnf".to_owned(), json!({ "jkt": key }));
         }
-        Secret::new(self.access_tokens.signer.sign(TYPE, &claims))
+        let token = Secret::new(self.access_tokens.signer.sign(TYPE, &claims));
+        SignedToken { token, expires_at }
     }
 
-    /// The live run of a JWT of the gateway's own, and the key that it is bound to. None for every
-    /// token that is not good, and for every run that has ended.
-    pub(super) fn run_of_jwt(&self, token: &str) -> Option<(Arc<LiveRun>, Option<String>)> {
+    /// The live run of a JWT of the gateway's own. None for every token that is not good, and for
+    /// every run that has ended.
+    pub(super) fn run_of_jwt(&self, token: &str) -> Option<RunToken> {
         if token.len() > limits::ACCESS_TOKEN_BYTES_MAX {
             return None;
         }
@@ -113,14 +132,17 @@ impl App {
         };
         let keys = self.access_tokens.signer.keys();
         let unverified = Unverified::parse(token).ok()?;
-        let claims = unverified.verify(&keys, &rules, OffsetDateTime::now_utc()).ok()?;
+        let now = OffsetDateTime::now_utc();
+        let claims = unverified.verify(&keys, &rules, now).ok()?;
+        // The leeway is for foreign clocks; this one is the gateway's own.
+        let expires_at = claims.expires_at().filter(|at| *at > now)?;
         let run = self.live.runs().get(claims.text("run_id")?)?;
         let key = match claims.get("cnf") {
             None => None,
             // What binds it in a way that is not known here lets nobody in.
             Some(cnf) => Some(cnf.get("jkt")?.as_str()?.to_owned()),
         };
-        run.is_live(Instant::now()).then_some((run, key))
+        run.is_live(Instant::now()).then_some(RunToken { run, key, expires_at })
     }
 
     /// Whether a token says of itself that it is one of this gateway's JWTs. Nothing is verified.
@@ -134,10 +156,10 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`] when a proof was sent and is not good.
-    pub(crate) fn bearer_of_jwt(&self, shown: &Shown) -> Result<Option<Bearer>, AppError> {
+    pub(crate) fn bearer_of_jwt(&self, shown: &Shown) -> Result<Option<RunToken>, AppError> {
         let token = shown.token.reveal();
-        let Some((run, key)) = self.run_of_jwt(token) else { return Ok(None) };
-        let is_proven = match (&key, &shown.proof) {
+        let Some(found) = self.run_of_jwt(token) else { return Ok(None) };
+        let is_proven = match (&found.key, &shown.proof) {
             (None, None) => true,
             (Some(key), Some(proof)) => {
                 self.take_proof(proof, Some(BoundToken { token, key }))?;
@@ -145,13 +167,12 @@ impl App {
             }
             (Some(_), None) | (None, Some(_)) => false,
         };
-        Ok(is_proven.then_some(Bearer::Run(run)))
+        Ok(is_proven.then_some(found))
     }
 
     /// Whose JWT this is, when it is bound to a key, which the request that it came with proved.
-    pub(super) fn bearer_of_proven_jwt(&self, token: &str) -> Option<Bearer> {
-        let (run, key) = self.run_of_jwt(token)?;
-        key.is_some().then_some(Bearer::Run(run))
+    pub(super) fn bearer_of_proven_jwt(&self, token: &str) -> Option<RunToken> {
+        self.run_of_jwt(token).filter(|found| found.key.is_some())
     }
 
     /// Takes a proof of possession; gives the thumbprint of its key. `bound` is the token that was

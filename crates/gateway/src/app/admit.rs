@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::access_tokens::Shown;
+use super::access_tokens::{RunToken, Shown};
 use super::config::{Config, NoStanding, Standing, Target, hex};
 use super::live::logins::LiveLogin;
 use super::live::runs::LiveRun;
@@ -96,6 +96,18 @@ impl Bearer {
             Self::Run(run) => run.is_live(Instant::now()),
             Self::Principal { token, .. } => matches!(app.bearer(*token).await, Ok(Some(_))),
         }
+    }
+}
+
+/// Who shows a token, and how long it may be shown again where that ends before its run does.
+struct ShownBearer {
+    bearer: Bearer,
+    token_left: Option<Duration>,
+}
+
+impl ShownBearer {
+    fn of(bearer: Bearer) -> Self {
+        Self { bearer, token_left: None }
     }
 }
 
@@ -237,22 +249,13 @@ impl App {
             return Err(Refusal::new(&nobody, denial));
         }
         self.check_authority().map_err(|denial| Refusal::new(&nobody, denial))?;
-        let bearer = match &login.proof {
-            Proof::Token(token) => match Token::parse(token.reveal()) {
-                Ok(token) => self.bearer(token.digest()).await,
-                Err(_) => self.bearer_of_jwt(&Shown::bearer(token.clone())),
-            },
-            Proof::Proven(token) => Ok(self.bearer_of_proven_jwt(token.reveal())),
-            Proof::Certified(digest) | Proof::Refused { by: digest, .. } => {
-                self.bearer(*digest).await
-            }
-        };
-        let bearer = bearer.map_err(|error| {
+        let shown = self.shown(&login.proof).await.map_err(|error| {
             let mut denial = bad_token();
             denial.internal = Some(error.to_string());
             Refusal::new(&nobody, denial)
         })?;
-        let bearer = bearer.ok_or_else(|| Refusal::new(&nobody, bad_token()))?;
+        let ShownBearer { bearer, token_left } =
+            shown.ok_or_else(|| Refusal::new(&nobody, bad_token()))?;
         let config = self.config();
         let origin = bearer.origin(None);
         let standing = bearer.standing(&config).map_err(|why| {
@@ -287,8 +290,28 @@ impl App {
                 return Err(Refusal::new(&origin, denial));
             }
         }
-        let entry = Entry { bearer, standing, subject, context, target, config, origin };
+        let entry =
+            Entry { bearer, token_left, standing, subject, context, target, config, origin };
         self.open_session(entry, login, connection).await
+    }
+
+    /// Whose proof this is; None for nobody's.
+    async fn shown(&self, proof: &Proof) -> Result<Option<ShownBearer>, AppError> {
+        let found = match proof {
+            Proof::Token(token) => match Token::parse(token.reveal()) {
+                Ok(token) => return Ok(self.bearer(token.digest()).await?.map(ShownBearer::of)),
+                Err(_) => self.bearer_of_jwt(&Shown::bearer(token.clone()))?,
+            },
+            Proof::Proven(token) => self.bearer_of_proven_jwt(token.reveal()),
+            Proof::Certified(digest) | Proof::Refused { by: digest, .. } => {
+                return Ok(self.bearer(*digest).await?.map(ShownBearer::of));
+            }
+        };
+        Ok(found.map(|RunToken { run, expires_at, .. }| {
+            let left = Duration::try_from(expires_at - OffsetDateTime::now_utc());
+            let token_left = Some(left.unwrap_or(Duration::ZERO));
+            ShownBearer { bearer: Bearer::Run(run), token_left }
+        }))
     }
 
     /// The target that a client means, when it is served by this protocol and within its grants.
@@ -389,6 +412,7 @@ impl App {
             admission,
             endpoint: self.routed(&entry.target),
             ttl: ttl(&entry.bearer, &bounds),
+            token_left: entry.token_left,
             idle_timeout: bounds.idle_timeout.map(|bound| bound.max),
             scope: Box::new(scope),
             control: words,
@@ -505,6 +529,7 @@ impl App {
 /// Everything that is known of a client that may come in, if there is room.
 pub(crate) struct Entry {
     pub(crate) bearer: Bearer,
+    pub(crate) token_left: Option<Duration>,
     pub(crate) standing: Standing,
     pub(crate) subject: Arc<Subject>,
     pub(crate) context: Context,

@@ -64,7 +64,7 @@ impl App {
             (Ok(token), None) => self.bearer(token.digest()).await?,
             // An opaque token is bound to no key.
             (Ok(_), Some(_)) => None,
-            (Err(_), _) => self.bearer_of_jwt(shown)?,
+            (Err(_), _) => self.bearer_of_jwt(shown)?.map(|found| Bearer::Run(found.run)),
         };
         let bearer = bearer.ok_or_else(nobody)?;
         let standing = bearer.standing(&self.config());

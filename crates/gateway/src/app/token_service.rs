@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use corral_identity::Token;
 use corral_model::token::TokenDigest;
-use corral_model::{Principal, RunEnd, RunId, Secret};
+use corral_model::{Principal, Run, RunEnd, RunId, Secret};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::access_tokens::{self, ShownProof};
+use super::access_tokens::{self, RunToken, ShownProof, SignedToken};
 use super::admit::Bearer;
 use super::live::runs::LiveRun;
 use super::runs::{StartRun, StartedRun};
 use super::{App, AppError, Caller, Problem};
+
+pub mod same_run;
 
 /// The form of the token that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +38,15 @@ pub struct Exchange {
     pub proof: Option<ShownProof>,
 }
 
-/// The run that an exchange started, and its token.
+/// The run of an exchange, and a token of it.
 #[derive(Debug, Clone)]
 pub struct Exchanged {
-    pub started: StartedRun,
+    pub run: Run,
+    /// Names from the root run to this one.
+    pub path: String,
     pub token: Secret,
+    /// Of the token; a JWT's may come before its run's.
+    pub expires_at: OffsetDateTime,
     /// Whether it is bound to the key that was proven.
     pub is_bound: bool,
 }
@@ -62,7 +68,7 @@ pub struct TokenFacts {
 
 /// Whose token it is, whatever its form.
 enum Owner {
-    Run { run: Arc<LiveRun>, key: Option<String> },
+    Run { run: Arc<LiveRun>, expires_at: OffsetDateTime, key: Option<String> },
     Login { principal: Principal, token: TokenDigest, expires_at: OffsetDateTime },
     Admin,
 }
@@ -81,20 +87,23 @@ impl App {
         }
         // Before anything is started.
         let key = proof.as_ref().map(|proof| self.take_proof(proof, None)).transpose()?;
-        let started = match self.subject(&subject, key.as_deref()).await? {
+        let StartedRun { run, path, token } = match self.subject(&subject, key.as_deref()).await? {
             Some(caller) => self.start_run(&caller, ask).await?,
             None => self.start_job(&subject, workload.as_deref(), ask).await?,
         };
-        let token = match form {
-            TokenForm::Opaque => started.token.clone(),
+        let SignedToken { token, expires_at } = match form {
+            TokenForm::Opaque => {
+                let expires_at = run.expires_at;
+                SignedToken { token, expires_at }
+            }
             TokenForm::Jwt => {
-                let run = self.live.runs().get(started.run.id.as_str()).ok_or_else(|| {
+                let live = self.live.runs().get(run.id.as_str()).ok_or_else(|| {
                     AppError::Conflict("the run has ended in the meantime".to_owned())
                 })?;
-                self.access_token(&run, key.as_deref())
+                self.access_token(&live, key.as_deref())
             }
         };
-        Ok(Exchanged { started, token, is_bound: key.is_some() })
+        Ok(Exchanged { run, path, token, expires_at, is_bound: key.is_some() })
     }
 
     /// Whose subject token this is; None when only a job's issuer can say.
@@ -105,14 +114,17 @@ impl App {
         if !self.is_own_jwt(token.reveal()) {
             return Ok(None);
         }
-        let ended = || AppError::Unauthenticated("this token's run has ended".to_owned());
-        let (run, bound) = self.run_of_jwt(token.reveal()).ok_or_else(ended)?;
+        let over = || {
+            let text = "this token is not good: it expired, or its run has ended";
+            AppError::Unauthenticated(text.to_owned())
+        };
+        let RunToken { run, key: bound, .. } = self.run_of_jwt(token.reveal()).ok_or_else(over)?;
         if bound.is_some() && bound.as_deref() != key {
             let text = "this token is bound to a key; prove it with DPoP";
             return Err(AppError::Unauthenticated(text.to_owned()));
         }
         let standing = self.config().standing_under(run.principal(), run.sponsor());
-        standing.map_err(|_| ended())?;
+        standing.map_err(|_| over())?;
         Ok(Some(Caller::Run { run: run.id().clone(), principal: run.principal().clone() }))
     }
 
@@ -129,7 +141,7 @@ impl App {
         let Some(owner) = self.owner(token).await? else { return Ok(None) };
         let config = self.config();
         Ok(match owner {
-            Owner::Run { run, key } => {
+            Owner::Run { run, expires_at, key } => {
                 let is_good = config.standing_under(run.principal(), run.sponsor()).is_ok();
                 (is_good && self.may_see_run(caller, &run)).then(|| TokenFacts {
                     subject: run.principal().to_string(),
@@ -137,7 +149,7 @@ impl App {
                     run: Some(run.id().clone()),
                     run_path: Some(run.path().to_owned()),
                     actors: Some(access_tokens::actors(&run)),
-                    expires_at: Some(run.shown_end()),
+                    expires_at: Some(expires_at),
                     key,
                 })
             }
@@ -195,13 +207,19 @@ impl App {
     async fn owner(&self, token: &Secret) -> Result<Option<Owner>, AppError> {
         let Ok(opaque) = Token::parse(token.reveal()) else {
             let found = self.run_of_jwt(token.reveal());
-            return Ok(found.map(|(run, key)| Owner::Run { run, key }));
+            return Ok(found.map(|RunToken { run, key, expires_at }| {
+                let expires_at = expires_at.min(run.shown_end());
+                Owner::Run { run, expires_at, key }
+            }));
         };
         if self.is_admin(&opaque.digest()) {
             return Ok(Some(Owner::Admin));
         }
         Ok(self.bearer(opaque.digest()).await?.map(|bearer| match bearer {
-            Bearer::Run(run) => Owner::Run { run, key: None },
+            Bearer::Run(run) => {
+                let expires_at = run.shown_end();
+                Owner::Run { run, expires_at, key: None }
+            }
             Bearer::Principal { principal, token, expires_at, .. } => {
                 Owner::Login { principal, token, expires_at }
             }

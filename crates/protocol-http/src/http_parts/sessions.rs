@@ -8,6 +8,7 @@ use corral_model::event::CloseReason;
 use corral_model::limits;
 use corral_session::{Authority, ConnectionFacts, End, Opened, OwnKey, SessionHandle, open};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::bearer::ShownToken;
 
@@ -26,6 +27,14 @@ pub(crate) trait Kept: Send + Sync + Sized {
     fn new(opened: Opened, key: &OwnKey) -> Result<Self, Denial>;
 
     fn session(&self) -> &SessionHandle;
+
+    /// When the token that it was opened with is over, where that is before its run is.
+    fn token_ends(&self) -> Option<Instant>;
+
+    /// Whether its token opens no more requests. Those that run go on, and keep the session.
+    fn is_token_over(&self) -> bool {
+        self.token_ends().is_some_and(|end| end <= Instant::now())
+    }
 }
 
 /// The table of one connection.
@@ -112,13 +121,15 @@ impl<K: Kept> Sessions<K> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let found = entries.iter().position(|entry| entry.key == *key);
         if let Some(index) = found {
-            let end = entries
-                .get(index)
-                .and_then(|entry| entry.cell.get())
-                .and_then(|kept| kept.session().end_so_far());
-            match end {
+            let kept = entries.get(index).and_then(|entry| entry.cell.get());
+            let is_token_over = kept.is_some_and(|kept| kept.is_token_over());
+            match kept.and_then(|kept| kept.session().end_so_far()) {
                 Some(end) if stays_ended(&end) => return Err(end.denial),
                 Some(_) => {
+                    entries.swap_remove(index);
+                }
+                // Whoever lets in refuses the token, and records that.
+                None if is_token_over => {
                     entries.swap_remove(index);
                 }
                 None => {
@@ -129,8 +140,9 @@ impl<K: Kept> Sessions<K> {
             }
         }
         let is_over = |entry: &Entry<K>| {
-            let end = entry.cell.get().and_then(|kept| kept.session().end_so_far());
-            end.is_some_and(|end| !stays_ended(&end))
+            let Some(kept) = entry.cell.get() else { return false };
+            let end = kept.session().end_so_far();
+            end.map_or(kept.is_token_over(), |end| !stays_ended(&end))
         };
         entries.retain(|entry| !is_over(entry));
         if entries.len() >= limits::SESSIONS_PER_CONNECTION_MAX {

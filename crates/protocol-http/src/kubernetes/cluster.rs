@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use corral_gate::{Denial, DenialKind};
 use corral_model::resource::{ColumnName, TargetTlsMode};
 use corral_session::{Opened, OwnKey, SessionHandle};
+use tokio::time::Instant;
 
 use super::diff::DigestKey;
 use super::options::Options;
@@ -23,6 +24,7 @@ pub(crate) struct Cluster {
     /// Fields that the record never shows.
     pub(crate) classified: Arc<[ColumnName]>,
     pub(crate) digest_key: DigestKey,
+    token_ends: Option<Instant>,
     has_answered: AtomicBool,
 }
 
@@ -39,7 +41,7 @@ impl Kept for Cluster {
     const KEY: &'static str = "kubernetes digests";
 
     fn new(opened: Opened, key: &OwnKey) -> Result<Self, Denial> {
-        let Opened { session, admission, endpoint, renewed } = opened;
+        let Opened { session, admission, endpoint, renewed, token_left } = opened;
         let options = Options::read(&admission.options).map_err(|error| {
             let mut denial =
                 Denial::new(DenialKind::TargetUnavailable, "the target's options cannot be read");
@@ -59,10 +61,24 @@ impl Kept for Cluster {
         let has_answered = AtomicBool::new(false);
         let digest_key = DigestKey::new(*key.reveal());
         let classified = admission.classified.clone();
-        Ok(Self { session, options, target, outgoing, classified, digest_key, has_answered })
+        let token_ends = token_left.map(|left| Instant::now() + left);
+        Ok(Self {
+            session,
+            options,
+            target,
+            outgoing,
+            classified,
+            digest_key,
+            token_ends,
+            has_answered,
+        })
     }
 
     fn session(&self) -> &SessionHandle {
         &self.session
+    }
+
+    fn token_ends(&self) -> Option<Instant> {
+        self.token_ends
     }
 }

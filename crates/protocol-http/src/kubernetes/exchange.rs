@@ -38,7 +38,7 @@ use super::streams::{self, Asked, Key};
 use crate::http_parts::bearer::shown_token;
 use crate::http_parts::bodies::{CollectError, Peeked, ToClient, ToTarget, collect, full, peek};
 use crate::http_parts::headers::{asks_upgrade, strip_hop_by_hop};
-use crate::http_parts::sessions::Sessions;
+use crate::http_parts::sessions::{Kept as _, Sessions};
 use crate::http_parts::target::{Answered, Patience};
 use held::{Parking, Shown};
 
@@ -71,7 +71,8 @@ pub(crate) async fn answer(
     let named = approval_of(request.headers());
     let again = named.as_ref().ok().and_then(Option::as_ref).and_then(|approval| {
         let place = Place { owner: owner.clone(), approval: approval.clone() };
-        kept.parked.find(&place).map(|filed| (place, filed))
+        let filed = kept.parked.find(&place)?;
+        (!filed.cluster.is_token_over()).then_some((place, filed))
     });
     let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
     let cluster = match &again {

@@ -50,6 +50,7 @@ pub(crate) struct Told {
     pub(crate) is_record_full: AtomicBool,
     /// Nothing more is permitted.
     is_forbidden: AtomicBool,
+    was_brief: AtomicBool,
     pub(crate) sessions: AtomicUsize,
     pub(crate) opened: AtomicUsize,
     pub(crate) withdrawn: AtomicUsize,
@@ -115,7 +116,8 @@ impl Told {
     }
 }
 
-/// The gateway's double: tokens `good` and `other` are let in; `full` meets a limit.
+/// The gateway's double: tokens `good` and `other` are let in, `brief` once, for no time at all, and
+/// `full` meets a limit.
 #[derive(Clone)]
 pub(crate) struct Gateway {
     pub(crate) told: Arc<Told>,
@@ -154,12 +156,14 @@ impl Authority for Gateway {
             };
             match (token.reveal(), is_proven) {
                 ("good" | "other", false) | ("bound", true) => {}
+                ("brief", false) if !self.told.was_brief.swap(true, Ordering::SeqCst) => {}
                 ("full", false) => {
                     let text = "5 sessions are open";
                     return Err(Denial::new(DenialKind::TooManySessions, text));
                 }
                 _ => return Err(Denial::new(DenialKind::Authentication, "no such token")),
             }
+            let is_brief = token.reveal() == "brief";
             if login.target != "prod" {
                 return Err(Denial::new(DenialKind::Forbidden, "no such target"));
             }
@@ -199,6 +203,7 @@ impl Authority for Gateway {
                 config_changes: self.told.changes.subscribe(),
                 renewed: None,
                 ttl: None,
+                token_left: is_brief.then_some(Duration::ZERO),
                 idle_timeout: None,
             })
         })
