@@ -243,9 +243,23 @@ def test_changed_claims_that_do_not_suffice_suspend(shop, other, lin, claims):
     assert lin.spec()["suspended"] == "signal"
 
 
-def test_changed_claims_of_a_provider_whose_groups_come_by_scim_suspend(shop, transmitter, ada):
-    event = transmitter.event(CAEP + "token-claims-change", ada.email(),
-                              {"claims": {"groups": ["Agents"]}})
+def test_where_scim_says_the_groups_changed_claims_change_nothing(shop, transmitter, ada):
+    with ada.connect() as connection:
+        before = ada.spec()
+        for claims in ({"groups": []}, {"groups": ["Others"], "role": "x"}, {"locale": "de"}):
+            event = transmitter.event(CAEP + "token-claims-change", ada.email(), {"claims": claims})
+            assert push(shop, event) == (202, None)
+            last = recorded(shop, "token-claims-change")[-1]
+            assert (last["effect"], last["people"]) == ("none", [ada.name])
+        assert ada.spec() == before and not is_over(connection)
+
+
+@pytest.mark.parametrize("claims", [
+    {}, {"email": "x@corp.example"}, {"groups": [], "sub": "x"}, {"email_verified": False},
+], ids=["none", "email", "sub", "unverified"])
+def test_where_scim_says_the_groups_claims_that_name_the_person_suspend(shop, transmitter, ada,
+                                                                        claims):
+    event = transmitter.event(CAEP + "token-claims-change", ada.email(), {"claims": claims})
     assert push(shop, event) == (202, None)
     assert ada.spec()["suspended"] == "signal"
 

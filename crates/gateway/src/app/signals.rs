@@ -333,17 +333,19 @@ impl App {
         };
         let by = format!("signal {}", provider.name);
         let cause = OffboardCause::Signal;
-        let groups = groups_now(provider, &signal.claims);
+        let (effect, groups) = match (signal.effect, changed(provider, &signal.claims)) {
+            (Effect::Reevaluate, Changed::Groups(groups)) => (Effect::Reevaluate, groups),
+            (Effect::Reevaluate, Changed::NothingHere) => (Effect::Nothing, Vec::new()),
+            (Effect::Reevaluate, Changed::Unclear) => (Effect::Suspend, Vec::new()),
+            (effect, _) => (effect, Vec::new()),
+        };
         for person in &people {
-            let effect = match (signal.effect, &groups) {
-                (Effect::Reevaluate, Some(groups)) => {
+            let effect = match effect {
+                Effect::Suspend => OffboardEffect::Suspended,
+                Effect::Reevaluate => {
                     self.take_groups_over(person, &by, cause, groups.clone()).await?;
                     continue;
                 }
-                (effect, _) => effect,
-            };
-            let effect = match effect {
-                Effect::Suspend | Effect::Reevaluate => OffboardEffect::Suspended,
                 Effect::Disable => OffboardEffect::Disabled,
                 Effect::Reinstate if self.is_inactive_by_scim(provider, person) => continue,
                 Effect::Reinstate => {
@@ -355,10 +357,6 @@ impl App {
             let (person, by) = (person.clone(), by.clone());
             self.offboard(Offboarding { person, effect, cause, by }).await?;
         }
-        let effect = match (signal.effect, &groups) {
-            (Effect::Reevaluate, None) => Effect::Suspend,
-            (effect, _) => effect,
-        };
         self.note_signal(provider, signal.event.clone(), effect, &people);
         Ok(())
     }
@@ -443,24 +441,38 @@ impl App {
     }
 }
 
-/// The groups of a person whose claims changed, when the new claims tell all that matters here: the
-/// provider's groups, and nothing by which the person is known.
-fn groups_now(
-    provider: &IdentityProviderSpec,
-    claims: &Map<String, Value>,
-) -> Option<Vec<GroupName>> {
-    let oidc = provider.oidc.as_ref()?;
-    let claim = oidc.groups_claim.as_ref()?;
-    let groups = claims.get(claim)?;
-    let names_the_person = [oidc.user_claim.as_str(), "sub", "email", "email_verified"]
+/// What it means here that claims of a person changed.
+enum Changed {
+    /// The person's groups are these, and nothing else is otherwise.
+    Groups(Vec<GroupName>),
+    /// Nothing: the gateway takes none of these claims from anywhere.
+    NothingHere,
+    /// It cannot be told.
+    Unclear,
+}
+
+fn changed(provider: &IdentityProviderSpec, claims: &Map<String, Value>) -> Changed {
+    let user_claim = provider.oidc.as_ref().map_or("sub", |oidc| oidc.user_claim.as_str());
+    let groups_claim = provider.oidc.as_ref().and_then(|oidc| oidc.groups_claim.as_ref());
+    let names_the_person = [user_claim, "sub", "email", "email_verified"]
         .iter()
-        .any(|name| *name != claim && claims.contains_key(*name));
+        .any(|name| groups_claim.is_none_or(|groups| groups != name) && claims.contains_key(*name));
+    let of_saml = provider.saml.as_ref().and_then(|saml| saml.groups_attribute.as_ref());
+    if names_the_person || claims.is_empty() {
+        return Changed::Unclear;
+    }
+    let Some(claim) = groups_claim else {
+        // SCIM alone says the groups, and says the new ones by itself; another sign-in would
+        // bring none.
+        let is_scim_the_source = provider.scim.is_some() && of_saml.is_none();
+        return if is_scim_the_source { Changed::NothingHere } else { Changed::Unclear };
+    };
+    let Some(groups) = claims.get(claim) else { return Changed::Unclear };
     match groups_of(provider, claim, Some(groups)) {
-        Ok(groups) if !names_the_person => Some(groups),
-        Ok(_) => None,
+        Ok(groups) => Changed::Groups(groups),
         Err(why) => {
             tracing::info!(provider = %provider.name, why, "changed groups cannot be read");
-            None
+            Changed::Unclear
         }
     }
 }
