@@ -16,10 +16,11 @@ class TokenService:
 
     def __init__(self, gateway):
         self.gateway = gateway
+        self.heads = None
         self.context = ssl.create_default_context(cafile=gateway.ready["ca_file"])
 
     def request(self, method, path, body=None, headers=None):
-        """`(status, JSON or None)`."""
+        """`(status, JSON or None)`; `heads` has the answer's own headers."""
         host, port = self.gateway.address("https")
         connection = http.client.HTTPSConnection(host, port, context=self.context,
                                                  timeout=DEADLINE_S)
@@ -27,6 +28,7 @@ class TokenService:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
             text = response.read()
+            self.heads = response.headers
             return response.status, json.loads(text) if text else None
         finally:
             connection.close()

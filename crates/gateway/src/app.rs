@@ -235,6 +235,7 @@ pub(crate) struct Parts {
     pub(crate) passwords: PasswordChecks,
     pub(crate) relay_certificate_lifetime: std::time::Duration,
     pub(crate) access_token_lifetime: std::time::Duration,
+    pub(crate) dpop_nonces: access_tokens::DpopNonces,
 }
 
 impl App {
@@ -257,7 +258,9 @@ impl App {
         relays.follow(&config);
         let issuers = Issuers::default();
         issuers.follow(&config);
-        let access_tokens = AccessTokens::load(&parts.store, parts.access_token_lifetime).await?;
+        let access_tokens =
+            AccessTokens::load(&parts.store, parts.access_token_lifetime, parts.dpop_nonces)
+                .await?;
         let version = config.version.0;
         let app = Self {
             identity: parts.identity,

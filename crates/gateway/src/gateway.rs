@@ -68,6 +68,7 @@ impl Gateway {
             passwords,
             relay_certificate_lifetime: settings.relay_certificate_lifetime,
             access_token_lifetime: settings.access_token_lifetime,
+            dpop_nonces: settings.dpop_nonces,
         };
         let app = App::start(parts).await?;
         let traces = match &settings.otlp {
@@ -166,6 +167,7 @@ impl Gateway {
                 "identity_recheck_interval",
                 settings.identity_recheck_interval != self.settings.identity_recheck_interval,
             ),
+            ("require_dpop_nonce", settings.dpop_nonces != self.settings.dpop_nonces),
             (
                 "access_token_lifetime",
                 settings.access_token_lifetime != self.settings.access_token_lifetime,

@@ -10,6 +10,7 @@ use corral_session::scope::BoxFuture;
 use corral_session::{
     HttpBody, HttpClient, HttpConnection, HttpEngine, HttpTarget, Possession, Service,
 };
+use http::header::WWW_AUTHENTICATE;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower_service::Service as _;
@@ -50,21 +51,44 @@ impl Mounted {
         &self,
         request: http::Request<Incoming>,
     ) -> BoxFuture<'static, Result<http::Response<HttpBody>, Infallible>> {
+        let is_proving = possession::is_proving(request.headers());
+        let answer = self.answer(request);
+        if !is_proving {
+            return answer;
+        }
+        let app = self.app.clone();
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if let Some(nonce) = app.dpop_nonce() {
+                possession::offer_nonce(&nonce, response.headers_mut());
+            }
+            Ok(response)
+        })
+    }
+
+    fn answer(
+        &self,
+        request: http::Request<Incoming>,
+    ) -> BoxFuture<'static, Result<http::Response<HttpBody>, Infallible>> {
         match self.engine(request.uri().path()) {
             Some((connection, target, rest)) => {
                 let (mut parts, body) = request.into_parts();
                 // A proof is for the whole path, which the engine does not see.
-                let possession = possession::check(&self.app, &parts);
-                let is_refused = matches!(&possession, Some(Possession::Refused(_)));
-                if let Some(possession) = possession {
-                    parts.extensions.insert(possession);
+                let mut challenge = None;
+                match possession::check(&self.app, &parts) {
+                    None => {}
+                    Some(Ok(())) => drop(parts.extensions.insert(Possession::Proven)),
+                    Some(Err(refused)) => {
+                        challenge = refused.challenge();
+                        parts.extensions.insert(Possession::Refused(refused.text));
+                    }
                 }
                 let request = http::Request::from_parts(parts, boxed(body));
                 let request = with_path(request, &rest);
                 Box::pin(async move {
                     let mut response = connection.call(target, request).await;
-                    if is_refused {
-                        possession::challenge(response.headers_mut());
+                    if let Some(challenge) = challenge {
+                        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
                     }
                     Ok(response)
                 })

@@ -10,6 +10,7 @@ use corral_model::limits;
 use corral_model::resource::HumanDuration;
 use serde::Deserialize;
 
+use crate::app::access_tokens::DpopNonces;
 use crate::protocols;
 
 /// Name of the listener that serves the API.
@@ -38,6 +39,8 @@ struct File {
     identity_recheck_interval: Option<HumanDuration>,
     /// How long a JWT of a run is good, unless the run ends before.
     access_token_lifetime: Option<HumanDuration>,
+    /// Whether every proof of a key has a nonce of the gateway.
+    require_dpop_nonce: Option<bool>,
     events: Option<Events>,
     seal_key: Option<SecretPlace>,
     otlp: Option<Otlp>,
@@ -108,6 +111,7 @@ pub(crate) struct Settings {
     pub(crate) relay_certificate_lifetime: Duration,
     pub(crate) identity_recheck_interval: Duration,
     pub(crate) access_token_lifetime: Duration,
+    pub(crate) dpop_nonces: DpopNonces,
     pub(crate) events: Option<Events>,
     pub(crate) seal_key: Option<SecretPlace>,
     pub(crate) otlp: Option<Otlp>,
@@ -145,6 +149,10 @@ impl Settings {
             relay_certificate_lifetime: relay_lifetime(file.relay_certificate_lifetime)?,
             identity_recheck_interval: recheck_interval(file.identity_recheck_interval)?,
             access_token_lifetime: access_token_lifetime(file.access_token_lifetime)?,
+            dpop_nonces: match file.require_dpop_nonce {
+                Some(true) => DpopNonces::Required,
+                Some(false) | None => DpopNonces::Unused,
+            },
             events: file.events.map(|events| match events {
                 Events::Stdout => Events::Stdout,
                 Events::File(path) => Events::File(place(path)),
@@ -277,6 +285,7 @@ mod tests {
         check("drain_timeout: soon", "soon");
         check("relay_certificate_lifetime: 1s", "too short");
         check("access_token_lifetime: 10ms", "too short");
+        check("require_dpop_nonce: yes", "require_dpop_nonce");
         check("name: a b", "'a b'");
         check("name: a\nname: b\n", "name");
         check("events: stderr", "stderr");

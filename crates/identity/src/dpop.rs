@@ -2,7 +2,8 @@
 //!
 //! A proof is for one method and address, young, and taken once by this gateway; several gateways
 //! do not know of each other's, so a proof that was overheard is good for [`limits::PROOF_AGE_MAX`]
-//! at another gateway of the same name.
+//! at another gateway of the same name, with a nonce or without. A nonce is against proofs that
+//! were made ahead: `iat` is what their maker says.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +19,10 @@ use time::OffsetDateTime;
 use crate::jwt::{Expiry, JwtError, Rules, Unverified};
 use crate::token::digest_of;
 
+mod nonces;
+
+pub use nonces::Nonces;
+
 /// Why a proof was not taken. Whoever sent it is to blame, but for [`ProofError::TooMany`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
@@ -27,6 +32,9 @@ pub enum ProofError {
     Method,
     #[error("the DPoP proof is for another address (htu)")]
     Address,
+    /// RFC 9449 sections 8 and 9: the client asks again with the nonce that it is given.
+    #[error("the DPoP proof needs the nonce that the DPoP-Nonce header gives (nonce)")]
+    Nonce,
     #[error("the DPoP proof is for another token (ath)")]
     OtherToken,
     #[error("the DPoP proof is by another key than the one that the token is bound to")]
@@ -48,6 +56,8 @@ pub struct ProvenRequest<'r> {
     pub urls: &'r [String],
     /// The access token that was shown with it; None at the token endpoint.
     pub bound: Option<BoundToken<'r>>,
+    /// Where the proof must have a nonce.
+    pub nonces: Option<&'r Nonces>,
 }
 
 /// An access token, with the thumbprint of the key that it is bound to.
@@ -60,6 +70,22 @@ pub struct BoundToken<'r> {
 impl std::fmt::Debug for BoundToken<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BoundToken").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// A proof that is good, and was not used up.
+#[derive(Debug)]
+pub struct CheckedProof {
+    key: String,
+    id: TokenDigest,
+    issued_at: OffsetDateTime,
+}
+
+impl CheckedProof {
+    /// Thumbprint of the key that it proves.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
     }
 }
 
@@ -76,58 +102,30 @@ impl std::fmt::Debug for ProofMemory {
 }
 
 impl ProofMemory {
-    /// Checks a proof and takes it; gives the thumbprint of the key that it proves.
+    /// Checks a proof and uses it up; gives the thumbprint of the key that it proves.
     ///
     /// # Errors
-    /// [`ProofError`].
-    ///
-    /// # Limits
-    /// [`limits::PROOFS_MAX`] proofs within [`limits::PROOF_AGE_MAX`].
+    /// As [`check`] and [`ProofMemory::use_up`].
     pub fn take(
         &self,
         proof: &str,
         request: ProvenRequest<'_>,
         now: OffsetDateTime,
     ) -> Result<String, ProofError> {
-        let rules = Rules {
-            types: &["dpop+jwt"],
-            expiry: Expiry::Optional,
-            age_max: Some(limits::PROOF_AGE_MAX),
-            required: &["jti", "htm", "htu"],
-            ..Rules::proof()
-        };
-        let (claims, key) = Unverified::parse(proof)?.verify_possession(&rules, now)?;
-        if claims.text("htm") != Some(request.method) {
-            return Err(ProofError::Method);
-        }
-        let address = claims.text("htu").and_then(without_query);
-        let is_meant = |url: &String| without_query(url) == address;
-        if address.is_none() || !request.urls.iter().any(is_meant) {
-            return Err(ProofError::Address);
-        }
-        if let Some(bound) = request.bound {
-            // Before it is remembered: who has a token and not its key fills no memory.
-            if key.thumbprint() != bound.key {
-                return Err(ProofError::OtherKey);
-            }
-            let digest = digest::digest(&digest::SHA256, bound.token.as_bytes());
-            if claims.text("ath") != Some(URL_SAFE_NO_PAD.encode(digest).as_str()) {
-                return Err(ProofError::OtherToken);
-            }
-        }
-        let id = claims.id().filter(|id| id.len() <= limits::NAME_BYTES_MAX);
-        let id = id.ok_or(ProofError::LongId)?;
-        let issued_at = claims.issued_at().ok_or(JwtError::Missing("iat"))?;
-        self.remember(&format!("{}\0{id}", key.thumbprint()), issued_at, now)?;
-        Ok(key.thumbprint().to_owned())
+        let checked = check(proof, request, now)?;
+        self.use_up(&checked, now)?;
+        Ok(checked.key)
     }
 
-    fn remember(
-        &self,
-        id: &str,
-        issued_at: OffsetDateTime,
-        now: OffsetDateTime,
-    ) -> Result<(), ProofError> {
+    /// Takes a proof that was checked: nobody takes it again. Whoever asked should have shown
+    /// something else by then: anybody can make a key and proofs with it.
+    ///
+    /// # Errors
+    /// [`ProofError::Replayed`], [`ProofError::TooMany`].
+    ///
+    /// # Limits
+    /// [`limits::PROOFS_MAX`] proofs within [`limits::PROOF_AGE_MAX`].
+    pub fn use_up(&self, proof: &CheckedProof, now: OffsetDateTime) -> Result<(), ProofError> {
         // Nothing panics while it is held.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= limits::PROOFS_MAX {
@@ -136,12 +134,59 @@ impl ProofMemory {
         if seen.len() >= limits::PROOFS_MAX {
             return Err(ProofError::TooMany);
         }
-        let until = issued_at + limits::PROOF_AGE_MAX + 2 * limits::JWT_LEEWAY;
-        match seen.insert(digest_of(id), until) {
+        let until = proof.issued_at + limits::PROOF_AGE_MAX + 2 * limits::JWT_LEEWAY;
+        match seen.insert(proof.id, until) {
             None => Ok(()),
             Some(_) => Err(ProofError::Replayed),
         }
     }
+}
+
+/// Checks a proof for the request that it came with.
+///
+/// # Errors
+/// [`ProofError`]: whoever sent it is to blame.
+pub fn check(
+    proof: &str,
+    request: ProvenRequest<'_>,
+    now: OffsetDateTime,
+) -> Result<CheckedProof, ProofError> {
+    let rules = Rules {
+        types: &["dpop+jwt"],
+        expiry: Expiry::Optional,
+        age_max: Some(limits::PROOF_AGE_MAX),
+        required: &["jti", "htm", "htu"],
+        ..Rules::proof()
+    };
+    let (claims, key) = Unverified::parse(proof)?.verify_possession(&rules, now)?;
+    if claims.text("htm") != Some(request.method) {
+        return Err(ProofError::Method);
+    }
+    let address = claims.text("htu").and_then(without_query);
+    let is_meant = |url: &String| without_query(url) == address;
+    if address.is_none() || !request.urls.iter().any(is_meant) {
+        return Err(ProofError::Address);
+    }
+    if let Some(nonces) = request.nonces
+        && !claims.text("nonce").is_some_and(|nonce| nonces.is_good(nonce, now))
+    {
+        return Err(ProofError::Nonce);
+    }
+    if let Some(bound) = request.bound {
+        if key.thumbprint() != bound.key {
+            return Err(ProofError::OtherKey);
+        }
+        let digest = digest::digest(&digest::SHA256, bound.token.as_bytes());
+        if claims.text("ath") != Some(URL_SAFE_NO_PAD.encode(digest).as_str()) {
+            return Err(ProofError::OtherToken);
+        }
+    }
+    let id = claims.id().filter(|id| id.len() <= limits::NAME_BYTES_MAX);
+    let id = id.ok_or(ProofError::LongId)?;
+    let issued_at = claims.issued_at().ok_or(JwtError::Missing("iat"))?;
+    let key = key.thumbprint().to_owned();
+    let id = digest_of(&format!("{key}\0{id}"));
+    Ok(CheckedProof { key, id, issued_at })
 }
 
 /// An address without its query and fragment (RFC 9449 section 4.3), as URLs are normalised.

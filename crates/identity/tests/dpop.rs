@@ -2,7 +2,7 @@
 
 mod support;
 
-use corral_identity::dpop::{BoundToken, ProofError, ProofMemory, ProvenRequest};
+use corral_identity::dpop::{self, BoundToken, Nonces, ProofError, ProofMemory, ProvenRequest};
 use corral_identity::jwt::{Algorithm, JwtError};
 use corral_model::limits;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn take(
     bound: Option<BoundToken<'_>>,
 ) -> Result<String, ProofError> {
     let urls = [URL.to_owned(), "https://127.0.0.1:443/oauth2/token".to_owned()];
-    let request = ProvenRequest { method: "POST", urls: &urls, bound };
+    let request = ProvenRequest { method: "POST", urls: &urls, bound, nonces: None };
     memory.take(proof, request, at(10))
 }
 
@@ -93,4 +93,29 @@ fn a_proof_is_for_one_token() {
         assert_eq!(take(&memory, &thief, shown("token")), Err(ProofError::OtherKey));
     }
     assert!(take(&memory, &thief, None).is_ok());
+}
+
+#[test]
+fn where_nonces_are_given_out_a_proof_has_a_young_one() {
+    let signer = Signer::of(Algorithm::Es256);
+    let nonces = Nonces::new(&[7; 32]);
+    let urls = [URL.to_owned()];
+    let check = |nonce: Option<Value>, expect: Result<(), ProofError>| {
+        let request =
+            ProvenRequest { method: "POST", urls: &urls, bound: None, nonces: Some(&nonces) };
+        let proof = proof(&signer, |claims| {
+            if let Some(nonce) = &nonce {
+                claims["nonce"] = nonce.clone();
+            }
+        });
+        let checked = dpop::check(&proof, request, at(10)).map(|_| ());
+        assert_eq!(checked, expect, "{nonce:?}");
+    };
+    let hour = 3600 * std::time::Duration::from_secs(1);
+    check(Some(json!(nonces.current(at(10)))), Ok(()));
+    check(Some(json!(nonces.current(at(10) - hour))), Err(ProofError::Nonce));
+    check(Some(json!(Nonces::new(&[8; 32]).current(at(10)))), Err(ProofError::Nonce));
+    check(Some(json!("nonsense")), Err(ProofError::Nonce));
+    check(Some(json!(7)), Err(ProofError::Nonce));
+    check(None, Err(ProofError::Nonce));
 }

@@ -84,6 +84,11 @@ pub const ACCESS_TOKEN_TTL: Duration = Duration::from_secs(15 * 60);
 pub const TOKEN_REQUEST_BYTES_MAX: usize = 128 * 1024;
 /// How old a proof of a key's possession may be (RFC 9449 section 11.1).
 pub const PROOF_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long ago the nonce of a proof may have been given out: what a proof that is made ahead can
+/// be used for at most, and how often a client that is slower than this is asked to prove again.
+pub const PROOF_NONCE_AGE_MAX: Duration = Duration::from_secs(2 * 60);
+/// Everybody gets the same nonce for so long.
+pub const PROOF_NONCE_STEP: Duration = Duration::from_secs(30);
 /// Proofs that are remembered, so that none is taken twice; more at once are refused.
 pub const PROOFS_MAX: usize = 100_000;
 /// Keys that one issuer may publish: large ones publish about ten.

@@ -55,7 +55,8 @@ fn shown(parts: &Parts) -> Result<Shown, Failure> {
     // Nested routers see a part of the path only.
     let path = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
     let method = parts.method.as_str();
-    possession::bound(&parts.headers, token, method, path.path()).map_err(unauthenticated)
+    possession::bound(&parts.headers, token, method, path.path())
+        .map_err(|refused| Failure::unproven(&refused))
 }
 
 fn unauthenticated(text: &str) -> Failure {

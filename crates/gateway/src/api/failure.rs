@@ -6,19 +6,28 @@ use axum::response::{IntoResponse, Response};
 use corral_api::{ApiError, ErrorBody, ErrorCode};
 
 use crate::app::AppError;
+use crate::possession::Unproven;
 
 /// A request that was not carried out.
 #[derive(Debug)]
 pub struct Failure {
     status: StatusCode,
     error: ApiError,
+    /// How to prove a key, where that was missing.
+    challenge: Option<HeaderValue>,
 }
 
 impl Failure {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let status =
             StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, error: ApiError::new(code, message) }
+        Self { status, error: ApiError::new(code, message), challenge: None }
+    }
+
+    /// RFC 9449 section 7.1: the proof of a token's key is missing, or is not good.
+    pub(super) fn unproven(refused: &Unproven) -> Self {
+        let failure = Self::new(ErrorCode::Unauthenticated, refused.text.clone());
+        Self { challenge: refused.challenge(), ..failure }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -41,7 +50,7 @@ impl Failure {
             StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge,
             _ => ErrorCode::Invalid,
         };
-        Self { status, error: ApiError::new(code, message) }
+        Self { status, error: ApiError::new(code, message), challenge: None }
     }
 }
 
@@ -55,13 +64,16 @@ impl Failure {
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
-        Self::new(code_of(&error), error.to_string())
+        match error {
+            AppError::BadProof(why) => Self::unproven(&Unproven::of(&why)),
+            other => Self::new(code_of(&other), other.to_string()),
+        }
     }
 }
 
 fn code_of(error: &AppError) -> ErrorCode {
     match error {
-        AppError::Unauthenticated(_) => ErrorCode::Unauthenticated,
+        AppError::Unauthenticated(_) | AppError::BadProof(_) => ErrorCode::Unauthenticated,
         AppError::Denied(_) => ErrorCode::Denied,
         AppError::NotFound { .. } => ErrorCode::NotFound,
         AppError::Invalid(_) => ErrorCode::Invalid,
@@ -76,7 +88,8 @@ impl IntoResponse for Failure {
         let is_unauthenticated = self.status == StatusCode::UNAUTHORIZED;
         let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
         if is_unauthenticated {
-            let scheme = HeaderValue::from_static("Bearer realm=\"corral\"");
+            let bearer = HeaderValue::from_static("Bearer realm=\"corral\"");
+            let scheme = self.challenge.unwrap_or(bearer);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use corral_identity::dpop::{BoundToken, ProofMemory, ProvenRequest};
+use corral_identity::dpop::{
+    self, BoundToken, CheckedProof, Nonces, ProofError, ProofMemory, ProvenRequest,
+};
 use corral_identity::jwt::{Rules, Signer, Unverified};
 use corral_model::{Secret, limits};
 use corral_store::Store;
@@ -23,6 +25,8 @@ use super::{App, AppError, new_id};
 
 /// Of the seed in the store.
 const KEY: &str = "access-tokens";
+/// Of the key of nonces in the store.
+const NONCE_KEY: &str = "dpop-nonces";
 /// RFC 9068 section 2.1.
 const TYPE: &str = "at+jwt";
 
@@ -30,7 +34,17 @@ const TYPE: &str = "at+jwt";
 pub(crate) struct AccessTokens {
     signer: Signer,
     proofs: ProofMemory,
+    /// Where proofs must have one.
+    nonces: Option<Nonces>,
     lifetime: Duration,
+}
+
+/// Whether every proof has a nonce of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DpopNonces {
+    /// None is given out, and what a proof says of one is not looked at.
+    Unused,
+    Required,
 }
 
 /// A JWT that was just signed.
@@ -75,15 +89,28 @@ impl Shown {
 impl AccessTokens {
     /// Takes the key that every gateway of this store signs with.
     /// `lifetime` is how long each is good at most.
-    pub(super) async fn load(store: &Store, lifetime: Duration) -> anyhow::Result<Self> {
-        let made = random_bytes().map_err(|denial| anyhow::anyhow!(denial.client_text))?;
-        let key = store.own_key(KEY, &Secret::new(hex(&made))).await;
-        let key = key.context("the key of access tokens")?;
-        let seed = bytes_of_hex(key.reveal())
-            .context("the key of access tokens is damaged in the store")?;
+    pub(super) async fn load(
+        store: &Store,
+        lifetime: Duration,
+        nonces: DpopNonces,
+    ) -> anyhow::Result<Self> {
+        let seed = own_key(store, KEY).await?;
         let signer = Signer::from_seed(&seed).context("the key of access tokens")?;
-        Ok(Self { signer, proofs: ProofMemory::default(), lifetime })
+        let nonces = match nonces {
+            DpopNonces::Unused => None,
+            DpopNonces::Required => Some(Nonces::new(&own_key(store, NONCE_KEY).await?)),
+        };
+        Ok(Self { signer, proofs: ProofMemory::default(), nonces, lifetime })
     }
+}
+
+/// A key that every gateway of this store has.
+async fn own_key(store: &Store, name: &str) -> anyhow::Result<[u8; 32]> {
+    let made = random_bytes().map_err(|denial| anyhow::anyhow!(denial.client_text))?;
+    let key = store.own_key(name, &Secret::new(hex(&made))).await;
+    let key = key.with_context(|| format!("the gateway's key '{name}'"))?;
+    bytes_of_hex(key.reveal())
+        .with_context(|| format!("the gateway's key '{name}' is damaged in the store"))
 }
 
 impl App {
@@ -155,14 +182,16 @@ impl App {
     /// is not.
     ///
     /// # Errors
-    /// [`AppError::Unauthenticated`] when a proof was sent and is not good.
+    /// [`AppError::BadProof`] when a proof was sent and is not good; [`AppError::Unavailable`].
     pub(crate) fn bearer_of_jwt(&self, shown: &Shown) -> Result<Option<RunToken>, AppError> {
         let token = shown.token.reveal();
         let Some(found) = self.run_of_jwt(token) else { return Ok(None) };
         let is_proven = match (&found.key, &shown.proof) {
             (None, None) => true,
             (Some(key), Some(proof)) => {
-                self.take_proof(proof, Some(BoundToken { token, key }))?;
+                // Who has a token and not its key fills no memory.
+                let checked = self.check_proof(proof, Some(BoundToken { token, key }))?;
+                self.use_up(&checked)?;
                 true
             }
             (Some(_), None) | (None, Some(_)) => false,
@@ -175,21 +204,40 @@ impl App {
         self.run_of_jwt(token).filter(|found| found.key.is_some())
     }
 
-    /// Takes a proof of possession; gives the thumbprint of its key. `bound` is the token that was
-    /// shown with it; None at the token endpoint.
+    /// Checks a proof of possession. `bound` is the token that was shown with it; None at the token
+    /// endpoint. What it proves counts once [`App::use_up`] took it.
     ///
     /// # Errors
-    /// [`AppError::Unauthenticated`].
-    pub(super) fn take_proof(
+    /// [`AppError::BadProof`].
+    pub(super) fn check_proof(
         &self,
         proof: &ShownProof,
         bound: Option<BoundToken<'_>>,
-    ) -> Result<String, AppError> {
+    ) -> Result<CheckedProof, AppError> {
         let urls = self.own_urls(&proof.path);
-        let request = ProvenRequest { method: &proof.method, urls: &urls, bound };
-        let now = OffsetDateTime::now_utc();
-        let taken = self.access_tokens.proofs.take(&proof.jwt, request, now);
-        taken.map_err(|why| AppError::Unauthenticated(why.to_string()))
+        let nonces = self.access_tokens.nonces.as_ref();
+        let request = ProvenRequest { method: &proof.method, urls: &urls, bound, nonces };
+        Ok(dpop::check(&proof.jwt, request, OffsetDateTime::now_utc())?)
+    }
+
+    /// Takes a proof that was checked, once. It comes after everything else that a request has to
+    /// show: anybody can make keys and proofs, and would fill what is remembered for all.
+    ///
+    /// # Errors
+    /// [`AppError::BadProof`] when it was used before, [`AppError::Unavailable`] when there are too
+    /// many.
+    pub(super) fn use_up(&self, proof: &CheckedProof) -> Result<(), AppError> {
+        let taken = self.access_tokens.proofs.use_up(proof, OffsetDateTime::now_utc());
+        taken.map_err(|error| match error {
+            ProofError::TooMany => AppError::Unavailable(error.to_string()),
+            other => AppError::BadProof(other),
+        })
+    }
+
+    /// The nonce that the next proofs are to have, where they must have one.
+    pub(crate) fn dpop_nonce(&self) -> Option<String> {
+        let nonces = self.access_tokens.nonces.as_ref()?;
+        Some(nonces.current(OffsetDateTime::now_utc()))
     }
 
     /// The addresses by which clients reach a path: the one that is told to them, and on loopback

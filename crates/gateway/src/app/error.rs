@@ -1,5 +1,7 @@
 //! Why something was not done, in words that the caller may read.
 
+use corral_identity::dpop::ProofError;
+
 /// Why the gateway did not do what was asked. Every text may be shown to the caller: no secret,
 /// no path, no internal error. Handlers map each variant to one status.
 #[derive(Debug, thiserror::Error)]
@@ -7,6 +9,9 @@ pub enum AppError {
     /// No, wrong, expired or foreign token; ended run (401).
     #[error("{0}")]
     Unauthenticated(String),
+    /// The proof of the key that a token is bound to is not good (401).
+    #[error(transparent)]
+    BadProof(#[from] ProofError),
     /// The right is missing: a refused root run, a refused self-approval (403, exit code 3).
     #[error("{0}")]
     Denied(String),

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::config::Config;
 use super::error::describe;
-use super::runs::{StartRun, StartedRun, Starter, check_ask};
+use super::runs::{StartRun, Starter, check_ask};
 use super::{App, AppError};
 
 /// A job whose token was verified.
@@ -32,33 +32,26 @@ struct Trust<'c> {
 }
 
 impl App {
-    /// Starts the root run of a job, by a token that its CI system or cluster signed. `workload`
-    /// chooses one where several trust such tokens.
+    /// Finds out whose job a token is of that its CI system or cluster signed, and who answers for
+    /// it. `workload` chooses one where several trust such tokens. The token is not used up: that
+    /// is when the run is kept.
     ///
     /// # Errors
     /// [`AppError::Unauthenticated`] when the token is not good, or nobody trusts it.
-    /// [`AppError::Denied`] when no active person answers for the job, or the token or the job has
-    /// started a run before. [`AppError::Unavailable`] when the issuer's keys cannot be had. All
-    /// are recorded as `run.refused`. [`AppError::Invalid`] for a bad name or TTL.
-    ///
-    /// # Cancel safety
-    /// Cancelled before it returns, the job has its run or has not; it is not started twice.
-    pub async fn start_job(
+    /// [`AppError::Denied`] when no active person answers for the job. [`AppError::Unavailable`]
+    /// when the issuer's keys cannot be had. All are recorded as `run.refused`.
+    /// [`AppError::Invalid`] for a bad name or TTL.
+    pub(super) async fn job_starter(
         &self,
+        config: &Config,
         token: &Secret,
         workload: Option<&str>,
-        ask: StartRun,
-    ) -> Result<StartedRun, AppError> {
-        check_ask(&ask)?;
-        let config = self.config();
+        ask: &StartRun,
+    ) -> Result<Starter, AppError> {
+        check_ask(ask)?;
         let mut origin = Origin::default();
-        match self.prove_job(&config, token.reveal(), workload, &mut origin).await {
-            Ok(starter) => self.start_as(&config, &starter, &ask).await,
-            Err(error) => {
-                self.refuse_run(origin, &ask, &error);
-                Err(error)
-            }
-        }
+        let proven = self.prove_job(config, token.reveal(), workload, &mut origin).await;
+        proven.inspect_err(|error| self.refuse_run(origin, ask, error))
     }
 
     /// `origin` is told who it is as soon as that is proven.

@@ -403,7 +403,7 @@ fn not_found(named: Named<'_>) -> ScimError {
 /// What the app refused, in SCIM's words.
 pub(super) fn refused(error: AppError) -> ScimError {
     let status = match &error {
-        AppError::Unauthenticated(_) => 401,
+        AppError::Unauthenticated(_) | AppError::BadProof(_) => 401,
         AppError::Denied(_) => 403,
         AppError::NotFound { .. } => 404,
         AppError::Invalid(_) | AppError::Conflict(_) => 409,

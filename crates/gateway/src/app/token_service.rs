@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use corral_identity::Token;
+use corral_identity::dpop::CheckedProof;
 use corral_model::token::TokenDigest;
 use corral_model::{Principal, Run, RunEnd, RunId, Secret};
 use serde_json::Value;
@@ -77,19 +78,34 @@ impl App {
     /// Starts a run for whoever the subject token stands for.
     ///
     /// # Errors
-    /// As [`App::start_run`] and [`App::start_job`]; [`AppError::Invalid`] when an opaque token is
-    /// to be bound to a key.
+    /// As [`App::start_run`], and what is wrong with the token of a job, recorded as
+    /// `run.refused`; [`AppError::BadProof`]; [`AppError::Invalid`] when an opaque token is to be
+    /// bound to a key.
+    ///
+    /// # Cancel safety
+    /// Cancelled before it returns, a job has its run or has not; it is not started twice.
     pub async fn exchange(&self, exchange: Exchange) -> Result<Exchanged, AppError> {
         let Exchange { subject, workload, ask, form, proof } = exchange;
         if proof.is_some() && form == TokenForm::Opaque {
             let text = "only a JWT can be bound to a key; ask for one with requested_token_type";
             return Err(AppError::Invalid(vec![Problem::new(None, text)]));
         }
-        // Before anything is started.
-        let key = proof.as_ref().map(|proof| self.take_proof(proof, None)).transpose()?;
-        let StartedRun { run, path, token } = match self.subject(&subject, key.as_deref()).await? {
-            Some(caller) => self.start_run(&caller, ask).await?,
-            None => self.start_job(&subject, workload.as_deref(), ask).await?,
+        let proof = proof.map(|proof| self.check_proof(&proof, None)).transpose()?;
+        let key = proof.as_ref().map(CheckedProof::key);
+        // The subject is known before the proof is used up, and that before anything is started.
+        let use_up = || proof.as_ref().map_or(Ok(()), |proof| self.use_up(proof));
+        let StartedRun { run, path, token } = match self.subject(&subject, key).await? {
+            Some(caller) => {
+                use_up()?;
+                self.start_run(&caller, ask).await?
+            }
+            None => {
+                let config = self.config();
+                let workload = workload.as_deref();
+                let starter = self.job_starter(&config, &subject, workload, &ask).await?;
+                use_up()?;
+                self.start_as(&config, &starter, &ask).await?
+            }
         };
         let SignedToken { token, expires_at } = match form {
             TokenForm::Opaque => {
@@ -100,7 +116,7 @@ impl App {
                 let live = self.live.runs().get(run.id.as_str()).ok_or_else(|| {
                     AppError::Conflict("the run has ended in the meantime".to_owned())
                 })?;
-                self.access_token(&live, key.as_deref())
+                self.access_token(&live, key)
             }
         };
         Ok(Exchanged { run, path, token, expires_at, is_bound: key.is_some() })

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use corral_api::sign_in::OAuthError;
 
 use crate::app::AppError;
+use crate::possession::Unproven;
 
 /// A request that was not carried out.
 #[derive(Debug)]
@@ -32,15 +33,13 @@ impl Refusal {
     }
 
     /// RFC 9449 section 5.
-    pub(super) fn bad_proof(text: &str) -> Self {
-        Self::new("invalid_dpop_proof", text)
+    pub(super) fn bad_proof(refused: Unproven) -> Self {
+        Self::new(refused.error, refused.text)
     }
 
     pub(super) fn of_exchange(error: AppError) -> Self {
         let code = match &error {
-            AppError::Unauthenticated(text) if text.starts_with("the DPoP proof") => {
-                "invalid_dpop_proof"
-            }
+            AppError::BadProof(why) => return Self::bad_proof(Unproven::of(why)),
             AppError::Unauthenticated(_) | AppError::Conflict(_) => "invalid_grant",
             // Everything is in order, but it may not: nobody answers for it, or it was done.
             AppError::Denied(_) => "access_denied",
@@ -52,6 +51,7 @@ impl Refusal {
             AppError::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
             AppError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             AppError::Unauthenticated(_)
+            | AppError::BadProof(_)
             | AppError::Conflict(_)
             | AppError::Denied(_)
             | AppError::NotFound { .. }
