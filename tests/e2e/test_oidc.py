@@ -14,8 +14,8 @@ import urllib.parse
 import psycopg
 import pytest
 
-from harness.oidc import (AUDIENCE, JOB_ID, Browser, RealProvider, ScriptedProvider, SigningKey,
-                          node_module)
+from harness.oidc import (AUDIENCE, CLIENT_ID, JOB_ID, Browser, RealProvider, ScriptedProvider,
+                          SigningKey, node_module)
 from harness.shop import Shop
 from harness.waiting import wait_until
 
@@ -712,3 +712,60 @@ def test_a_person_signs_in_with_a_real_browser(server, tmp_path):
         whoami = shop.gateway.json("whoami", token=token)
         assert (whoami["name"], whoami["provider"]) == ("lin@example.com", "corp")
         assert shop.psql("plain-db", "select 1", token=token).stdout.strip() == "1"
+
+
+def test_groups_may_stand_in_a_signed_userinfo(server):
+    with Shop(server, config=FAST) as shop, ScriptedProvider() as provider:
+        shop.gateway.apply(provider.manifest(more=CREATE))
+        provider.changes = {"groups": None}
+        provider.userinfo = provider.signed_userinfo(sub="sub-signed", groups=["team"])
+        sign_in((shop, provider), "sub-signed")
+        assert user(shop, "sub-signed")["groups"] == ["agents"]
+        # They follow, also when the provider changes its key.
+        provider.userinfo = provider.signed_userinfo(
+            sub="sub-signed", groups=["boss"], aud=[CLIENT_ID, "another"])
+        wait_until(lambda: user(shop, "sub-signed")["groups"] == ["dba"], "they follow", 20)
+        provider.key = SigningKey()
+        provider.userinfo = provider.signed_userinfo(sub="sub-signed", groups=["team"])
+        wait_until(lambda: user(shop, "sub-signed")["groups"] == ["agents"], "a new key", 40)
+
+
+def test_a_signed_userinfo_that_is_not_good_lets_nobody_in(server):
+    with Shop(server) as shop, ScriptedProvider() as provider:
+        shop.gateway.apply(provider.manifest(more=CREATE))
+        provider.changes = {"groups": None}
+        provider.is_person("sub-in", "sub-in@example.com", ["team"])
+
+        def signed(**claims):
+            return provider.signed_userinfo(**({"sub": "sub-in", "groups": ["team"]} | claims))
+
+        good, past = signed(), int(time.time()) - 3600
+        head, body, signature = good.split(".")
+        forged = SigningKey()
+        forged.kid = provider.key.kid
+        cases = {
+            "another issuer": (signed(iss="https://evil.example"), "iss"),
+            "no issuer": (signed(iss=None), "iss"),
+            "another client": (signed(aud="another"), "aud"),
+            "no audience": (signed(aud=None), "aud"),
+            "expired": (signed(exp=past), "exp"),
+            "somebody else": (signed(sub="sub-other"), "somebody else"),
+            "nobody": (signed(sub=None), "sub"),
+            "unsigned": (signed(header={"alg": "none"}), "algorithm"),
+            "another key": (signed(key=forged), "signature"),
+            "changed": (f"{head}.{signed(groups=['boss']).split('.')[1]}.{signature}", "signature"),
+            "encrypted": (f"{head}.a.b.c.d", "encrypted"),
+            "no JWT": ("nonsense", "not taken"),
+            "JSON": (json.dumps({"sub": "sub-in", "groups": ["team"]}), "not taken"),
+        }
+        for why, (told, words) in cases.items():
+            provider.userinfo = told
+            attempt = SignIn(shop.gateway)
+            answer = attempt.callback(provider.answer(attempt.begin().location))
+            assert answer.status in (403, 503), (why, answer.status, answer.text)
+            reason = shop.gateway.events("--event", "principal.refused")[-1]["reason"]
+            assert words in reason.lower(), (why, reason)
+        assert all(one["name"] != "sub-in@example.com" for one in shop.gateway.json("users", "list"))
+        provider.userinfo = good
+        sign_in((shop, provider), "sub-in")
+        assert user(shop, "sub-in")["groups"] == ["agents"]

@@ -78,7 +78,8 @@ class ScriptedProvider:
         self.header = {}
         self.codes = {}
         self.grants = {}
-        # What its userinfo endpoint answers: None (there is none), an object, or a status.
+        # What its userinfo endpoint answers: None (there is none), an object, a status, or a text
+        # that it calls a JWT.
         self.userinfo = None
         self.asked = []
         self.hanging = threading.Event()
@@ -109,6 +110,11 @@ class ScriptedProvider:
         claims = {"iss": self.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + 300}
         claims |= (self.person if person is None else person) | ({"nonce": nonce} if nonce else {}) | self.changes
         return self.key.sign({k: v for k, v in claims.items() if v is not None}, **self.header)
+
+    def signed_userinfo(self, key=None, header=None, **claims):
+        claims = {"iss": self.issuer, "aud": CLIENT_ID} | claims
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return (key or self.key).sign(claims, **(header or {}))
 
     def logout_token(self, **changes):
         now = int(time.time())
@@ -154,6 +160,8 @@ class ScriptedProvider:
                         self._json(401, {})
                     elif isinstance(told, int):
                         self._json(told, {})
+                    elif isinstance(told, str):
+                        self._send(200, told.encode(), "application/jwt")
                     else:
                         self._json(200, told)
                 elif self.path == "/jwks":
@@ -176,10 +184,12 @@ class ScriptedProvider:
                     self._json(*provider._tokens(form))
 
             def _json(self, status, body):
-                data = json.dumps(body).encode()
+                self._send(status, json.dumps(body).encode(), "application/json")
+
+            def _send(self, status, data, media_type):
                 with contextlib.suppress(OSError):
                     self.send_response(status)
-                    self.send_header("content-type", "application/json")
+                    self.send_header("content-type", media_type)
                     self.send_header("content-length", str(len(data)))
                     self.end_headers()
                     self.wfile.write(data)

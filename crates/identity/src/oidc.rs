@@ -14,14 +14,13 @@ use oauth2::{
     RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardRevocableToken,
     StandardTokenResponse, TokenResponse as _, TokenUrl,
 };
-use reqwest::header::ACCEPT;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use crate::fetch::{self, Bounds};
 use crate::jwks::{Discovery, JwksError, KeySource, VerifyError};
 use crate::jwt::{Claims, JwtError, Rules, SeveralAudiences};
+
+mod userinfo;
 
 /// Why a person was not signed in, or a grant not renewed.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +86,9 @@ pub struct Grant {
 /// A renewed grant.
 #[derive(Debug)]
 pub struct Renewed {
-    /// Of a new ID token, when the provider gave one; for [`OidcClient::complete`].
-    pub claims: Option<Claims>,
+    /// Of a new ID token, when the provider gave one; for [`OidcClient::complete`]. One that is not
+    /// taken does not undo the renewal: the token that was shown may be good for nothing by then.
+    pub claims: Option<Result<Claims, OidcError>>,
     /// Asks at the userinfo endpoint.
     pub access_token: Secret,
     /// Goes into the place of the one that was shown.
@@ -236,53 +236,11 @@ impl OidcClient {
         let request = client.exchange_refresh_token(&shown);
         let answer = request.request_async(&http).await.map_err(of_request)?;
         let claims = match answer.extra_fields().id_token.as_deref() {
-            Some(token) => Some(self.verify(token, None, now).await?),
+            Some(token) => Some(self.verify(token, None, now).await),
             None => None,
         };
         let access_token = access_token(&answer);
         Ok(Renewed { claims, access_token, refresh_token: refresh_token(&answer) })
-    }
-
-    /// Takes the claim that is wanted over from the provider's userinfo endpoint (OpenID Connect
-    /// Core section 5.3), where the ID token lacks it and there is such an endpoint. Nothing else
-    /// is taken from there.
-    ///
-    /// # Errors
-    /// [`OidcError::Userinfo`], [`OidcError::OtherSubject`], [`OidcError::Provider`].
-    ///
-    /// # Limits
-    /// [`limits::JWKS_BYTES_MAX`] within [`limits::JWKS_DEADLINE`], no redirects.
-    pub async fn complete(
-        &self,
-        claims: Claims,
-        access_token: &Secret,
-        now: OffsetDateTime,
-    ) -> Result<Claims, OidcError> {
-        let Some(wanted) = self.options.wanted.as_deref() else { return Ok(claims) };
-        if claims.get(wanted).is_some() {
-            return Ok(claims);
-        }
-        let discovery = self.keys.discovery(now).await?;
-        let Some(url) = discovery.endpoint("userinfo_endpoint")? else { return Ok(claims) };
-        let unusable = |text: &str| OidcError::Userinfo(text.to_owned());
-        let request = self.keys.client().get(url.clone());
-        let request = request.bearer_auth(access_token.reveal()).header(ACCEPT, "application/json");
-        let bounds = Bounds { bytes_max: limits::JWKS_BYTES_MAX, deadline: limits::JWKS_DEADLINE };
-        let answer = fetch::send(request, &url, bounds).await;
-        let answer = answer.map_err(|error| OidcError::Userinfo(error.to_string()))?;
-        if answer.status != reqwest::StatusCode::OK {
-            return Err(unusable(&format!("it answered {}", answer.status.as_u16())));
-        }
-        let told: Map<String, Value> = serde_json::from_slice(&answer.body)
-            .map_err(|_| unusable("its answer is no JSON object; signed ones are not read"))?;
-        // Section 5.3.2: a token of somebody else could be put in between.
-        if told.get("sub").and_then(Value::as_str) != claims.subject() {
-            return Err(OidcError::OtherSubject);
-        }
-        Ok(match told.get(wanted) {
-            Some(value) => claims.with(wanted, value.clone()),
-            None => claims,
-        })
     }
 
     /// OpenID Connect Core section 3.1.3.7.

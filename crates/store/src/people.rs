@@ -61,7 +61,8 @@ impl Store {
         Ok(())
     }
 
-    /// The provider still answers for the person. A token that it gave takes the place of `shown`,
+    /// The provider still answers for the person; whether it said all that it was asked is for
+    /// [`Store::grant_answered`]. A token that it gave takes the place of `shown`,
     /// unless the person signed in again meanwhile and `shown` is no longer what is kept.
     ///
     /// # Errors
@@ -86,16 +87,13 @@ impl Store {
             return Ok(());
         }
         let sealed = self.seal.seal(PURPOSE, &name, given.unwrap_or(&shown.refresh_token))?;
-        sqlx::query(
-            "UPDATE grants SET sealed = $2, checked_at_ms = $3, failing_since_ms = NULL
-             WHERE person = $1",
-        )
-        .bind(shown.person.as_str())
-        .bind(sealed)
-        .bind(to_ms(at))
-        .execute(&mut *change)
-        .await
-        .doing("be written")?;
+        sqlx::query("UPDATE grants SET sealed = $2, checked_at_ms = $3 WHERE person = $1")
+            .bind(shown.person.as_str())
+            .bind(sealed)
+            .bind(to_ms(at))
+            .execute(&mut *change)
+            .await
+            .doing("be written")?;
         change.commit().await.doing("keep a change")
     }
 
@@ -178,6 +176,19 @@ impl Store {
         .await
         .doing("be written")?;
         since.map_or(Ok(at), from_ms)
+    }
+
+    /// The provider said all that it was asked about a person.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn grant_answered(&self, person: &PrincipalName) -> Result<(), StoreError> {
+        sqlx::query("UPDATE grants SET failing_since_ms = NULL WHERE person = $1")
+            .bind(person.as_str())
+            .execute(&self.write)
+            .await
+            .doing("be written")?;
+        Ok(())
     }
 
     /// # Errors

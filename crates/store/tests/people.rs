@@ -65,7 +65,10 @@ async fn only_people_with_a_live_login_are_due_and_the_newest_token_stays() {
     store.renew_grant(&due[0], Some(&secret("second-hunter2")), at(30)).await.expect("written");
     let renewed = store.grants_due(at(500), at(500), &none, 10).await.expect("reads");
     assert_eq!(renewed[0].refresh_token, secret("second-hunter2"));
-    assert_eq!(renewed[0].failing_since, None);
+    assert_eq!(renewed[0].failing_since, Some(at(10)), "a grant is not all that is asked after");
+    store.grant_answered(&ada()).await.expect("written");
+    let answered = store.grants_due(at(500), at(500), &none, 10).await.expect("reads");
+    assert_eq!(answered[0].failing_since, None);
     assert!(store.holds_grant(&renewed[0]).await.expect("reads"));
     assert!(!store.holds_grant(&due[0]).await.expect("reads"));
     // A slow answer for an earlier token does not take the place of a newer one.

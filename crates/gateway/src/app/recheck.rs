@@ -71,7 +71,7 @@ impl App {
         let now = OffsetDateTime::now_utc();
         let answer = self.renew(&mut grant, now).await;
         let done = match answer {
-            Ok(()) => Ok(()),
+            Ok(()) => self.store.grant_answered(&grant.person).await.map_err(AppError::from),
             Err(Unanswered::Refused(why)) => {
                 tracing::info!(provider = %grant.provider, why, "a grant is over");
                 self.refresh_failed(&grant).await
@@ -104,7 +104,9 @@ impl App {
         if let Some(given) = renewed.refresh_token {
             grant.refresh_token = given;
         }
-        let Some((claims, oidc)) = renewed.claims.zip(provider.oidc.as_ref()) else {
+        let claims = renewed.claims.transpose();
+        let claims = claims.map_err(|error| Unanswered::Unknown(error.to_string()))?;
+        let Some((claims, oidc)) = claims.zip(provider.oidc.as_ref()) else {
             return Ok(());
         };
         let user = self.config().users.get(&grant.person).cloned();
