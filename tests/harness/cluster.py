@@ -167,6 +167,8 @@ class Cluster:
             "--client-ca-file", self.ca_file, "--token-auth-file", self.folder / "tokens.csv",
             "--authorization-mode", "RBAC", "--allow-privileged",
             "--service-cluster-ip-range", "10.96.0.0/16",
+            # The first one signs, and is one that can be asked for its keys from here.
+            "--service-account-issuer", self.server,
             "--service-account-issuer", "https://kubernetes.default.svc",
             "--service-account-key-file", accounts, "--service-account-signing-key-file", accounts,
             "--kubelet-client-certificate", client_certificate,

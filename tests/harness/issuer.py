@@ -132,8 +132,14 @@ def _handler(issuer):
                         pass
                     return
             status, body = issuer.answer(self.path)
+            # As a cluster's API server does, which has its keys in no other form.
+            is_set = "keys" in body
+            kind = "application/jwk-set+json" if is_set else "application/json"
+            if is_set and kind not in self.headers["Accept"]:
+                self._head(406, [("Content-Length", "0")])
+                return
             body = json.dumps(body).encode()
-            self._head(status, [("Content-Type", "application/json"),
+            self._head(status, [("Content-Type", kind),
                                 ("Content-Length", str(len(body)))])
             self.wfile.write(body)
 

@@ -78,7 +78,7 @@ pub(super) async fn discovery(
     // Section 4.1: a slash at the end is taken away before the well-known part is added.
     let text = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let url = usable_url(&text)?;
-    let body = get(client, &url).await?;
+    let body = get(client, &url, "application/json").await?;
     let url = url.to_string();
     let Some(members) = json::object(&body) else {
         return Err(JwksError::Unreadable {
@@ -98,12 +98,17 @@ pub(super) async fn discovery(
 
 /// Reads a set of keys.
 pub(super) async fn keys(client: &reqwest::Client, url: &Url) -> Result<KeySet, JwksError> {
-    let body = get(client, url).await?;
+    // A cluster's API server has keys as a set only, and many issuers have them as JSON only.
+    let body = get(client, url, "application/jwk-set+json, application/json").await?;
     KeySet::read(&body).map_err(|why| JwksError::Unreadable { url: url.to_string(), why })
 }
 
-async fn get(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, JwksError> {
-    let request = client.get(url.clone()).header(header::ACCEPT, "application/json");
+async fn get(
+    client: &reqwest::Client,
+    url: &Url,
+    accepted: &'static str,
+) -> Result<Vec<u8>, JwksError> {
+    let request = client.get(url.clone()).header(header::ACCEPT, accepted);
     let answer = fetch::send(request, url, BOUNDS).await?;
     if answer.status != StatusCode::OK {
         let status = answer.status.as_u16();
