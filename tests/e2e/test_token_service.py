@@ -1,5 +1,6 @@
 """The token service: children, introspection, revocation, JWTs, keys that tokens are bound to."""
 
+import json
 import time
 
 import jwt
@@ -232,3 +233,44 @@ def test_no_token_is_found_in_the_log_or_the_record(shop, service):
         if file.is_file():
             data = file.read_bytes()
             assert signature.encode() not in data and root["token"].encode() not in data
+
+
+def test_what_is_not_understood_is_refused_and_never_ignored(shop, service):
+    root = shop.run("planner")
+    before = len(shop.gateway.events("--event", "run.started"))
+    for fields, error in (
+            ({"scope": "read"}, "invalid_scope"), ({"resource": "https://x"}, "invalid_target"),
+            ({"audience": "orders-db"}, "invalid_target"),
+            ({"actor_token": root["token"]}, "invalid_request"),
+            ({"actor_token_type": TYPES + "access_token"}, "invalid_request"),
+            ({"requested_token_type": TYPES + "saml2"}, "invalid_request")):
+        status, answer = service.exchange(root["token"], "executor", "access_token", **fields)
+        assert (status, answer["error"]) == (400, error), answer
+    for detail in ({"for": "ada@example.com"}, {"type": "another"}, {"targets": "orders-db"},
+                   {"sponsor": "grace@example.com"}):
+        status, answer = service.exchange(root["token"], "executor", "access_token", detail=detail)
+        assert (status, answer["error"]) == (400, "invalid_authorization_details"), answer
+    assert len(shop.gateway.events("--event", "run.started")) == before
+
+
+def test_a_limit_of_the_tree_is_told_as_something_to_wait_for(own_shop):
+    own_shop.gateway.apply("""
+kind: Limit
+name: few
+subject: {any: true}
+run: {children_max: 1}
+""")
+    service, root = TokenService(own_shop.gateway), own_shop.run("planner")
+    assert service.exchange(root["token"], "one", "access_token")[0] == 200
+    status, answer = service.exchange(root["token"], "two", "access_token")
+    assert (status, answer["error"]) == (429, "temporarily_unavailable"), answer
+
+
+def test_no_certificate_is_given_for_a_jwt(shop, service):
+    root = shop.run("planner")
+    _, answer = service.same_run(root["token"], root["run_id"])
+    body = json.dumps({"protocol": "ssh", "material": "ssh-ed25519 AAAA"})
+    headers = {"Authorization": f"Bearer {answer['access_token']}",
+               "Content-Type": "application/json"}
+    status, refused = service.request("POST", "/api/v1/credentials", body, headers)
+    assert status == 401, refused
