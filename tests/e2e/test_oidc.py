@@ -288,6 +288,22 @@ def test_groups_are_those_of_the_last_sign_in(place):
     shop.psql("plain-db", "select 1", token=token, expect=2)
 
 
+def test_a_group_counts_by_a_name_that_groups_can_have(server):
+    with Shop(server) as shop, ScriptedProvider() as provider:
+        place, told = (shop, provider), ["agents", "R&D (all)", "über"]
+        shop.gateway.apply(provider.manifest(more="sign_in: create\n"))
+        sign_in(place, "sub-named", told)
+        assert user(shop, "sub-named")["groups"] == ["agents"]
+        mapped = 'groups: {"R&D (all)": dba, agents: agents}\nsign_in: create\n'
+        shop.gateway.apply(provider.manifest(more=mapped))
+        sign_in(place, "sub-named", told)
+        assert sorted(user(shop, "sub-named")["groups"]) == ["agents", "dba"]
+        # Where none are named at all, the person is in none.
+        provider.changes = {"groups": None}
+        sign_in(place, "sub-named", told)
+        assert not user(shop, "sub-named").get("groups")
+
+
 def test_a_user_of_a_manifest_is_linked_only_where_it_says_so(place):
     shop, provider = place
     shop.gateway.apply("kind: User\nname: kay@example.com\nprovider: corp\n")
