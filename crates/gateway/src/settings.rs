@@ -285,7 +285,7 @@ mod tests {
         check("drain_timeout: soon", "soon");
         check("relay_certificate_lifetime: 1s", "too short");
         check("access_token_lifetime: 10ms", "too short");
-        check("require_dpop_nonce: yes", "require_dpop_nonce");
+        check("require_dpop_nonce: maybe", "line 1");
         check("name: a b", "'a b'");
         check("name: a\nname: b\n", "name");
         check("events: stderr", "stderr");
