@@ -134,6 +134,10 @@ def test_another_jwt_is_one_of_the_same_run(shop, service):
     assert all(one["active"] and one["run_id"] == run_id for one in told)
     assert told[0]["act"] == told[-1]["act"]
     assert len(shop.gateway.events("--event", "run.started")) == before, "no run was started"
+    renewed = [event for event in shop.gateway.events("--event", "token.renewed")
+               if event["run"] == run_id]
+    assert len(renewed) == 2 and not any("key" in event for event in renewed)
+    assert all(event["sponsor"] == "ada@example.com" and event["until"] for event in renewed)
     # With a run of an hour the token is the shorter one.
     long = shop.run("long", "--ttl", "1h")
     status, answer = service.same_run(long["token"], long["run_id"])
@@ -187,6 +191,9 @@ def test_a_bound_jwt_is_exchanged_with_its_own_key_only(shop, service):
     assert status == 200 and answer["token_type"] == "DPoP", answer
     told = service.introspect(answer["access_token"], admin)
     assert told["cnf"] == {"jkt": prover.thumbprint} and told["run_id"] == root["run_id"]
+    renewed = [event["key"] for event in shop.gateway.events("--event", "token.renewed")
+               if event["run"] == root["run_id"]]
+    assert renewed == [prover.thumbprint] * 2
     shop.gateway.run("runs", "end", root["run_id"])
     status, answer = service.same_run(token, root["run_id"], proof(service, prover))
     assert (status, answer["error"]) == (400, "invalid_grant"), answer

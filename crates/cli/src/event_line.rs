@@ -41,6 +41,10 @@ fn detail(body: &EventBody) -> String {
             format!("the store does not answer; {sessions_closed} sessions closed")
         }
         EventBody::AuthorityRegained { away_ms } => format!("after {away_ms} ms"),
+        EventBody::TokenRenewed { until, key } => {
+            let bound = if key.is_some() { ", bound to a key" } else { "" };
+            format!("JWT, good until {}{bound}", until.truncate_to_second())
+        }
         EventBody::CredentialRenewed { until } => {
             format!("credential, good until {}", until.truncate_to_second())
         }

@@ -249,6 +249,15 @@ pub enum EventBody {
     RunRefused { name: String, reason: String },
     #[serde(rename = "run.ended")]
     RunEnded { reason: RunEnd, by: String, sessions_closed: u64 },
+    /// Whoever had a token of a run got another JWT of it.
+    #[serde(rename = "token.renewed")]
+    TokenRenewed {
+        #[serde(with = "time::serde::rfc3339")]
+        until: OffsetDateTime,
+        /// Thumbprint of the key that it is bound to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
     #[serde(rename = "session.opened")]
     SessionOpened {
         protocol: String,
@@ -440,6 +449,7 @@ impl EventBody {
             Self::RunStarted { .. } => "run.started",
             Self::RunRefused { .. } => "run.refused",
             Self::RunEnded { .. } => "run.ended",
+            Self::TokenRenewed { .. } => "token.renewed",
             Self::SessionOpened { .. } => "session.opened",
             Self::SessionRefused { .. } => "session.refused",
             Self::SessionClosed { .. } => "session.closed",
@@ -495,6 +505,7 @@ impl EventBody {
             | Self::RunStarted { .. }
             | Self::RunRefused { .. }
             | Self::RunEnded { .. }
+            | Self::TokenRenewed { .. }
             | Self::SessionOpened { .. }
             | Self::SessionRefused { .. }
             | Self::SessionClosed { .. }

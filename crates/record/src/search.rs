@@ -202,6 +202,7 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
         | EventBody::AuthorityLost { .. }
         | EventBody::AuthorityRegained { .. }
         | EventBody::RunEnded { .. }
+        | EventBody::TokenRenewed { .. }
         | EventBody::SessionClosed { .. }
         | EventBody::StatementRows { .. }
         | EventBody::ApprovalRequested { .. }

@@ -122,6 +122,10 @@ pub(super) fn one_line(body: &EventBody) -> String {
                 duration_text(away_ms.saturating_mul(1_000))
             )
         }
+        EventBody::TokenRenewed { until, key } => {
+            let bound = if key.is_some() { ", bound to a key" } else { "" };
+            format!("JWT, good until {}{bound}", until.truncate_to_second())
+        }
         EventBody::CredentialRenewed { until } => {
             format!("credential, good until {}", until.truncate_to_second())
         }
@@ -191,7 +195,7 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::GatewayStopped {} => "stopped",
         EventBody::AuthorityLost { .. } => "LOST",
         EventBody::AuthorityRegained { .. } => "regained",
-        EventBody::CredentialRenewed { .. } => "renewed",
+        EventBody::CredentialRenewed { .. } | EventBody::TokenRenewed { .. } => "renewed",
         EventBody::CredentialRenewalFailed { .. } => "NOT RENEWED",
         EventBody::PollFailed { .. } => "FAILED",
         EventBody::PollRecovered { .. } => "recovered",

@@ -2,6 +2,7 @@
 //! gives the run neither time nor rights.
 
 use corral_identity::dpop::CheckedProof;
+use corral_model::event::EventBody;
 use corral_model::{RunId, Secret};
 
 use super::{Exchanged, TokenForm};
@@ -20,7 +21,7 @@ pub struct SameRun {
 }
 
 impl App {
-    /// Gives another JWT of a run. One that comes of a bound JWT is bound to the same key; one that
+    /// Gives another JWT of a run, and records that first. One that comes of a bound JWT is bound to the same key; one that
     /// comes of another token, to the key that is proven, if any is.
     ///
     /// # Errors
@@ -51,6 +52,8 @@ impl App {
         let live = self.live.runs().get(run.as_str());
         let live = live.ok_or_else(|| AppError::Unauthenticated("the run has ended".to_owned()))?;
         let SignedToken { token, expires_at } = self.access_token(&live, key);
+        let renewed = EventBody::TokenRenewed { until: expires_at, key: key.map(str::to_owned) };
+        self.append(self.origin_of_run(&live), renewed)?;
         let (run, path) = (live.snapshot(), live.path().to_owned());
         Ok(Exchanged { run, path, token, expires_at, is_bound: key.is_some() })
     }
