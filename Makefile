@@ -77,6 +77,12 @@ bench-runs: ## measure the end of runs and people, print a table, write target/b
 	@cargo build --release -p corral
 	@$(CORRAL_PYTHON) bench/runs.py $(if $(QUICK),--quick)
 
+.PHONY: bench-stress
+bench-stress: ## measure a crowded gateway, print a table, write target/bench-stress.json
+	@.ci/setup build database
+	@cargo build --release -p corral -p corral-testkit --bins
+	@$(CORRAL_PYTHON) bench/stress.py $(if $(QUICK),--quick)
+
 .PHONY: bench
 bench: ## measure, print a table, write target/bench.json; QUICK=1 for a short one
 	@.ci/setup build database
