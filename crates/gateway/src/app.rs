@@ -130,11 +130,21 @@ impl App {
 
     /// Puts a configuration into use, for whatever is decided from here on.
     fn use_config(&self, config: Config) {
-        self.relays.follow(&config);
+        self.follow(&config);
+        self.use_people(config);
+    }
+
+    /// What is kept beside a configuration follows it, in whatever people do not matter for.
+    fn follow(&self, config: &Config) {
+        self.relays.follow(config);
         self.directory.keep_only(|name| config.providers.contains_key(name));
         let signals = config.providers.values().filter_map(|provider| provider.signals.as_ref());
         self.transmitters.follow(signals);
-        self.issuers.follow(&config);
+        self.issuers.follow(config);
+    }
+
+    /// As [`App::use_config`], for a configuration that differs by people only.
+    fn use_people(&self, config: Config) {
         let version = config.version.0;
         self.config.current.store(Arc::new(config));
         self.config.version.store(version, Ordering::Release);

@@ -798,6 +798,21 @@ impl Resource {
         }
     }
 
+    /// The person that it is, if it is one.
+    #[must_use]
+    pub fn as_user(&self) -> Option<&UserSpec> {
+        match self {
+            Self::User(spec) => Some(spec),
+            Self::Target(_)
+            | Self::Workload(_)
+            | Self::Policy(_)
+            | Self::Limit(_)
+            | Self::Command(_)
+            | Self::Relay(_)
+            | Self::IdentityProvider(_) => None,
+        }
+    }
+
     /// The same without passwords and secrets, wherever they were said to be: as it is stored
     /// and shown.
     #[must_use]

@@ -53,16 +53,7 @@ pub(crate) async fn users(context: &Context<'_>, command: UsersCommand) -> Resul
 }
 
 fn table(resources: &[Resource]) -> String {
-    let users = resources.iter().filter_map(|resource| match resource {
-        Resource::User(user) => Some(user),
-        Resource::Target(_)
-        | Resource::Workload(_)
-        | Resource::Policy(_)
-        | Resource::Limit(_)
-        | Resource::Command(_)
-        | Resource::Relay(_)
-        | Resource::IdentityProvider(_) => None,
-    });
+    let users = resources.iter().filter_map(Resource::as_user);
     let rows = users.map(|user| {
         let groups: Vec<&str> = user.groups.iter().map(|group| group.as_str()).collect();
         vec![

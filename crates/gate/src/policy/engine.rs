@@ -1,6 +1,7 @@
 //! The compiled policies of one configuration, and the questions that they answer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cedar_policy::{AuthorizationError, Authorizer, PolicyId};
 use corral_model::ids::{PolicyVersion, ResourceName};
@@ -24,16 +25,16 @@ use crate::policy::verdict::{Answer, Collector, Judged};
 use crate::policy::wording;
 
 /// The compiled policies of one configuration. Immutable; shared as an `Arc`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     version: PolicyVersion,
-    actions: Actions,
-    types: Types,
-    rules: BTreeMap<PolicyId, Rule>,
-    index: Index,
+    actions: Arc<Actions>,
+    types: Arc<Types>,
+    rules: Arc<BTreeMap<PolicyId, Rule>>,
+    index: Arc<Index>,
     /// Fields of `context` that some rule reads.
     fields: Fields,
-    warnings: Vec<PolicyProblem>,
+    warnings: Arc<[PolicyProblem]>,
     authorizer: Authorizer,
     /// Some rule is too long to be evaluated on any thread's stack.
     needs_stack: bool,
@@ -96,15 +97,21 @@ impl Engine {
         compiled.rules.values().for_each(|rule| fields.add(rule.fields));
         Ok(Self {
             version,
-            actions,
-            types,
-            rules: compiled.rules,
-            index,
+            actions: Arc::new(actions),
+            types: Arc::new(types),
+            rules: Arc::new(compiled.rules),
+            index: Arc::new(index),
             fields,
-            warnings: compiled.problems,
+            warnings: compiled.problems.into(),
             authorizer: Authorizer::new(),
             needs_stack: sources.iter().any(|source| depth::needs_stack(&source.cedar)),
         })
+    }
+
+    /// The same policies in another configuration, in which only people differ.
+    #[must_use]
+    pub fn at(&self, version: PolicyVersion) -> Self {
+        Self { version, ..self.clone() }
     }
 
     #[must_use]
@@ -437,7 +444,7 @@ fn own_fault(text: String) -> Vec<PolicyProblem> {
 #[must_use]
 pub fn check_sources(sources: &[PolicySource], protocols: &[ProtocolVerbs]) -> Vec<PolicyProblem> {
     match Engine::compile_for(PolicyVersion::default(), sources, protocols, None) {
-        Ok(engine) => engine.warnings,
+        Ok(engine) => engine.warnings.to_vec(),
         Err(problems) => problems,
     }
 }

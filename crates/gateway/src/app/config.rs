@@ -1,4 +1,8 @@
-//! The configuration as it decides: resources checked together and compiled, replaced whole.
+//! The configuration as it decides: resources checked together and compiled, replaced whole. Where
+//! only people change, the next one shares everything else with the one before.
+
+mod people;
+mod spread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,8 +18,8 @@ use corral_model::ids::{
 };
 use corral_model::resource::{
     ColumnName, CommandSpec, IdentityProviderSpec, LimitSpec, LimitSubject, ParsedAddress,
-    PolicySpec, RelaySpec, Resource, SamlSpec, TargetSpec, TextSource, UserSpec, WorkloadSpec,
-    manifest,
+    PolicySpec, RelaySpec, Resource, ResourceKind, SamlSpec, TargetSpec, TextSource, UserSpec,
+    WorkloadSpec, manifest,
 };
 use corral_model::{Principal, PrincipalKind};
 use corral_transport::tunnel::{Reachable, reachable};
@@ -24,6 +28,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Problem, issuers, job_polls};
 use crate::protocols;
+
+pub(crate) use people::People;
 
 /// A target, ready to be connected to.
 #[derive(Debug)]
@@ -70,17 +76,16 @@ pub(crate) enum NoStanding {
 pub(crate) struct Config {
     pub(crate) version: PolicyVersion,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) users: BTreeMap<PrincipalName, UserSpec>,
-    pub(crate) workloads: BTreeMap<PrincipalName, WorkloadSpec>,
-    pub(crate) targets: BTreeMap<TargetName, Arc<Target>>,
-    pub(crate) limits: Vec<LimitSpec>,
-    pub(crate) relays: BTreeMap<ResourceName, RelaySpec>,
-    pub(crate) providers: BTreeMap<ResourceName, IdentityProviderSpec>,
+    pub(crate) users: People,
+    pub(crate) workloads: Arc<BTreeMap<PrincipalName, WorkloadSpec>>,
+    pub(crate) targets: Arc<BTreeMap<TargetName, Arc<Target>>>,
+    pub(crate) limits: Arc<[LimitSpec]>,
+    pub(crate) relays: Arc<BTreeMap<ResourceName, RelaySpec>>,
+    pub(crate) providers: Arc<BTreeMap<ResourceName, IdentityProviderSpec>>,
     /// The facts of all targets, for limits by label.
-    pub(crate) target_facts: Vec<TargetFacts>,
-    pub(crate) resources: Vec<Resource>,
-    /// What is probably not what was meant.
-    pub(crate) warnings: Vec<Problem>,
+    pub(crate) target_facts: Arc<[TargetFacts]>,
+    /// All resources but people, by kind and name.
+    others: Arc<BTreeMap<(ResourceKind, String), Resource>>,
 }
 
 impl Config {
@@ -93,28 +98,23 @@ impl Config {
         mut resources: Vec<Resource>,
         earlier: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        resources.sort_by_key(key);
+        resources.sort_by(|one, other| place(one).cmp(&place(other)));
         let mut parts = Parts::default();
         let mut problems: Vec<Problem> = Vec::new();
         for resource in &resources {
-            problems.extend(manifest::validate(resource).into_iter().map(|invalid| {
-                Problem::new(Some(key(resource)), format!("{}: {}", invalid.key, invalid.text))
-            }));
+            problems.extend(faults_of(resource));
             parts.add(resource);
         }
         problems.extend(parts.check());
         let sources = parts.policy_sources(&mut problems);
         let specs: Vec<TargetSpec> = parts.targets.values().cloned().collect();
         let engine = Engine::compile(version, &sources, &protocols::verbs(), &specs);
-        let (engine, warnings) = match engine {
-            Ok(engine) => {
-                let warnings = engine.warnings().iter().map(problem_of_policy).collect();
-                (Some(engine), warnings)
-            }
+        let engine = match engine {
+            Ok(engine) => Some(engine),
             Err(found) => {
                 let errors = found.iter().filter(|problem| problem.severity == Severity::Error);
                 problems.extend(errors.map(problem_of_policy));
-                (None, Vec::new())
+                None
             }
         };
         let (Some(engine), true) = (engine, problems.is_empty()) else { return Err(problems) };
@@ -124,15 +124,120 @@ impl Config {
             version,
             engine: Arc::new(engine),
             users: parts.users,
-            workloads: parts.workloads,
+            workloads: Arc::new(parts.workloads),
             target_facts: targets.values().map(|target| (*target.facts).clone()).collect(),
-            targets,
-            limits: parts.limits,
-            relays: parts.relays,
-            providers: parts.providers,
-            warnings: warnings_of_groups(&resources).into_iter().chain(warnings).collect(),
-            resources,
+            targets: Arc::new(targets),
+            limits: parts.limits.into(),
+            relays: Arc::new(parts.relays),
+            providers: Arc::new(parts.providers),
+            others: Arc::new(others_of(resources)),
         })
+    }
+
+    /// The same with people who are new or changed: nothing but them is checked or copied.
+    ///
+    /// # Errors
+    /// Every problem; whoever changed the people is to blame.
+    pub(crate) fn with_people(
+        &self,
+        version: PolicyVersion,
+        changed: &[&UserSpec],
+    ) -> Result<Self, Vec<Problem>> {
+        let mut users = self.users.clone();
+        let mut problems: Vec<Problem> = Vec::new();
+        for user in changed {
+            let user = UserSpec::clone(user);
+            if self.workloads.contains_key(&user.name) {
+                let place = Some(format!("Workload/{}", user.name));
+                problems.push(Problem::new(place, SAME_NAME));
+            }
+            let fault = fault_of_person(&user, &self.providers);
+            problems.extend(fault.map(|text| Problem::new(place_of(&user), text)));
+            users.put(user.clone());
+            problems.extend(faults_of(&Resource::User(user)));
+        }
+        for user in changed {
+            for (account, id) in &user.accounts {
+                let other = users.other_with_account(account, id, &user.name);
+                problems.extend(other.map(|other| shared_account(user, account, other)));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            version,
+            engine: Arc::new(self.engine.at(version)),
+            users,
+            workloads: self.workloads.clone(),
+            targets: self.targets.clone(),
+            limits: self.limits.clone(),
+            relays: self.relays.clone(),
+            providers: self.providers.clone(),
+            target_facts: self.target_facts.clone(),
+            others: self.others.clone(),
+        })
+    }
+
+    /// One resource as it was applied.
+    pub(crate) fn resource(&self, kind: ResourceKind, name: &str) -> Option<Resource> {
+        match kind {
+            ResourceKind::User => {
+                let name = PrincipalName::new(name).ok()?;
+                self.users.get(&name).cloned().map(Resource::User)
+            }
+            ResourceKind::Target
+            | ResourceKind::Workload
+            | ResourceKind::Policy
+            | ResourceKind::Limit
+            | ResourceKind::Command
+            | ResourceKind::Relay
+            | ResourceKind::IdentityProvider => self.others.get(&(kind, name.to_owned())).cloned(),
+        }
+    }
+
+    /// All resources of a kind, by name.
+    pub(crate) fn resources(&self, kind: ResourceKind) -> Vec<Resource> {
+        match kind {
+            ResourceKind::User => self.users.sorted().cloned().map(Resource::User).collect(),
+            ResourceKind::Target
+            | ResourceKind::Workload
+            | ResourceKind::Policy
+            | ResourceKind::Limit
+            | ResourceKind::Command
+            | ResourceKind::Relay
+            | ResourceKind::IdentityProvider => {
+                let all = self.others.values();
+                all.filter(|resource| resource.resource_kind() == kind).cloned().collect()
+            }
+        }
+    }
+
+    /// What is probably not what was meant.
+    pub(crate) fn warnings(&self) -> Vec<Problem> {
+        let of_policies = self.engine.warnings().iter().map(problem_of_policy);
+        self.warnings_of_groups().into_iter().chain(of_policies).collect()
+    }
+
+    /// A limit for a group that nobody is in limits nobody: probably a typing error.
+    fn warnings_of_groups(&self) -> Vec<Problem> {
+        let of_groups = self.limits.iter().filter_map(|limit| match &limit.subject {
+            LimitSubject::Group(group) => Some((limit, group)),
+            LimitSubject::User(_) | LimitSubject::Workload(_) | LimitSubject::Any(_) => None,
+        });
+        let of_groups: Vec<(&LimitSpec, &GroupName)> = of_groups.collect();
+        if of_groups.is_empty() {
+            return Vec::new();
+        }
+        let of_users = self.users.sorted().flat_map(|user| &user.groups);
+        let of_workloads = self.workloads.values().flat_map(|workload| &workload.groups);
+        let groups: BTreeSet<&GroupName> = of_users.chain(of_workloads).collect();
+        let unused = of_groups.into_iter().filter(|(_, group)| !groups.contains(group));
+        let warning = |(limit, group): (&LimitSpec, &GroupName)| {
+            let resource = Some(format!("Limit/{}", limit.name));
+            Problem::new(resource, format!("nobody is in group '{group}'"))
+        };
+        unused.map(warning).collect()
     }
 
     /// Whether a principal may act now, and for whom.
@@ -175,11 +280,6 @@ impl Config {
                 standing => standing,
             },
         }
-    }
-
-    /// The person with this account elsewhere.
-    pub(crate) fn user_with_account(&self, account: &str, id: &str) -> Option<&UserSpec> {
-        self.users.values().find(|user| user.accounts.get(account).is_some_and(|own| own == id))
     }
 
     fn standing_of_workload(&self, name: &PrincipalName) -> Result<Standing, NoStanding> {
@@ -229,7 +329,11 @@ impl Config {
     }
 }
 
-/// `kind/name`, by which resources are told apart and sorted.
+fn place(resource: &Resource) -> (&str, &str) {
+    (resource.kind(), resource.name())
+}
+
+/// `kind/name`, by which resources are told apart.
 pub(crate) fn key(resource: &Resource) -> String {
     format!("{}/{}", resource.kind(), resource.name())
 }
@@ -237,7 +341,7 @@ pub(crate) fn key(resource: &Resource) -> String {
 /// The resources by kind, before they are known to fit together.
 #[derive(Default)]
 struct Parts {
-    users: BTreeMap<PrincipalName, UserSpec>,
+    users: People,
     workloads: BTreeMap<PrincipalName, WorkloadSpec>,
     targets: BTreeMap<TargetName, TargetSpec>,
     limits: Vec<LimitSpec>,
@@ -250,7 +354,7 @@ struct Parts {
 impl Parts {
     fn add(&mut self, resource: &Resource) {
         match resource.clone() {
-            Resource::User(spec) => drop(self.users.insert(spec.name.clone(), spec)),
+            Resource::User(spec) => self.users.put(spec),
             Resource::Workload(spec) => drop(self.workloads.insert(spec.name.clone(), spec)),
             Resource::Policy(spec) => drop(self.policies.insert(spec.name.clone(), spec)),
             Resource::Limit(spec) => self.limits.push(spec),
@@ -273,8 +377,8 @@ impl Parts {
                 add("IdentityProvider", provider.name.as_str(), text);
             }
         }
-        for user in self.users.values() {
-            if let Some(text) = self.fault_of_person(user) {
+        for user in self.users.sorted() {
+            if let Some(text) = fault_of_person(user, &self.providers) {
                 add("User", user.name.as_str(), text);
             }
         }
@@ -296,17 +400,7 @@ impl Parts {
                 add("Workload", name, format!("poll.api: {error}"));
             }
             if self.users.contains_key(&workload.name) {
-                let text = "there is a user of the same name; a name means one principal";
-                add("Workload", name, text.to_owned());
-            }
-        }
-        let mut owners: BTreeMap<(&str, &str), &PrincipalName> = BTreeMap::new();
-        for user in self.users.values() {
-            for (account, id) in &user.accounts {
-                if let Some(other) = owners.insert((account.as_str(), id.as_str()), &user.name) {
-                    let text = format!("accounts.{account}: '{other}' has the same account");
-                    add("User", user.name.as_str(), text);
-                }
+                add("Workload", name, SAME_NAME.to_owned());
             }
         }
         for target in self.targets.values() {
@@ -335,27 +429,15 @@ impl Parts {
                 add("Command", command.name.as_str(), text);
             }
         }
-        problems
-    }
-
-    /// A person's provider is there, and nobody else says what it says.
-    fn fault_of_person(&self, user: &UserSpec) -> Option<String> {
-        if let (Some(identity), Some(provider)) = (&user.identity, &user.provider)
-            && identity.provider != *provider
-        {
-            let linked = &identity.provider;
-            return Some(format!(
-                "provider: this person signs in through '{linked}'; delete the user first to \
-                 change that"
-            ));
+        for user in self.users.sorted() {
+            for (account, id) in &user.accounts {
+                let other = self.users.other_with_account(account, id, &user.name);
+                // Once for the two of them.
+                let other = other.filter(|other| **other < user.name);
+                problems.extend(other.map(|other| shared_account(user, account, other)));
+            }
         }
-        let name = user.signs_in_by()?;
-        let Some(provider) = self.providers.get(name) else {
-            return Some(format!("provider: there is no identity provider '{name}'"));
-        };
-        let is_foreign =
-            user.identity.is_none() && !user.groups.is_empty() && provider.decides_groups();
-        is_foreign.then(|| format!("groups: are for '{name}' to say; leave them out here"))
+        problems
     }
 
     /// A target's relay is there, and may dial it.
@@ -472,6 +554,52 @@ impl Parts {
     }
 }
 
+const SAME_NAME: &str = "there is a user of the same name; a name means one principal";
+
+fn place_of(user: &UserSpec) -> Option<String> {
+    Some(format!("User/{}", user.name))
+}
+
+/// What is wrong with a resource by itself.
+fn faults_of(resource: &Resource) -> impl Iterator<Item = Problem> {
+    let place = key(resource);
+    manifest::validate(resource).into_iter().map(move |invalid| {
+        Problem::new(Some(place.clone()), format!("{}: {}", invalid.key, invalid.text))
+    })
+}
+
+fn others_of(resources: Vec<Resource>) -> BTreeMap<(ResourceKind, String), Resource> {
+    let others = resources.into_iter().filter(|one| one.resource_kind() != ResourceKind::User);
+    others.map(|one| ((one.resource_kind(), one.name().to_owned()), one)).collect()
+}
+
+fn shared_account(user: &UserSpec, account: &str, other: &PrincipalName) -> Problem {
+    Problem::new(place_of(user), format!("accounts.{account}: '{other}' has the same account"))
+}
+
+/// A person's provider is there, and nobody else says what it says.
+fn fault_of_person(
+    user: &UserSpec,
+    providers: &BTreeMap<ResourceName, IdentityProviderSpec>,
+) -> Option<String> {
+    if let (Some(identity), Some(provider)) = (&user.identity, &user.provider)
+        && identity.provider != *provider
+    {
+        let linked = &identity.provider;
+        return Some(format!(
+            "provider: this person signs in through '{linked}'; delete the user first to change \
+             that"
+        ));
+    }
+    let name = user.signs_in_by()?;
+    let Some(provider) = providers.get(name) else {
+        return Some(format!("provider: there is no identity provider '{name}'"));
+    };
+    let is_foreign =
+        user.identity.is_none() && !user.groups.is_empty() && provider.decides_groups();
+    is_foreign.then(|| format!("groups: are for '{name}' to say; leave them out here"))
+}
+
 fn check_provider(provider: &IdentityProviderSpec) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     let ca = provider.oidc.as_ref().and_then(|oidc| oidc.ca_file.as_ref());
@@ -558,34 +686,6 @@ pub(super) fn problem_of_policy(problem: &PolicyProblem) -> Problem {
         line: Some(problem.line),
         column: Some(problem.column),
     }
-}
-
-/// A limit for a group that nobody is in limits nobody: probably a typing error.
-fn warnings_of_groups(resources: &[Resource]) -> Vec<Problem> {
-    let mut groups: BTreeSet<&GroupName> = BTreeSet::new();
-    for resource in resources {
-        match resource {
-            Resource::User(user) => groups.extend(&user.groups),
-            Resource::Workload(workload) => groups.extend(&workload.groups),
-            Resource::Target(_)
-            | Resource::Policy(_)
-            | Resource::Limit(_)
-            | Resource::Command(_)
-            | Resource::Relay(_)
-            | Resource::IdentityProvider(_) => {}
-        }
-    }
-    let mut warnings = Vec::new();
-    for resource in resources {
-        if let Resource::Limit(limit) = resource
-            && let LimitSubject::Group(group) = &limit.subject
-            && !groups.contains(group)
-        {
-            let resource = Some(format!("Limit/{}", limit.name));
-            warnings.push(Problem::new(resource, format!("nobody is in group '{group}'")));
-        }
-    }
-    warnings
 }
 
 fn digest_of_policies(sources: &[PolicySource]) -> String {

@@ -225,7 +225,7 @@ fn person(config: &Config, trust: Trust<'_>, claims: &Claims) -> Result<Principa
         PersonClue::Name(name) => {
             PrincipalName::new(name).ok().and_then(|name| config.users.get(&name))
         }
-        PersonClue::Account { account, id } => config.user_with_account(account, id),
+        PersonClue::Account { account, id } => config.users.of_account(account, id),
     };
     match (found, clue) {
         (Some(user), _) => Ok(user.name.clone()),

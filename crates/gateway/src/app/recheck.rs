@@ -228,10 +228,9 @@ impl App {
             return Err(AppError::Invalid(vec![super::Problem::new(None, text)]));
         }
         let config = self.config();
-        let by_subject = config.users.values().find(|user| {
-            let identity = user.identity.as_ref().filter(|one| one.provider == *provider);
-            identity.is_some_and(|one| one.subject.is_some() && one.subject == logout.subject)
-        });
+        let subject = logout.subject.as_deref();
+        let by_subject =
+            subject.and_then(|subject| config.users.of_subject(provider, subject).next());
         let mut person = by_subject.map(|user| user.name.clone());
         if let (None, Some(sid)) = (&person, &logout.sid) {
             person = self.store.person_of_provider_session(provider, sid).await?;

@@ -1,5 +1,6 @@
 //! Resources: applied all or nothing, shown without secrets, deleted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corral_model::event::{EventBody, Origin};
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 
 use super::config::{Config, Target, key};
 use super::offboard::Disabled;
+use super::sweep::Swept;
 use super::{App, AppError, Caller, Problem};
 
 /// How to apply.
@@ -155,7 +157,11 @@ impl App {
         is_dry_run: bool,
     ) -> Result<(Applied, Disabled), AppError> {
         let next = PolicyVersion(config.version.0 + 1);
-        let compiled = Config::compile(next, plan.outcome(config), Some(config));
+        let people = plan.only_people();
+        let compiled = match &people {
+            Some(people) => config.with_people(next, people),
+            None => Config::compile(next, plan.outcome(config), Some(config)),
+        };
         let compiled = compiled.map_err(AppError::Invalid)?;
         let changes = plan.changes(config);
         let is_nothing = changes.iter().all(|change| change.change == ChangeKind::Unchanged);
@@ -164,7 +170,7 @@ impl App {
         }
         if is_dry_run || is_nothing {
             let version = if is_nothing { config.version } else { next };
-            let warnings = compiled.warnings;
+            let warnings = compiled.warnings();
             return Ok((Applied { version, changes, warnings }, Disabled::default()));
         }
         let puts = self.puts(&plan).await?;
@@ -189,14 +195,25 @@ impl App {
             documents: plan.documents.clone(),
         };
         let applied = self.store.apply(apply).await?;
-        let warnings = compiled.warnings.clone();
-        self.use_config(compiled);
+        let warnings = compiled.warnings();
+        let swept = match &people {
+            Some(people) => {
+                self.use_people(compiled);
+                Swept::People(people.iter().map(|user| user.name.clone()).collect())
+            }
+            None => {
+                self.use_config(compiled);
+                Swept::Everything
+            }
+        };
         for principal in plan.removed_principals(config) {
             self.live.logins().remove_of(&principal);
         }
         let ended = self.end_offboarded(offboardings).await;
-        self.sweep().await;
-        self.signals.targets.notify_one();
+        self.sweep(&swept).await;
+        if people.is_none() {
+            self.signals.targets.notify_one();
+        }
         Ok((Applied { version: applied.version, changes, warnings }, ended))
     }
 
@@ -265,34 +282,34 @@ impl App {
         caller: &Caller,
         kind: &str,
     ) -> Result<Vec<ResourceView>, AppError> {
-        let kind = read_kind(kind)?;
-        if !matches!(kind, ResourceKind::Target | ResourceKind::Command) {
-            caller.require_admin()?;
-        }
+        let kind = readable_kind(caller, kind)?;
         let config = self.config();
-        let is_wanted = |resource: &&Resource| match resource {
+        let found = config.resources(kind);
+        let found = found.iter().filter(|resource| self.may_know(&config, caller, resource));
+        Ok(found.map(|resource| view(&config, caller, resource)).collect())
+    }
+
+    /// Whether a caller may see a resource of a kind that it may see at all.
+    fn may_know(&self, config: &Config, caller: &Caller, resource: &Resource) -> bool {
+        match resource {
             Resource::Target(spec) => {
                 let target = config.targets.get(&spec.name);
-                kind == ResourceKind::Target
-                    && target.is_some_and(|known| self.may_know_target(&config, caller, known))
+                target.is_some_and(|known| self.may_know_target(config, caller, known))
             }
             // Whoever may use one of its targets may read how a command is called.
             Resource::Command(spec) => {
                 let mut targets = config.targets.values();
-                let may_know = |target: &Arc<Target>| self.may_know_target(&config, caller, target);
-                kind == ResourceKind::Command
-                    && (matches!(caller, Caller::Admin)
-                        || targets.any(|known| spec.applies_to(&known.spec) && may_know(known)))
+                let may_know = |target: &Arc<Target>| self.may_know_target(config, caller, target);
+                matches!(caller, Caller::Admin)
+                    || targets.any(|known| spec.applies_to(&known.spec) && may_know(known))
             }
             Resource::User(_)
             | Resource::Workload(_)
             | Resource::Policy(_)
             | Resource::Limit(_)
             | Resource::Relay(_)
-            | Resource::IdentityProvider(_) => resource.resource_kind() == kind,
-        };
-        let found = config.resources.iter().filter(is_wanted);
-        Ok(found.map(|resource| view(&config, caller, resource)).collect())
+            | Resource::IdentityProvider(_) => true,
+        }
     }
 
     /// One resource.
@@ -305,9 +322,10 @@ impl App {
         kind: &str,
         name: &str,
     ) -> Result<ResourceView, AppError> {
-        let all = self.list_resources(caller, kind)?;
-        let found = all.into_iter().find(|view| view.name == name);
-        found.ok_or_else(|| not_found(kind, name))
+        let config = self.config();
+        let found = config.resource(readable_kind(caller, kind)?, name);
+        let found = found.filter(|resource| self.may_know(&config, caller, resource));
+        found.map(|resource| view(&config, caller, &resource)).ok_or_else(|| not_found(kind, name))
     }
 
     /// Deletes one resource.
@@ -325,8 +343,7 @@ impl App {
         let kind = read_kind(kind)?;
         let _one_at_a_time = self.config.changing.lock().await;
         let config = self.config();
-        let is_known = config.resources.iter().any(|resource| is_it(resource, kind, name));
-        if !is_known {
+        if config.resource(kind, name).is_none() {
             return Err(not_found(kind.name(), name));
         }
         let deletes = vec![(kind, name.to_owned())];
@@ -393,9 +410,10 @@ impl Plan {
     fn of(config: &Config, resources: Vec<Resource>, prune: bool) -> Result<Self, AppError> {
         let mut problems: Vec<Problem> = Vec::new();
         let mut asked: Vec<Asked> = Vec::new();
+        let mut named: BTreeSet<(ResourceKind, String)> = BTreeSet::new();
         for mut resource in resources {
             let place = key(&resource);
-            if asked.iter().any(|earlier| key(&earlier.resource) == place) {
+            if !named.insert((resource.resource_kind(), resource.name().to_owned())) {
                 problems.push(Problem::new(Some(place), "stands twice; name it once"));
                 continue;
             }
@@ -412,41 +430,44 @@ impl Plan {
             return Err(AppError::Invalid(problems));
         }
         let is_named =
-            |stored: &Resource| asked.iter().any(|asked| key(&asked.resource) == key(stored));
+            |stored: &Resource| named.contains(&(stored.resource_kind(), stored.name().to_owned()));
         // Whom a provider made is not a manifest's to take away.
-        let is_foreign = |stored: &Resource| match stored {
-            Resource::User(user) => user.identity.is_some(),
-            Resource::Target(_)
-            | Resource::Workload(_)
-            | Resource::Policy(_)
-            | Resource::Limit(_)
-            | Resource::Command(_)
-            | Resource::Relay(_)
-            | Resource::IdentityProvider(_) => false,
-        };
-        let is_stale = |stored: &&Resource| prune && !is_named(stored) && !is_foreign(stored);
-        let stale = config.resources.iter().filter(is_stale);
+        let is_foreign =
+            |stored: &Resource| stored.as_user().is_some_and(|user| user.identity.is_some());
+        let is_stale = |stored: &Resource| !is_named(stored) && !is_foreign(stored);
+        let kinds = ResourceKind::ALL.into_iter().filter(|_| prune);
+        let stale = kinds.flat_map(|kind| config.resources(kind)).filter(is_stale);
         let deletes: Vec<(ResourceKind, String)> =
             stale.map(|stored| (stored.resource_kind(), stored.name().to_owned())).collect();
         Ok(Self { asked, deletes, documents: Vec::new() })
     }
 
+    /// The people who are all that changes; None when there is more to it.
+    fn only_people(&self) -> Option<Vec<&UserSpec>> {
+        if !self.deletes.is_empty() {
+            return None;
+        }
+        self.asked.iter().map(|asked| asked.resource.as_user()).collect()
+    }
+
     /// All resources as they will be.
     fn outcome(&self, config: &Config) -> Vec<Resource> {
-        let is_replaced = |stored: &Resource| {
-            let is_deleted = self.deletes.iter().any(|(kind, name)| is_it(stored, *kind, name));
-            is_deleted || self.asked.iter().any(|asked| key(&asked.resource) == key(stored))
-        };
-        let kept = config.resources.iter().filter(|stored| !is_replaced(stored)).cloned();
-        kept.chain(self.asked.iter().map(|asked| asked.resource.clone())).collect()
+        let of_asked = |asked: &Asked| asked.resource.clone();
+        let asked =
+            self.asked.iter().map(|asked| (asked.resource.resource_kind(), asked.resource.name()));
+        let deleted = self.deletes.iter().map(|(kind, name)| (*kind, name.as_str()));
+        let replaced: BTreeSet<(ResourceKind, &str)> = asked.chain(deleted).collect();
+        let stored = ResourceKind::ALL.into_iter().flat_map(|kind| config.resources(kind));
+        let kept =
+            stored.filter(|stored| !replaced.contains(&(stored.resource_kind(), stored.name())));
+        kept.chain(self.asked.iter().map(of_asked)).collect()
     }
 
     fn changes(&self, config: &Config) -> Vec<Change> {
-        let stored = |place: &str| config.resources.iter().find(|stored| key(stored) == place);
         let mut changes: Vec<Change> = Vec::new();
         for asked in &self.asked {
-            let before = stored(&key(&asked.resource));
-            let change = match before {
+            let before = config.resource(asked.resource.resource_kind(), asked.resource.name());
+            let change = match &before {
                 None => ChangeKind::Created,
                 Some(before) if *before == asked.resource && asked.secrets.is_empty() => {
                     ChangeKind::Unchanged
@@ -457,17 +478,17 @@ impl Plan {
                 kind: asked.resource.kind().to_owned(),
                 name: asked.resource.name().to_owned(),
                 change,
-                before: before.map(shown),
+                before: before.as_ref().map(shown),
                 after: Some(shown_with_secrets(&asked.resource, &asked.secrets)),
             });
         }
         for (kind, name) in &self.deletes {
-            let before = config.resources.iter().find(|stored| is_it(stored, *kind, name));
+            let before = config.resource(*kind, name);
             changes.push(Change {
                 kind: kind.name().to_owned(),
                 name: name.clone(),
                 change: ChangeKind::Deleted,
-                before: before.map(shown),
+                before: before.as_ref().map(shown),
                 after: None,
             });
         }
@@ -478,7 +499,7 @@ impl Plan {
     fn offboardings(&self, config: &Config, author: &Author) -> Vec<Offboarding> {
         let mut offboardings: Vec<Offboarding> = Vec::new();
         for asked in &self.asked {
-            let Resource::User(after) = &asked.resource else { continue };
+            let Some(after) = asked.resource.as_user() else { continue };
             let Some(before) = config.users.get(&after.name) else { continue };
             let mut add = |effect: OffboardEffect| {
                 let (person, by) = (after.name.clone(), author.by.clone());
@@ -607,8 +628,13 @@ fn set(secret: Option<&Secret>) -> SecretChange {
     secret.map_or(SecretChange::Keep, |secret| SecretChange::Set(secret.clone()))
 }
 
-fn is_it(resource: &Resource, kind: ResourceKind, name: &str) -> bool {
-    resource.resource_kind() == kind && resource.name() == name
+/// The kind, where this caller may see resources of it.
+fn readable_kind(caller: &Caller, kind: &str) -> Result<ResourceKind, AppError> {
+    let kind = read_kind(kind)?;
+    if !matches!(kind, ResourceKind::Target | ResourceKind::Command) {
+        caller.require_admin()?;
+    }
+    Ok(kind)
 }
 
 fn read_kind(text: &str) -> Result<ResourceKind, AppError> {

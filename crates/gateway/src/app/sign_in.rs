@@ -428,20 +428,13 @@ fn user_for(
     provider: &ResourceName,
     vouched: &Vouched,
 ) -> Result<UserSpec, String> {
-    let is_linked = |user: &&UserSpec| {
-        user.identity.as_ref().is_some_and(|identity| {
-            identity.provider == *provider && identity.subject.as_ref() == Some(&vouched.subject)
-        })
-    };
-    if let Some(user) = config.users.values().find(is_linked) {
+    if let Some(user) = config.users.of_subject(provider, &vouched.subject).next() {
         return Ok(user.clone());
     }
     let spec = config.providers.get(provider).ok_or("the provider is gone")?;
     // Case decides nothing in addresses that people have, and must not make a second person.
     let wanted = vouched.name.as_str();
-    let mut users = config.users.values();
-    let same = users.find(|user| user.name.as_str().eq_ignore_ascii_case(wanted));
-    match same {
+    match config.users.in_any_case(wanted).next() {
         Some(user) => {
             let is_meant = match &user.identity {
                 // SCIM made the person, who comes for the first time.

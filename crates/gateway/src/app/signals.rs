@@ -395,7 +395,7 @@ impl App {
             user.signs_in_by() == Some(&provider.name)
                 && subjects.iter().any(|subject| self.is_subject(provider, user, subject))
         };
-        config.users.values().filter(is_meant).map(|user| user.name.clone()).collect()
+        config.users.sorted().filter(is_meant).map(|user| user.name.clone()).collect()
     }
 
     fn is_subject(

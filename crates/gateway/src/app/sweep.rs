@@ -1,13 +1,14 @@
 //! Ending what may not go on: runs and sessions whose principal, sponsor, target or time is gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use corral_gate::policy::Context;
 use corral_gate::{Denial, DenialKind};
 use corral_model::event::EventBody;
-use corral_model::{CloseReason, RunEnd, RunId};
+use corral_model::ids::PrincipalName;
+use corral_model::{CloseReason, Principal, RunEnd, RunId};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -94,30 +95,37 @@ impl App {
 
     /// Ends every run and session that the configuration in use no longer allows: its principal
     /// or sponsor is disabled or gone, its target is gone, it may not connect any more.
-    pub(super) async fn sweep(&self) -> Disabled {
+    pub(super) async fn sweep(&self, swept: &Swept) -> Disabled {
         let config = self.config();
-        let roots = self
-            .live
-            .runs()
-            .roots_where(|run| config.standing_under(run.principal(), run.sponsor()).is_err());
+        let roots = self.live.runs().roots_where(|run| {
+            swept.holds(&config, run.principal(), run.sponsor())
+                && config.standing_under(run.principal(), run.sponsor()).is_err()
+        });
         let mut total = self.end_trees(&roots, RunEnd::SponsorDisabled, "gateway").await;
+        let is_swept =
+            |session: &LiveSession| swept.holds(&config, &session.principal, &session.sponsor);
         total.sessions_closed += self.end_sessions(
             CloseReason::Disabled,
             "this session's principal or sponsor is no longer active",
-            |session| config.standing_under(&session.principal, &session.sponsor).is_err(),
+            |session| {
+                is_swept(session)
+                    && config.standing_under(&session.principal, &session.sponsor).is_err()
+            },
         );
         total.sessions_closed += self.end_sessions(
             CloseReason::Killed,
             "the right to this session was taken away; connect again to see why",
-            |session| !may_stay(&config, session),
+            |session| is_swept(session) && !may_stay(&config, session),
         );
-        self.renew_bounds(&config);
+        self.renew_bounds(&config, swept);
         total
     }
 
     /// New limits count for runs that are active.
-    fn renew_bounds(&self, config: &Config) {
-        for run in self.live.runs().all() {
+    fn renew_bounds(&self, config: &Config, swept: &Swept) {
+        let all = self.live.runs().all();
+        for run in all.into_iter().filter(|run| swept.holds(config, run.principal(), run.sponsor()))
+        {
             if let Ok(standing) = config.standing_under(run.principal(), run.sponsor()) {
                 let bounds = corral_gate::budget::run_bounds(
                     &config.limits,
@@ -193,6 +201,30 @@ impl App {
         let rows: Vec<(RunId, RunEnd)> = waiting.into_iter().collect();
         if self.store.end_runs(&rows, OffsetDateTime::now_utc()).await.is_err() {
             self.live.unstored().extend(rows);
+        }
+    }
+}
+
+/// Whose runs and sessions a change of the configuration may have touched.
+pub(super) enum Swept {
+    Everything,
+    /// Nothing but these people changed.
+    People(BTreeSet<PrincipalName>),
+}
+
+impl Swept {
+    /// What somebody may do follows from themselves, from whoever answers for them, and from
+    /// whoever answered when it began.
+    fn holds(&self, config: &Config, principal: &Principal, sponsor: &PrincipalName) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::People(people) => {
+                let workload = config.workloads.get(&principal.name);
+                let answers = workload.and_then(|workload| workload.sponsor.as_ref());
+                people.contains(sponsor)
+                    || people.contains(&principal.name)
+                    || answers.is_some_and(|answers| people.contains(answers))
+            }
         }
     }
 }
