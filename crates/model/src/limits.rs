@@ -16,6 +16,12 @@ pub const URL_BYTES_MAX: usize = 2_048;
 pub const SCIM_USERS_MAX: usize = 10_000;
 /// Groups that one provider writes by SCIM.
 pub const SCIM_GROUPS_MAX: usize = 2_000;
+/// Memberships in all groups that one provider writes: 20 for each person. One takes about a
+/// kilobyte of memory.
+pub const SCIM_MEMBERSHIPS_MAX: usize = 200_000;
+/// One request of a provider by SCIM, in bytes: a group with as many members as it may have, each
+/// with its address and a name.
+pub const SCIM_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How old a security event may be when it arrives: transmitters try again for hours.
 pub const SIGNAL_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How old the token of a global revocation may be: it is made for one request.

@@ -41,21 +41,25 @@ impl Filter {
         self.0.matches(shown)
     }
 
-    /// Whether it asks for one name and nothing else, as providers do before they create
-    /// somebody: the name.
+    /// By what the few documents can be found of which it may hold, as providers ask before they
+    /// write somebody. None: all have to be looked at.
     #[must_use]
-    pub fn asked_name(&self, kind: ResourceKind) -> Option<&str> {
-        match &self.0 {
-            Test::Compare {
-                field: Field::Document(named),
-                op: Op::Eq,
-                to: Operand::Text(text),
-            } if named.extension.is_none() && named.attribute.name == kind.name_attribute() => {
-                Some(text)
-            }
-            _ => None,
-        }
+    pub fn key(&self, kind: ResourceKind) -> Option<Key<'_>> {
+        self.0.key(kind)
     }
+}
+
+/// What a document must have for a filter to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key<'f> {
+    Id(&'f str),
+    /// `userName` or `displayName`, in lower case.
+    Name(&'f str),
+    ExternalId(&'f str),
+    /// One of a person's e-mail addresses, in lower case.
+    Email(&'f str),
+    /// The id of one of a group's members.
+    Member(&'f str),
 }
 
 fn invalid(detail: impl Into<String>) -> ScimError {
@@ -242,6 +246,34 @@ impl Test {
         }
     }
 
+    fn key(&self, kind: ResourceKind) -> Option<Key<'_>> {
+        match self {
+            Self::All(tests) => tests.iter().find_map(|test| test.key(kind)),
+            Self::Compare { field: Field::Document(named), op: Op::Eq, to } => {
+                let Operand::Text(text) = to else { return None };
+                let is_value = named.part.is_none_or(|part| part.name == "value");
+                key_at(kind, *named, text).filter(|_| is_value)
+            }
+            Self::Within { named, test } => key_at(kind, *named, test.asked_value()?),
+            Self::Compare { .. } | Self::Any(_) | Self::Not(_) | Self::Present(_) => None,
+        }
+    }
+
+    /// The one `value` of which this holds.
+    pub(crate) fn asked_value(&self) -> Option<&str> {
+        match self {
+            Self::Compare { field: Field::Part(part), op: Op::Eq, to: Operand::Text(text) } => {
+                (part.name == "value").then_some(text)
+            }
+            Self::Compare { .. }
+            | Self::All(_)
+            | Self::Any(_)
+            | Self::Not(_)
+            | Self::Present(_)
+            | Self::Within { .. } => None,
+        }
+    }
+
     /// The value that this describes, where it only says what parts are equal to.
     pub(crate) fn described(&self) -> Option<Map<String, Value>> {
         match self {
@@ -266,6 +298,19 @@ impl Test {
             | Self::Compare { .. }
             | Self::Within { .. } => None,
         }
+    }
+}
+
+fn key_at(kind: ResourceKind, named: Named, text: &str) -> Option<Key<'_>> {
+    if named.extension.is_some() {
+        return None;
+    }
+    match named.attribute.name {
+        "id" => Some(Key::Id(text)),
+        "externalId" => Some(Key::ExternalId(text)),
+        "emails" => Some(Key::Email(text)),
+        "members" => Some(Key::Member(text)),
+        name => (name == kind.name_attribute()).then_some(Key::Name(text)),
     }
 }
 
@@ -447,14 +492,29 @@ mod tests {
     }
 
     #[test]
-    fn a_question_for_one_name_is_recognised() {
-        let name = |text: &str| {
-            let filter = Filter::read(ResourceKind::User, text).expect("is a filter");
-            filter.asked_name(ResourceKind::User).map(ToOwned::to_owned)
+    fn a_question_that_few_documents_answer_is_recognised() {
+        let check = |kind: ResourceKind, text: &str, expect: Option<Key<'_>>| {
+            let filter = Filter::read(kind, text).expect("is a filter");
+            assert_eq!(filter.key(kind), expect, "{text}");
         };
-        assert_eq!(name(r#"userName eq "Ada""#).as_deref(), Some("ada"));
-        assert_eq!(name(r#"userName sw "Ada""#), None);
-        assert_eq!(name(r#"displayName eq "Ada""#), None);
+        let of_user = |text: &str, expect| check(ResourceKind::User, text, expect);
+        of_user(r#"userName eq "Ada""#, Some(Key::Name("ada")));
+        of_user(r#"id eq "U-1""#, Some(Key::Id("U-1")));
+        of_user(r#"externalId eq "E1" and active eq true"#, Some(Key::ExternalId("E1")));
+        of_user(r#"active eq true and userName eq "x""#, Some(Key::Name("x")));
+        of_user(r#"emails.value eq "A@b""#, Some(Key::Email("a@b")));
+        of_user(r#"emails eq "a@b""#, Some(Key::Email("a@b")));
+        of_user(r#"emails[value eq "a@b"]"#, Some(Key::Email("a@b")));
+        of_user(r#"emails.type eq "work""#, None);
+        of_user(r#"emails[type eq "work" and value eq "x"]"#, None);
+        of_user(r#"userName sw "Ada""#, None);
+        of_user(r#"not (userName eq "Ada")"#, None);
+        of_user(r#"userName eq "a" or userName eq "b""#, None);
+        of_user(r#"displayName eq "Ada""#, None);
+        let of_group = |text: &str, expect| check(ResourceKind::Group, text, expect);
+        of_group(r#"displayName eq "Ops""#, Some(Key::Name("ops")));
+        of_group(r#"members eq "U-1""#, Some(Key::Member("U-1")));
+        of_group(r#"members[value eq "u-1"]"#, Some(Key::Member("u-1")));
     }
 
     proptest::proptest! {

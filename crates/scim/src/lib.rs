@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod filter;
 mod list;
+mod members;
 mod patch;
 mod path;
 pub mod schema;
@@ -18,7 +19,7 @@ mod shape;
 
 pub use document::{Document, Meta};
 pub use error::{ErrorType, ScimError};
-pub use filter::Filter;
+pub use filter::{Filter, Key};
 pub use list::{ListQuery, Page, Projection};
 pub use patch::Patch;
 pub use schema::ResourceKind;

@@ -120,13 +120,9 @@ impl ListQuery {
     pub fn page(&self, all: impl Iterator<Item = Map<String, Value>>) -> Page {
         let mut page = Page::begin(self);
         for shown in all {
-            page.see(self, shown);
+            page.see(self, || shown);
         }
         page
-    }
-
-    fn lets_through(&self, shown: &Map<String, Value>) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.matches(shown))
     }
 }
 
@@ -150,15 +146,23 @@ impl Page {
         Self { total: 0, start_index: query.start_index, resources: Vec::new() }
     }
 
-    /// Looks at the next of all resources, and takes it when it belongs on this page.
-    pub fn see(&mut self, query: &ListQuery, shown: Map<String, Value>) {
-        if !query.lets_through(&shown) {
-            return;
-        }
+    /// Looks at the next of all resources, and takes it when it belongs on this page. It is shown
+    /// only when that is needed.
+    pub fn see(&mut self, query: &ListQuery, show: impl FnOnce() -> Map<String, Value>) {
+        let is_wanted = self.total + 1 >= self.start_index && self.resources.len() < query.count;
+        let shown = match &query.filter {
+            Some(filter) => {
+                let shown = show();
+                if !filter.matches(&shown) {
+                    return;
+                }
+                is_wanted.then_some(shown)
+            }
+            None => is_wanted.then(show),
+        };
         self.total += 1;
-        if self.total >= self.start_index && self.resources.len() < query.count {
-            self.resources.push(Value::Object(query.projection.of_shown(shown)));
-        }
+        let projected = shown.map(|shown| Value::Object(query.projection.of_shown(shown)));
+        self.resources.extend(projected);
     }
 
     /// A list that is short and whole, such as `/Schemas`.

@@ -9,8 +9,9 @@ use crate::bounds;
 use crate::document::Document;
 use crate::error::{ErrorType, ScimError};
 use crate::filter::Test;
+use crate::members::{self, Members};
 use crate::path::{Named, Place, same};
-use crate::schema::{Attribute, Mutability, Type};
+use crate::schema::{Attribute, Mutability, ResourceKind, Type, find};
 use crate::shape::{
     Unknown, check_count, check_primary, is_primary, shape, shape_one, shape_parts,
 };
@@ -78,8 +79,23 @@ impl Patch {
     /// is to blame.
     pub fn apply(&self, document: &mut Document) -> Result<(), ScimError> {
         let mut next = document.clone();
+        let mut members: Option<Members> = None;
         for operation in &self.operations {
-            operation.apply(&mut next)?;
+            match operation.of_members(document.kind)? {
+                Some(change) => {
+                    let members = members.get_or_insert_with(|| Members::take(&mut next));
+                    change.apply(members)?;
+                }
+                None => {
+                    if let Some(members) = members.take() {
+                        members.put_back(&mut next);
+                    }
+                    operation.apply(&mut next)?;
+                }
+            }
+        }
+        if let Some(members) = members {
+            members.put_back(&mut next);
         }
         next.settle()?;
         *document = next;
@@ -132,6 +148,31 @@ impl Operation {
         }
     }
 
+    /// What it changes of a group's members, where that is all that it does.
+    ///
+    /// # Errors
+    /// `invalidValue`, `tooMany`.
+    fn of_members(&self, kind: ResourceKind) -> Result<Option<OfMembers>, ScimError> {
+        let Some(path) = &self.path else { return Ok(None) };
+        if self.op == Op::Remove
+            && let Some(id) = members::one_of_path(kind, path)
+        {
+            return Ok(Some(OfMembers::RemoveOne(id)));
+        }
+        let Some(value) = self.value.as_ref().filter(|_| members::is_path_of_all(kind, path))
+        else {
+            return Ok(None);
+        };
+        let Some(attribute) = find(kind.attributes(), "members") else { return Ok(None) };
+        let shaped = |value: &Value| shape(attribute, value.clone(), Unknown::Refused);
+        Ok(match self.op {
+            Op::Replace => None,
+            Op::Add => array(shaped(value)?).map(OfMembers::Add),
+            // Entra ID names the members to be removed in `value`.
+            Op::Remove => array(shaped(value)?).map(OfMembers::RemoveAll),
+        })
+    }
+
     fn apply(&self, document: &mut Document) -> Result<(), ScimError> {
         match &self.path {
             Some(path) => apply_at(document, self.op, path, self.value.clone()),
@@ -150,6 +191,31 @@ impl Operation {
                 Ok(())
             }
         }
+    }
+}
+
+/// A change of members that does not look at those whom it does not name.
+enum OfMembers {
+    Add(Vec<Value>),
+    RemoveAll(Vec<Value>),
+    RemoveOne(String),
+}
+
+impl OfMembers {
+    fn apply(self, members: &mut Members) -> Result<(), ScimError> {
+        match self {
+            Self::Add(values) => return members.add(values),
+            Self::RemoveAll(values) => members.remove_all(&values),
+            Self::RemoveOne(id) => members.remove(&id),
+        }
+        Ok(())
+    }
+}
+
+fn array(value: Option<Value>) -> Option<Vec<Value>> {
+    match value {
+        Some(Value::Array(values)) => Some(values),
+        Some(_) | None => None,
     }
 }
 
@@ -407,9 +473,8 @@ fn append(
 
 /// By what two values of an attribute are the same: members by who they are, others as a whole.
 fn key_of(attribute: &Attribute, value: &Value) -> String {
-    let id = value.get("value").and_then(Value::as_str);
-    match (attribute.name, id) {
-        ("members", Some(id)) => id.to_owned(),
+    match attribute.name {
+        "members" => members::id_of(value),
         _ => value.to_string(),
     }
 }
@@ -642,6 +707,49 @@ mod tests {
         let operation = json!([{"op": "replace", "path": "members.value", "value": "x"}]);
         let error = patched(&group, &operation).expect_err("is fixed");
         assert_eq!(error.kind, Some(ErrorType::Mutability));
+    }
+
+    #[test]
+    fn many_changes_of_members_in_one_patch_are_made_in_their_order() {
+        let body = json!({"schemas": [GROUP], "displayName": "ops", "members": [
+            {"value": "a", "display": "A"}, {"value": "b"}, {"value": "c"}]});
+        let group = Document::read(ResourceKind::Group, body).expect("is a group");
+        let path = format!("{GROUP}:members");
+        let after = patched(
+            &group,
+            &json!([
+                {"op": "remove", "path": "members[value eq \"b\"]"},
+                {"op": "add", "path": path, "value": [{"value": "d"}, {"value": "a"}]},
+                {"op": "replace", "path": "displayName", "value": "platform"},
+                {"op": "remove", "path": "members", "value": [{"value": "c"}]},
+                {"op": "add", "path": "members", "value": {"value": "b", "display": "B"}},
+                {"op": "remove", "path": "members[value eq \"nobody\"]"},
+            ]),
+        );
+        let after = after.expect("can be done");
+        assert_eq!(after.name(), "platform");
+        let expect = json!([
+            {"value": "a", "display": "A"}, {"value": "d"}, {"value": "b", "display": "B"}]);
+        assert_eq!(after.keys()["members"], expect);
+        let error = patched(
+            &group,
+            &json!([
+            {"op": "add", "path": "members", "value": [{"value": "d", "nonsense": 1}]}]),
+        );
+        assert_eq!(error.expect_err("is refused").kind, Some(ErrorType::InvalidPath));
+        let error = patched(
+            &group,
+            &json!([
+            {"op": "add", "path": "members", "value": [{"display": "nobody"}]}]),
+        );
+        assert_eq!(error.expect_err("is refused").kind, Some(ErrorType::InvalidValue));
+        let emptied = patched(
+            &group,
+            &json!([
+            {"op": "remove", "path": "members", "value": [
+                {"value": "a"}, {"value": "b"}, {"value": "c"}]}]),
+        );
+        assert_eq!(emptied.expect("can be done").keys().get("members"), None);
     }
 
     #[test]

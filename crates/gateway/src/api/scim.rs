@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Extension, FromRequestParts, Path, Query, Request, State};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -21,6 +22,8 @@ use crate::app::scim::{Named, ScimProvider, Shown, etag_matches};
 pub(super) const BASE: &str = "/scim/v2";
 
 type Answer = Result<Response, Refusal>;
+/// A request's body, or why it could not be read, which is told in SCIM's form.
+type Body = Result<Bytes, BytesRejection>;
 
 /// A refusal as SCIM writes it.
 struct Refusal(ScimError);
@@ -66,6 +69,7 @@ pub(super) fn service(app: Arc<App>) -> Router<Arc<App>> {
         .merge(of_kind(ResourceKind::Group))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(limits::SCIM_BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(app, authenticated))
 }
 
@@ -137,11 +141,18 @@ impl Asked {
     }
 
     /// A JSON body, in either of the two media types.
-    fn read(&self, body: &Bytes) -> Result<Value, ScimError> {
+    fn read(&self, body: Body) -> Result<Value, ScimError> {
+        let body = body.map_err(|error| match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let most = limits::SCIM_BODY_BYTES_MAX;
+                ScimError::new(413, format!("the request is larger than {most} bytes"))
+            }
+            _ => ScimError::bad(ErrorType::InvalidSyntax, "the request ended too early"),
+        })?;
         if !matches!(self.media_type.as_str(), "application/scim+json" | "application/json") {
             return Err(ScimError::new(415, "send `content-type: application/scim+json`"));
         }
-        serde_json::from_slice(body).map_err(|error| {
+        serde_json::from_slice(&body).map_err(|error| {
             // serde's own words would quote what was sent.
             let (line, column) = (error.line(), error.column());
             let detail = format!("the body is not JSON: line {line}, column {column}");
@@ -163,14 +174,14 @@ async fn search(
     asked: Asked,
     State(app): State<Arc<App>>,
     Extension(kind): Extension<ResourceKind>,
-    body: Bytes,
+    body: Body,
 ) -> Answer {
-    let query = ListQuery::of_search(kind, &asked.read(&body)?)?;
+    let query = ListQuery::of_search(kind, &asked.read(body)?)?;
     Ok(scim(StatusCode::OK, app.scim_list(&asked.provider, kind, &query, &asked.base).body()))
 }
 
-async fn search_all(asked: Asked, State(app): State<Arc<App>>, body: Bytes) -> Answer {
-    let queries = ListQuery::of_search_in_all(&asked.read(&body)?)?;
+async fn search_all(asked: Asked, State(app): State<Arc<App>>, body: Body) -> Answer {
+    let queries = ListQuery::of_search_in_all(&asked.read(body)?)?;
     Ok(scim(StatusCode::OK, app.scim_list_all(&asked.provider, &queries, &asked.base).body()))
 }
 
@@ -178,10 +189,10 @@ async fn create(
     asked: Asked,
     State(app): State<Arc<App>>,
     Extension(kind): Extension<ResourceKind>,
-    body: Bytes,
+    body: Body,
 ) -> Answer {
     let query = asked.query(kind)?;
-    let document = Document::read(kind, asked.read(&body)?)?;
+    let document = Document::read(kind, asked.read(body)?)?;
     let work = {
         let (app, provider, base) = (app.clone(), asked.provider.clone(), asked.base.clone());
         async move { app.scim_create(&provider, document, &base).await }
@@ -210,10 +221,10 @@ async fn replace(
     State(app): State<Arc<App>>,
     Extension(kind): Extension<ResourceKind>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Answer {
     let query = asked.query(kind)?;
-    let document = Document::read(kind, asked.read(&body)?)?;
+    let document = Document::read(kind, asked.read(body)?)?;
     let work = {
         let app = app.clone();
         async move { app.scim_replace(&asked.provider, asked.named(kind, &id), document).await }
@@ -227,10 +238,10 @@ async fn patch(
     State(app): State<Arc<App>>,
     Extension(kind): Extension<ResourceKind>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Answer {
     let query = asked.query(kind)?;
-    let patch = Patch::read(asked.read(&body)?)?;
+    let patch = Patch::read(asked.read(body)?)?;
     let work = {
         let app = app.clone();
         async move { app.scim_patch(&asked.provider, asked.named(kind, &id), &patch).await }

@@ -8,9 +8,10 @@ mod directory;
 mod people;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use corral_identity::token::{digest_of, is_same};
-use corral_model::ids::ResourceName;
+use corral_model::ids::{PrincipalName, ResourceName};
 use corral_model::resource::{ProviderSecret, UserSpec};
 use corral_model::{OffboardCause, Secret, limits};
 use corral_scim::{Document, ErrorType, ListQuery, Page, Patch, ResourceKind, ScimError};
@@ -93,13 +94,9 @@ impl App {
         let Some(realm) = realms.get(&provider.name) else {
             return query.page(std::iter::empty());
         };
-        let asked_name = query.filter.as_ref().and_then(|filter| filter.asked_name(kind));
-        match (kind, asked_name) {
-            // Providers ask so before they create somebody.
-            (ResourceKind::User, Some(name)) => query
-                .page(realm.user_named(name).map(|entry| shown(realm, entry, base)).into_iter()),
-            (_, _) => query.page(realm.all(kind).map(|entry| shown(realm, entry, base))),
-        }
+        let mut page = Page::begin(query);
+        see_all(&mut page, realm, kind, query, base);
+        page
     }
 
     /// The documents of several kinds, one kind after the other.
@@ -115,9 +112,7 @@ impl App {
         let mut page = Page::begin(first);
         let Some(realm) = realms.get(&provider.name) else { return page };
         for (kind, query) in queries {
-            for entry in realm.all(*kind) {
-                page.see(query, shown(realm, entry, base));
-            }
+            see_all(&mut page, realm, *kind, query, base);
         }
         page
     }
@@ -202,7 +197,7 @@ impl App {
     ) -> Result<Shown, ScimError> {
         let _one_at_a_time = self.config.changing.lock().await;
         let before = self.entry(provider, named)?;
-        let mut after = before.clone();
+        let mut after = Entry::clone(&before);
         change(&mut after.document)?;
         if after.document != before.document {
             after.version += 1;
@@ -210,7 +205,7 @@ impl App {
             self.check_document(provider, &after, Some(&before))?;
         }
         // Also when the document is as it was: what it means may not have been done.
-        self.settle(provider, Some(before), after).await?;
+        self.settle(provider, Some(&before), after).await?;
         self.scim_show(provider, named)
     }
 
@@ -238,6 +233,15 @@ impl App {
             }
         };
         self.keep(provider, people, documents).await
+    }
+
+    /// The names of those whose document has this id, external id or e-mail address.
+    pub(super) fn scim_names_of(&self, provider: &ResourceName, key: &str) -> Vec<PrincipalName> {
+        let realms = self.directory.read();
+        let Some(realm) = realms.get(provider) else { return Vec::new() };
+        let names =
+            realm.users_known_as(key).map(|entry| PrincipalName::new(entry.document.name()));
+        names.filter_map(Result::ok).collect()
     }
 
     /// The account of a person, by name.
@@ -275,12 +279,12 @@ impl App {
     async fn settle(
         &self,
         provider: &ScimProvider,
-        before: Option<Entry>,
+        before: Option<&Entry>,
         after: Entry,
     ) -> Result<(), ScimError> {
         let people = match after.document.kind() {
             ResourceKind::User => {
-                let earlier = before.as_ref().map(|before| before.document.name());
+                let earlier = before.map(|before| before.document.name());
                 let earlier = earlier.filter(|name| *name != after.document.name());
                 // Whoever has another name is another principal here, and the old one is over.
                 let gone = earlier.and_then(|name| self.gone_person(provider, name));
@@ -288,9 +292,7 @@ impl App {
                 gone.into_iter().chain(person).collect()
             }
             ResourceKind::Group => {
-                let groups = before.iter().chain([&after]);
-                let members = groups.flat_map(|group| group.document.members());
-                let members: BTreeSet<String> = members.map(ToOwned::to_owned).collect();
+                let members = concerned(before.map(|before| &before.document), &after);
                 self.people_of(provider, &members, Some(&after.id), Some(&after.document))
             }
         };
@@ -317,7 +319,7 @@ impl App {
         })
     }
 
-    fn entry(&self, provider: &ScimProvider, named: Named<'_>) -> Result<Entry, ScimError> {
+    fn entry(&self, provider: &ScimProvider, named: Named<'_>) -> Result<Arc<Entry>, ScimError> {
         let realms = self.directory.read();
         let realm = realms.get(&provider.name);
         let entry = realm.and_then(|realm| realm.get(named.kind, named.id));
@@ -366,6 +368,30 @@ impl App {
             ScimChange::Put(Box::new(group.row(&provider.name)))
         };
         realm.groups_of(user).map(without).collect()
+    }
+}
+
+/// The members whose groups may differ by a change of a group.
+fn concerned(before: Option<&Document>, after: &Entry) -> BTreeSet<String> {
+    let now: BTreeSet<&str> = after.document.members().collect();
+    let Some(before) = before else { return now.into_iter().map(ToOwned::to_owned).collect() };
+    let earlier: BTreeSet<&str> = before.members().collect();
+    let only_members_differ = now != earlier && before.name() == after.document.name();
+    let concerned: Vec<&&str> = if only_members_differ {
+        now.symmetric_difference(&earlier).collect()
+    } else {
+        now.union(&earlier).collect()
+    };
+    concerned.into_iter().map(|id| (*id).to_owned()).collect()
+}
+
+/// Looks at all documents of a kind that may answer a query, oldest first.
+fn see_all(page: &mut Page, realm: &Realm, kind: ResourceKind, query: &ListQuery, base: &str) {
+    let key = query.filter.as_ref().and_then(|filter| filter.key(kind));
+    let mut see = |entry: &Entry| page.see(query, || shown(realm, entry, base));
+    match key {
+        Some(key) => realm.with_key(kind, key).into_iter().for_each(&mut see),
+        None => realm.all(kind).for_each(&mut see),
     }
 }
 

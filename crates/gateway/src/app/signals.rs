@@ -5,7 +5,7 @@
 //! once by its `jti`, which is noted after its effect, so that a transmitter that got no answer
 //! is heard again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -390,12 +390,24 @@ impl App {
         provider: &IdentityProviderSpec,
         subjects: &[Subject],
     ) -> Vec<PrincipalName> {
-        let config = self.config();
-        let is_meant = |user: &&UserSpec| {
-            user.signs_in_by() == Some(&provider.name)
-                && subjects.iter().any(|subject| self.is_subject(provider, user, subject))
-        };
-        config.users.sorted().filter(is_meant).map(|user| user.name.clone()).collect()
+        let users = &self.config().users;
+        let mut meant: BTreeSet<PrincipalName> = BTreeSet::new();
+        for subject in subjects {
+            let key = match subject {
+                Subject::Email(key) | Subject::IssSub { sub: key, .. } | Subject::Opaque(key) => {
+                    key
+                }
+            };
+            let written = self.scim_names_of(&provider.name, key);
+            let written = written.iter().filter_map(|name| users.get(name));
+            let known = users.of_subject(&provider.name, key).chain(users.in_any_case(key));
+            let is_meant = |user: &&UserSpec| {
+                user.signs_in_by() == Some(&provider.name)
+                    && self.is_subject(provider, user, subject)
+            };
+            meant.extend(known.chain(written).filter(is_meant).map(|user| user.name.clone()));
+        }
+        meant.into_iter().collect()
     }
 
     fn is_subject(

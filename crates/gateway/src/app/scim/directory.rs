@@ -2,10 +2,10 @@
 //! start, replaced after every change that the store kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use corral_model::ids::ResourceName;
-use corral_scim::{Document, Meta, ResourceKind};
+use corral_scim::{Document, Key, Meta, ResourceKind};
 use corral_store::{ScimChange, ScimRow};
 use time::OffsetDateTime;
 
@@ -18,12 +18,47 @@ pub(in crate::app) struct Directory {
 /// What one provider wrote.
 #[derive(Debug, Default)]
 pub(super) struct Realm {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, Arc<Entry>>,
+    users: Listing,
+    groups: Listing,
+    by_email: Ids,
+    /// The groups that each user is in.
+    groups_of: Ids,
+    /// In all groups together.
+    memberships: usize,
+}
+
+/// The documents of one kind.
+#[derive(Debug, Default)]
+struct Listing {
     /// By time of creation, in which order they are listed.
     order: BTreeSet<(OffsetDateTime, String)>,
-    user_ids: BTreeMap<String, String>,
-    /// The groups that each user is in.
-    groups_of: BTreeMap<String, BTreeSet<String>>,
+    by_name: Ids,
+    by_external_id: Ids,
+}
+
+/// Ids of documents by what they are found by, which is without regard to case.
+#[derive(Debug, Default)]
+struct Ids(BTreeMap<String, BTreeSet<String>>);
+
+impl Ids {
+    fn add(&mut self, key: &str, id: &str) {
+        self.0.entry(key.to_lowercase()).or_default().insert(id.to_owned());
+    }
+
+    fn remove(&mut self, key: &str, id: &str) {
+        let key = key.to_lowercase();
+        if let Some(ids) = self.0.get_mut(&key) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.0.remove(&key);
+            }
+        }
+    }
+
+    fn of(&self, key: &str) -> impl Iterator<Item = &String> {
+        self.0.get(&key.to_lowercase()).into_iter().flatten()
+    }
 }
 
 /// One document with what the service knows of it.
@@ -82,68 +117,118 @@ impl Directory {
 }
 
 impl Realm {
-    pub(super) fn get(&self, kind: ResourceKind, id: &str) -> Option<&Entry> {
+    pub(super) fn get(&self, kind: ResourceKind, id: &str) -> Option<&Arc<Entry>> {
         self.entries.get(id).filter(|entry| entry.document.kind() == kind)
     }
 
     /// The user with this `userName`, without regard to case.
     pub(super) fn user_named(&self, name: &str) -> Option<&Entry> {
-        self.user_ids.get(&name.to_lowercase()).and_then(|id| self.entries.get(id))
+        self.users.by_name.of(name).find_map(|id| self.entry(id))
+    }
+
+    /// The users whose id, external id or e-mail address this is, and perhaps others.
+    pub(super) fn users_known_as(&self, key: &str) -> impl Iterator<Item = &Entry> {
+        let by_id = self.get(ResourceKind::User, key).map(|entry| &**entry);
+        let ids = self.users.by_external_id.of(key).chain(self.by_email.of(key));
+        by_id.into_iter().chain(ids.filter_map(|id| self.entry(id)))
+    }
+
+    /// All of a kind that a filter with this key may let through, oldest first.
+    pub(super) fn with_key(&self, kind: ResourceKind, key: Key<'_>) -> Vec<&Entry> {
+        let listing = self.listing(kind);
+        let ids: Vec<&String> = match key {
+            Key::Id(id) => self.entries.get_key_value(id).map(|(id, _)| id).into_iter().collect(),
+            Key::Name(name) => listing.by_name.of(name).collect(),
+            Key::ExternalId(id) => listing.by_external_id.of(id).collect(),
+            Key::Email(email) => self.by_email.of(email).collect(),
+            Key::Member(id) => self.groups_of.of(id).collect(),
+        };
+        let found = ids.into_iter().filter_map(|id| self.entry(id));
+        let mut found: Vec<&Entry> = found.filter(|one| one.document.kind() == kind).collect();
+        found.sort_by(|one, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
+        found
     }
 
     /// All of a kind, oldest first.
     pub(super) fn all(&self, kind: ResourceKind) -> impl Iterator<Item = &Entry> {
-        let entries = self.order.iter().filter_map(|(_, id)| self.entries.get(id));
-        entries.filter(move |entry| entry.document.kind() == kind)
+        self.listing(kind).order.iter().filter_map(|(_, id)| self.entry(id))
+    }
+
+    /// Memberships in all groups but one.
+    pub(super) fn memberships_without(&self, group: &str) -> usize {
+        let own = self.entry(group).map_or(0, |group| group.document.members().count());
+        self.memberships - own
     }
 
     pub(super) fn count(&self, kind: ResourceKind) -> usize {
-        match kind {
-            ResourceKind::User => self.user_ids.len(),
-            ResourceKind::Group => self.entries.len() - self.user_ids.len(),
-        }
+        self.listing(kind).order.len()
     }
 
     /// The groups that a user is in, by id.
     pub(super) fn groups_of(&self, user: &str) -> impl Iterator<Item = &Entry> {
-        let ids = self.groups_of.get(user).into_iter().flatten();
-        ids.filter_map(|id| self.entries.get(id))
+        self.groups_of.of(user).filter_map(|id| self.entry(id))
+    }
+
+    fn entry(&self, id: &str) -> Option<&Entry> {
+        self.entries.get(id).map(|entry| &**entry)
+    }
+
+    fn listing(&self, kind: ResourceKind) -> &Listing {
+        match kind {
+            ResourceKind::User => &self.users,
+            ResourceKind::Group => &self.groups,
+        }
     }
 
     fn put(&mut self, entry: Entry) {
-        self.remove(&entry.id);
-        match entry.document.kind() {
-            ResourceKind::User => {
-                let name = entry.document.name().to_lowercase();
-                self.user_ids.insert(name, entry.id.clone());
-            }
-            ResourceKind::Group => {
-                for member in entry.document.members() {
-                    let groups = self.groups_of.entry(member.to_owned()).or_default();
-                    groups.insert(entry.id.clone());
-                }
-            }
+        let entry = Arc::new(entry);
+        let earlier = self.entries.insert(entry.id.clone(), entry.clone());
+        // Who stays in a group of thousands costs nothing.
+        let members = |entry: &Entry| -> BTreeSet<String> {
+            entry.document.members().map(ToOwned::to_owned).collect()
+        };
+        let (before, after) =
+            (earlier.as_deref().map(members).unwrap_or_default(), members(&entry));
+        if let Some(earlier) = &earlier {
+            self.index(earlier, Ids::remove);
         }
-        self.order.insert((entry.created, entry.id.clone()));
-        self.entries.insert(entry.id.clone(), entry);
+        self.index(&entry, Ids::add);
+        self.memberships = self.memberships + after.len() - before.len();
+        before.difference(&after).for_each(|member| self.groups_of.remove(member, &entry.id));
+        after.difference(&before).for_each(|member| self.groups_of.add(member, &entry.id));
+        let place = (entry.created, entry.id.clone());
+        match entry.document.kind() {
+            ResourceKind::User => self.users.order.insert(place),
+            ResourceKind::Group => self.groups.order.insert(place),
+        };
     }
 
     fn remove(&mut self, id: &str) {
         let Some(entry) = self.entries.remove(id) else { return };
-        self.order.remove(&(entry.created, entry.id.clone()));
-        match entry.document.kind() {
-            ResourceKind::User => drop(self.user_ids.remove(&entry.document.name().to_lowercase())),
-            ResourceKind::Group => {
-                for member in entry.document.members() {
-                    if let Some(groups) = self.groups_of.get_mut(member) {
-                        groups.remove(id);
-                        if groups.is_empty() {
-                            self.groups_of.remove(member);
-                        }
-                    }
-                }
-            }
+        self.index(&entry, Ids::remove);
+        for member in entry.document.members() {
+            self.groups_of.remove(member, id);
+            self.memberships -= 1;
         }
+        let place = (entry.created, entry.id.clone());
+        match entry.document.kind() {
+            ResourceKind::User => self.users.order.remove(&place),
+            ResourceKind::Group => self.groups.order.remove(&place),
+        };
+    }
+
+    /// What a document is found by, but for a group's members.
+    fn index(&mut self, entry: &Entry, change: fn(&mut Ids, &str, &str)) {
+        let document = &entry.document;
+        let listing = match document.kind() {
+            ResourceKind::User => &mut self.users,
+            ResourceKind::Group => &mut self.groups,
+        };
+        change(&mut listing.by_name, document.name(), &entry.id);
+        if let Some(external_id) = document.external_id() {
+            change(&mut listing.by_external_id, external_id, &entry.id);
+        }
+        document.emails().for_each(|email| change(&mut self.by_email, email, &entry.id));
     }
 }
 

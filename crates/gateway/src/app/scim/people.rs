@@ -39,6 +39,16 @@ impl App {
             ResourceKind::Group => {
                 let known: BTreeSet<&str> =
                     before.map(|before| before.document.members().collect()).unwrap_or_default();
+                let others = realm.map_or(0, |realm| realm.memberships_without(&entry.id));
+                let count = document.members().count();
+                if count > known.len() && others + count > limits::SCIM_MEMBERSHIPS_MAX {
+                    let most = limits::SCIM_MEMBERSHIPS_MAX;
+                    let detail = format!(
+                        "{} memberships in all groups of this provider; at most {most}",
+                        others + count
+                    );
+                    return Err(ScimError::bad(ErrorType::TooMany, detail));
+                }
                 let is_user = |id: &str| {
                     realm.is_some_and(|realm| realm.get(ResourceKind::User, id).is_some())
                 };
@@ -149,6 +159,10 @@ impl App {
         let Some(spec) = spec else { return Vec::new() };
         let realms = self.directory.read();
         let Some(realm) = realms.get(&provider.name) else { return Vec::new() };
+        let to = to.map(|document| To {
+            group: spec.group(document.name()),
+            members: document.members().collect(),
+        });
         let mut people: Vec<UserSpec> = Vec::new();
         for id in members {
             let Some(entry) = realm.get(ResourceKind::User, id) else { continue };
@@ -157,7 +171,7 @@ impl App {
             if user.signs_in_by() != Some(&provider.name) {
                 continue;
             }
-            let groups = groups_of(spec, Some(realm), id, changed, to);
+            let groups = groups_of(spec, Some(realm), id, changed, to.as_ref());
             if groups != user.groups {
                 people.push(UserSpec { groups, ..user.clone() });
             }
@@ -174,22 +188,26 @@ fn says_groups(spec: &IdentityProviderSpec) -> bool {
     !by_claim && !by_attribute
 }
 
+/// What a group will be.
+struct To<'d> {
+    group: Option<GroupName>,
+    members: BTreeSet<&'d str>,
+}
+
 /// The groups of a user here: those of its groups there that the mapping names, in order.
 fn groups_of(
     spec: &IdentityProviderSpec,
     realm: Option<&Realm>,
     user: &str,
     changed: Option<&str>,
-    to: Option<&Document>,
+    to: Option<&To<'_>>,
 ) -> Vec<GroupName> {
     let kept = realm.into_iter().flat_map(|realm| realm.groups_of(user));
     let kept = kept.filter(|group| Some(group.id.as_str()) != changed);
     let mut groups: BTreeSet<GroupName> =
         kept.filter_map(|group| spec.group(group.document.name())).collect();
-    if let Some(document) = to
-        && document.members().any(|member| member == user)
-    {
-        groups.extend(spec.group(document.name()));
+    if let Some(to) = to.filter(|to| to.members.contains(user)) {
+        groups.extend(to.group.clone());
     }
     groups.into_iter().collect()
 }
