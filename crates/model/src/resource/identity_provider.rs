@@ -14,7 +14,7 @@ use crate::ids::{GroupName, ResourceName};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityProviderSpec {
-    /// Part of the addresses that the provider is told: `/auth/callback/NAME`, `/scim/NAME/v2`.
+    /// Part of the addresses that the provider is told: `/auth/callback/NAME`, `/scim/v2`.
     pub name: ResourceName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc: Option<OidcSpec>,
