@@ -13,6 +13,7 @@ from harness.kube_standin import TOKEN, KubeStandin
 from harness.shop import Shop
 from harness.sshd import RealSshd
 from harness.waiting import wait_until
+from harness.wire import Refused, Wire
 
 CLAIM = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 CLAIMED = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", {"corral.claimed": True})
@@ -192,6 +193,31 @@ def test_what_waits_is_sent_when_the_gateway_stops(server):
         assert shop.gateway.stop() == 0
         assert collector.named("select")
         assert collector.named("corral.session plain-db")
+
+
+def test_what_is_refused_is_a_span_and_what_does_not_stop_is_one_more(server):
+    with Collector() as collector, Shop(server, config=config(collector.endpoint)) as shop:
+        asked = shop.gateway.client_env(shop.workload()) | {"TRACEPARENT": CLAIM}
+        shop.gateway.run("runs", "start", "--name", HIDDEN, "--target", "gone-db", env=asked,
+                         expect=None)
+        run = shop.run("known")
+        with Wire(shop.gateway.address()) as wire, pytest.raises(Refused):
+            wire.login(run["token"], "gone-db")
+        for _ in range(30):
+            with Wire(shop.gateway.address()) as wire, pytest.raises(Refused):
+                wire.login("crl_" + "a" * 52, "plain-db")
+        assert shop.gateway.stop() == 0
+    refused = [span for span in collector.spans if span.attributes.get("error.type") == "refused"]
+    assert all(span.is_error and HIDDEN not in span.text for span in refused)
+    [of_run] = [span for span in refused if span.name == "corral.run"]
+    assert of_run.links == [CLAIMED] and of_run.trace != CLAIMED[0]
+    assert of_run.attributes["corral.principal"] == "nightly-report"
+    sessions = [span for span in refused if span.name.startswith("corral.session")]
+    [of_known] = [span for span in sessions if span.attributes.get("corral.run")]
+    assert of_known.attributes["corral.run"] == run["run_id"] and of_known.parent
+    others = [span for span in sessions if span is not of_known]
+    assert sorted(span.attributes["corral.refusals"] for span in others) == [1] * 20 + [10]
+    assert len({span.id for span in refused}) == len(refused)
 
 
 def many(shop, count):

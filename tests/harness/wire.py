@@ -34,8 +34,9 @@ class Refused(Exception):
 class Wire:
     """A raw connection that speaks only when told to."""
 
-    def __init__(self, address, timeout=20):
-        self.socket = socket.create_connection(address, timeout)
+    def __init__(self, address, timeout=20, source=None):
+        source_address = (source, 0) if source else None
+        self.socket = socket.create_connection(address, timeout, source_address)
         self.stream = self.socket.makefile("rb")
 
     def send(self, data):

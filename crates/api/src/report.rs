@@ -53,7 +53,7 @@ pub struct GrantReport {
     pub unused_actions: Vec<String>,
 }
 
-/// `GET /api/v1/reports/refused`: a root run that was refused.
+/// `GET /api/v1/reports/refused`: a root run that was refused, or several that were counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedReport {
     #[serde(with = "time::serde::rfc3339")]
@@ -61,7 +61,9 @@ pub struct RefusedReport {
     pub time: OffsetDateTime,
     pub principal: Option<String>,
     pub sponsor: Option<String>,
+    /// Of several: the last one's.
     pub name: String,
+    pub count: u64,
     pub reason: String,
 }
 

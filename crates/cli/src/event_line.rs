@@ -92,7 +92,7 @@ fn detail(body: &EventBody) -> String {
         EventBody::RelayDialRefused { relay, address, reason } => {
             format!("{relay} to {address}: {reason}")
         }
-        EventBody::RunRefused { name, reason } => format!("{name}: {reason}"),
+        EventBody::RunRefused { name, reason, .. } => format!("{name}: {reason}"),
         EventBody::RunEnded { reason, by, sessions_closed } => {
             format!("{} by {by}, {sessions_closed} sessions closed", words::run_end(*reason))
         }
@@ -102,6 +102,14 @@ fn detail(body: &EventBody) -> String {
         }
         EventBody::SessionRefused { reason, client_address } => {
             format!("from {client_address}: {reason}")
+        }
+        EventBody::RefusalsCounted { refused, count, lasted_ms, reasons, client_address, name } => {
+            let name = name.as_ref().map_or(String::new(), |name| format!(", last {name}"));
+            let from = client_address.as_ref();
+            let from = from.map_or(String::new(), |from| format!(", last from {from}"));
+            let lasted = i64::try_from(*lasted_ms).unwrap_or(i64::MAX);
+            let lasted = duration(time::Duration::milliseconds(lasted));
+            format!("{count} more {refused} within {lasted}{name}{from}: {}", reasons.join("; "))
         }
         EventBody::SessionClosed { reason, statements, rows, duration_ms, .. } => {
             let lasted = i64::try_from(*duration_ms).unwrap_or(i64::MAX);

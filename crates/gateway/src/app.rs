@@ -24,6 +24,7 @@ pub mod policies;
 pub mod principals;
 mod recheck;
 pub mod record_key;
+mod refusals;
 pub mod relays;
 mod renewals;
 pub mod reports;
@@ -89,6 +90,7 @@ pub struct App {
     directory: scim::Directory,
     transmitters: signals::Transmitters,
     bad_deliveries: bad_deliveries::BadDeliveries,
+    refusals: refusals::Refusals,
     #[cfg(feature = "saml")]
     saml_sign_ins: saml::SamlSignIns,
     authority: authority::Authority,
@@ -293,6 +295,7 @@ impl App {
             directory,
             transmitters: signals::Transmitters::default(),
             bad_deliveries: bad_deliveries::BadDeliveries::default(),
+            refusals: refusals::Refusals::default(),
             #[cfg(feature = "saml")]
             saml_sign_ins: saml::SamlSignIns::default(),
             authority: authority::Authority::new(tokio::time::Instant::now()),

@@ -242,6 +242,7 @@ impl Gateway {
         }
         watchers.shutdown().await;
         app.keep_usage().await;
+        app.note_all_refusals();
         let at = OffsetDateTime::now_utc();
         let stopped = EventBody::GatewayStopped {};
         recorder

@@ -246,7 +246,13 @@ pub enum EventBody {
         traceparent: Option<TraceParent>,
     },
     #[serde(rename = "run.refused")]
-    RunRefused { name: String, reason: String },
+    RunRefused {
+        name: String,
+        reason: String,
+        /// What whoever asked for it says of its trace: a claim.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<TraceParent>,
+    },
     #[serde(rename = "run.ended")]
     RunEnded { reason: RunEnd, by: String, sessions_closed: u64 },
     /// Whoever had a token of a run got another JWT of it.
@@ -268,6 +274,23 @@ pub enum EventBody {
     },
     #[serde(rename = "session.refused")]
     SessionRefused { reason: String, client_address: String },
+    /// Refusals of one source that are not recorded one by one, because it did not stop.
+    #[serde(rename = "refusals.counted")]
+    RefusalsCounted {
+        /// The event that each would have been: `session.refused` or `run.refused`.
+        refused: String,
+        count: u64,
+        /// From the first to the last of them.
+        lasted_ms: u64,
+        /// Different ones, at most eight.
+        reasons: Vec<String>,
+        /// Where the last one came from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_address: Option<String>,
+        /// The run that was asked for last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
     #[serde(rename = "session.closed")]
     SessionClosed {
         reason: CloseReason,
@@ -452,6 +475,7 @@ impl EventBody {
             Self::TokenRenewed { .. } => "token.renewed",
             Self::SessionOpened { .. } => "session.opened",
             Self::SessionRefused { .. } => "session.refused",
+            Self::RefusalsCounted { .. } => "refusals.counted",
             Self::SessionClosed { .. } => "session.closed",
             Self::StatementDecided { .. } => "statement.decided",
             Self::StatementCompleted { .. } => "statement.completed",
@@ -508,6 +532,7 @@ impl EventBody {
             | Self::TokenRenewed { .. }
             | Self::SessionOpened { .. }
             | Self::SessionRefused { .. }
+            | Self::RefusalsCounted { .. }
             | Self::SessionClosed { .. }
             | Self::ApprovalRequested { .. }
             | Self::ApprovalDecided { .. }

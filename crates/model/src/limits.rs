@@ -55,6 +55,16 @@ pub const WEBHOOK_CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 pub const BAD_PUSHES_MAX: u32 = 20;
 /// A burst is over when nothing bad came for so long.
 pub const BAD_PUSHES_QUIET: Duration = Duration::from_secs(60);
+/// Refused sessions, and refused runs, of one source that are each recorded; more are counted.
+pub const REFUSALS_SINGLE_MAX: u32 = 20;
+/// After so long without a refusal, those of a source are recorded one by one again.
+pub const REFUSALS_QUIET: Duration = Duration::from_secs(60);
+/// A count of refusals is recorded after so long, also when they go on.
+pub const REFUSALS_COUNT_INTERVAL: Duration = Duration::from_secs(60);
+/// Different reasons that a count of refusals names.
+pub const REFUSAL_REASONS_MAX: usize = 8;
+/// Sources whose refusals are counted apart: a few kilobytes each at most.
+pub const REFUSED_SOURCES_MAX: usize = 1_024;
 /// Names with addresses whose bad pushes are counted apart: about 100 bytes each.
 pub const BAD_PUSHERS_MAX: usize = 4_096;
 /// Jobs in one delivery; each is compared with every run.

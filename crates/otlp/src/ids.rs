@@ -34,6 +34,15 @@ pub(crate) fn span_of_statement(session: &SessionId, seq: StatementSeq) -> SpanI
     cut(&format!("span statement {session} {}", seq.0))
 }
 
+/// A refusal of nobody's run is a trace of its own.
+pub(crate) fn trace_of_refusal(refusal: &str) -> TraceId {
+    cut(&format!("trace refusal {refusal}"))
+}
+
+pub(crate) fn span_of_refusal(refusal: &str) -> SpanId {
+    cut(&format!("span refusal {refusal}"))
+}
+
 /// The first bytes of SHA-256; an id of zeros is none in the standard.
 fn cut<const LEN: usize>(name: &str) -> [u8; LEN] {
     let mut id = [0; LEN];

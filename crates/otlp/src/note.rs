@@ -19,6 +19,7 @@ pub(crate) enum Note {
         at: u64,
         reason: String,
     },
+    Refused(Box<Refused>),
     SessionOpened(Box<SessionOpened>),
     SessionClosed {
         session: SessionId,
@@ -58,6 +59,27 @@ pub(crate) struct RunStarted {
     pub(crate) at: u64,
     pub(crate) who: Who,
     pub(crate) claim: Option<TraceParent>,
+}
+
+/// A session or a run that there is not, or several of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) what: What,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) count: u64,
+    pub(crate) who: Who,
+    pub(crate) target: Option<String>,
+    pub(crate) address: Option<String>,
+    /// Where policy decided: what to search the record for.
+    pub(crate) decision: Option<String>,
+    pub(crate) claim: Option<TraceParent>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Session,
+    Run,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +143,28 @@ impl Note {
             }
             EventBody::RunEnded { reason, .. } => {
                 Self::RunEnded { run: origin.run.clone()?, at, reason: word(reason) }
+            }
+            EventBody::RunRefused { traceparent, .. } => {
+                let claim = traceparent.clone();
+                Self::Refused(Box::new(Refused { claim, ..refused(What::Run, at, origin) }))
+            }
+            EventBody::SessionRefused { reason, client_address } => {
+                Self::Refused(Box::new(Refused {
+                    address: Some(short(client_address)),
+                    decision: decision_in(reason),
+                    ..refused(What::Session, at, origin)
+                }))
+            }
+            EventBody::RefusalsCounted {
+                refused: event, count, lasted_ms, client_address, ..
+            } => {
+                let what = if event == "run.refused" { What::Run } else { What::Session };
+                Self::Refused(Box::new(Refused {
+                    from: at.saturating_sub(lasted_ms.saturating_mul(1_000_000)),
+                    count: *count,
+                    address: client_address.as_deref().map(short),
+                    ..refused(what, at, origin)
+                }))
             }
             EventBody::SessionOpened { protocol, client_address, .. } => {
                 Self::SessionOpened(Box::new(SessionOpened {
@@ -189,6 +233,26 @@ impl Note {
             claim: None,
         }))
     }
+}
+
+fn refused(what: What, at: u64, origin: &Origin) -> Refused {
+    Refused {
+        what,
+        from: at,
+        to: at,
+        count: 1,
+        who: Who::of(origin),
+        target: origin.target.as_ref().map(|target| short(target.as_str())),
+        address: None,
+        decision: None,
+        claim: None,
+    }
+}
+
+/// The decision that a refusal's text names; the text itself stays here.
+fn decision_in(reason: &str) -> Option<String> {
+    let (_, id) = reason.rsplit_once(" (decision ")?;
+    id.strip_suffix(')').map(short)
 }
 
 impl Who {

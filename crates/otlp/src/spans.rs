@@ -17,10 +17,10 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
 use crate::bounds;
 use crate::ids::{
-    SpanId, TraceId, span_of_run, span_of_session, span_of_statement, trace_of_run,
-    trace_of_session,
+    SpanId, TraceId, span_of_refusal, span_of_run, span_of_session, span_of_statement,
+    trace_of_refusal, trace_of_run, trace_of_session,
 };
-use crate::note::{Decided, Note, RunStarted, SessionEnd, SessionOpened, Who};
+use crate::note::{Decided, Note, Refused, RunStarted, SessionEnd, SessionOpened, What, Who};
 use crate::values::{flag, list, number, text};
 
 /// W3C Trace Context: the caller recorded its span.
@@ -79,6 +79,10 @@ impl Spans {
                 }
                 Ok(())
             }
+            Note::Refused(refused) => {
+                ended.push(self.refused(&refused));
+                Ok(())
+            }
             Note::SessionOpened(opened) => self.session_opened(*opened),
             Note::SessionClosed { session, at, end } => {
                 self.session_closed(&session, at, &end, ended);
@@ -123,6 +127,42 @@ impl Spans {
         let span = with_claim(span, claim.as_ref());
         self.runs.insert(run, OpenRun { trace, root, span });
         Ok(())
+    }
+
+    /// What was refused is a span that ends where it begins, of the run in whose name it was asked
+    /// for.
+    fn refused(&self, refused: &Refused) -> Span {
+        let Refused { what, from, to, who, target, address, .. } = refused;
+        let name = match what {
+            What::Run => "corral.run".to_owned(),
+            What::Session => format!("corral.session {}", target.as_deref().unwrap_or_default()),
+        };
+        let kind = match what {
+            What::Run => SpanKind::Internal,
+            What::Session => SpanKind::Server,
+        };
+        let key = format!("{name} {from} {to} {who:?} {address:?}");
+        let (trace, parent) = match &who.run {
+            None => (trace_of_refusal(&key), None),
+            Some(run) => {
+                let known = self.runs.get(run);
+                let trace = known.map_or_else(|| trace_of_run(run), |open| open.trace);
+                (trace, Some(span_of_run(run)))
+            }
+        };
+        let mut attributes = of_who(who);
+        attributes.extend(target.as_deref().map(|target| text("corral.target", target)));
+        attributes.extend(address.as_deref().map(|address| text("client.address", address)));
+        let decision = refused.decision.as_deref();
+        attributes.extend(decision.map(|decision| text("corral.decision", decision)));
+        attributes.push(number("corral.refusals", refused.count));
+        let span = Span {
+            name: name.trim_end().to_owned(),
+            kind: kind.into(),
+            attributes,
+            ..begin(trace, span_of_refusal(&key), parent, *from)
+        };
+        failed(with_claim(span, refused.claim.as_ref()), *to, "refused")
     }
 
     fn session_opened(&mut self, opened: SessionOpened) -> Result<(), LeftOut> {

@@ -145,13 +145,17 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
             texts.extend(purpose.as_deref());
             texts
         }
-        EventBody::PrincipalRefused { name, reason } | EventBody::RunRefused { name, reason } => {
+        EventBody::PrincipalRefused { name, reason }
+        | EventBody::RunRefused { name, reason, .. } => {
             vec![name, reason]
         }
         EventBody::PollFailed { workload, reason } => vec![workload, reason],
         EventBody::PollRecovered { workload } => vec![workload],
         EventBody::SessionRefused { reason, .. } | EventBody::ApprovalDecided { reason, .. } => {
             vec![reason]
+        }
+        EventBody::RefusalsCounted { reasons, name, .. } => {
+            reasons.iter().chain(name).map(String::as_str).collect()
         }
         EventBody::SessionOpened { claims, client_address, .. } => {
             let mut texts: Vec<&str> = claims.iter().map(|(_, value)| value.as_str()).collect();

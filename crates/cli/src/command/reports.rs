@@ -119,10 +119,11 @@ fn refused_text(reports: &[RefusedReport]) -> String {
             or_dash(report.principal.clone()),
             or_dash(report.sponsor.clone()),
             report.name.clone(),
+            report.count.to_string(),
             report.reason.clone(),
         ]
     });
-    output::table(&["TIME", "PRINCIPAL", "SPONSOR", "RUN", "REASON"], rows)
+    output::table(&["TIME", "PRINCIPAL", "SPONSOR", "RUN", "TIMES", "REASON"], rows)
 }
 
 fn orphans_text(reports: &[OrphanReport]) -> String {

@@ -74,6 +74,7 @@ async fn refused(
         principal: report.principal,
         sponsor: report.sponsor,
         name: report.name,
+        count: report.count,
         reason: report.reason,
     };
     Ok(Json(app.report_refused(&caller).await?.into_iter().map(view).collect()))

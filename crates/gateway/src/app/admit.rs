@@ -25,6 +25,7 @@ use super::config::{Config, NoStanding, Standing, Target, hex};
 use super::live::logins::LiveLogin;
 use super::live::runs::LiveRun;
 use super::live::sessions::{Activity, LiveSession};
+use super::refusals::{self, Refused};
 use super::scope::{Place, SessionScope, TicketHolder};
 use super::{App, AppError, new_id};
 
@@ -183,10 +184,20 @@ impl Authority for Door {
 }
 
 impl App {
+    /// Refuses a connection in the record, one by one or with others of its source.
     fn record_refusal(&self, origin: Origin, connection: &ConnectionFacts, reason: String) {
         self.metrics.session_refused();
+        let refusal = refusals::Refusal {
+            refused: Refused::Session,
+            origin: &origin,
+            ip: connection.client_ip,
+            address: Some(&connection.client_address),
+            name: None,
+            reason: &reason,
+        };
         let client_address = connection.client_address.clone();
-        self.note(origin, EventBody::SessionRefused { reason, client_address });
+        let body = EventBody::SessionRefused { reason: reason.clone(), client_address };
+        self.note_refusal(&refusal, body);
     }
 
     /// A secret of the gateway's own; the store keeps it as text.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use corral_gate::policy::Engine;
-use corral_model::event::EventBody;
+use corral_model::event::{Event, EventBody};
 use corral_model::ids::{PrincipalName, TargetName};
 use corral_model::{Principal, RunEnd, RunId, RunState, Used, limits};
 use time::OffsetDateTime;
@@ -51,6 +51,7 @@ pub struct RefusedReport {
     pub principal: Option<String>,
     pub sponsor: Option<String>,
     pub name: String,
+    pub count: u64,
     pub reason: String,
 }
 
@@ -137,20 +138,17 @@ impl App {
     /// [`AppError::Denied`] for everybody but the administrator; [`AppError::Unavailable`].
     pub async fn report_refused(&self, caller: &Caller) -> Result<Vec<RefusedReport>, AppError> {
         only_admin(caller)?;
-        let filter = EventFilter {
-            event: Some("run.refused".to_owned()),
-            limit: Some(limits::EVENTS_PAGE_LEN_MAX),
-            ..EventFilter::default()
-        };
-        let events = self.search_events(caller, filter).await?;
         let mut reports: Vec<RefusedReport> = Vec::new();
-        for event in events.into_iter().filter(|event| event.origin.run.is_none()) {
-            if let EventBody::RunRefused { name, reason } = event.body {
-                let (principal, sponsor) = (event.origin.principal, event.origin.sponsor);
-                reports.push(RefusedReport { time: event.time, principal, sponsor, name, reason });
-            }
+        for event in ["run.refused", "refusals.counted"] {
+            let filter = EventFilter {
+                event: Some(event.to_owned()),
+                limit: Some(limits::EVENTS_PAGE_LEN_MAX),
+                ..EventFilter::default()
+            };
+            let events = self.search_events(caller, filter).await?;
+            reports.extend(events.into_iter().filter_map(refused_root));
         }
-        reports.reverse();
+        reports.sort_by_key(|report| std::cmp::Reverse(report.time));
         Ok(reports)
     }
 
@@ -188,6 +186,25 @@ fn only_admin(caller: &Caller) -> Result<(), AppError> {
             Err(AppError::Denied("only the administrator sees this report".to_owned()))
         }
     }
+}
+
+/// A root run that was refused, or a count of them.
+fn refused_root(event: Event) -> Option<RefusedReport> {
+    if event.origin.run.is_some() {
+        return None;
+    }
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else refuses runs")]
+    let (name, count, reason) = match event.body {
+        EventBody::RunRefused { name, reason, .. } => (name, 1, reason),
+        EventBody::RefusalsCounted { refused, count, reasons, name, .. }
+            if refused == "run.refused" =>
+        {
+            (name.unwrap_or_default(), count, reasons.join("; "))
+        }
+        _ => return None,
+    };
+    let (principal, sponsor) = (event.origin.principal, event.origin.sponsor);
+    Some(RefusedReport { time: event.time, principal, sponsor, name, count, reason })
 }
 
 fn is_orphaned(reason: RunEnd) -> bool {

@@ -26,6 +26,7 @@ use super::jobs::ProvenJob;
 use super::live::runs::{Age, LeaseTerms, LiveRun};
 use super::offboard::Disabled;
 use super::principals::new_token;
+use super::refusals::{Refusal, Refused};
 use super::{App, AppError, Caller, Problem, new_id};
 
 /// What `corral runs start` asks for.
@@ -132,8 +133,21 @@ impl App {
 
     /// Records that there is no run, and why.
     pub(super) fn refuse_run(&self, origin: Origin, ask: &StartRun, error: &AppError) {
-        let body = EventBody::RunRefused { name: ask.name.clone(), reason: error.to_string() };
-        self.note(origin, body);
+        let reason = error.to_string();
+        let refusal = Refusal {
+            refused: if origin.run.is_some() { Refused::ChildRun } else { Refused::RootRun },
+            origin: &origin,
+            ip: None,
+            address: None,
+            name: Some(&ask.name),
+            reason: &reason,
+        };
+        let body = EventBody::RunRefused {
+            name: ask.name.clone(),
+            reason: reason.clone(),
+            traceparent: ask.traceparent.clone(),
+        };
+        self.note_refusal(&refusal, body);
     }
 
     /// In whose name a run is asked for.

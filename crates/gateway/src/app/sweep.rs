@@ -168,6 +168,7 @@ impl App {
         self.end_all(&over, "gateway").await;
         self.expire_approvals();
         self.expire_logins(now).await;
+        self.note_refusals(now);
         self.store_unstored().await;
         self.finish_unfinished().await;
     }

@@ -165,6 +165,49 @@ fn a_claimed_trace_is_a_link_and_never_a_parent() {
 }
 
 #[test]
+fn what_is_refused_is_a_span_of_its_own_without_its_reason() {
+    let mut world = World::new();
+    world.start_run("root", None);
+    world.say(
+        json!({"run": "root", "run_path": "root", "principal": "ada", "target": "orders"}),
+        json!({"event": "session.refused", "client_address": "127.0.0.1:1",
+               "reason": "corral: hunter2: not permitted (decision d-7)"}),
+    );
+    let span = world.last().clone();
+    assert!(is_error(&span) && said(&span, "error.type").as_deref() == Some("refused"));
+    assert_eq!(span.name, "corral.session orders");
+    assert_eq!(span.parent_span_id, span_of_run(&RunId::new("root").expect("an id")));
+    for (key, value) in [
+        ("corral.decision", "d-7"),
+        ("corral.principal", "ada"),
+        ("corral.target", "orders"),
+        ("client.address", "127.0.0.1:1"),
+        ("corral.refusals", "1"),
+    ] {
+        assert_eq!(said(&span, key).as_deref(), Some(value), "{key}");
+    }
+    let refused = json!({"event": "run.refused", "name": "hunter2", "reason": "hunter2",
+                         "traceparent": CLAIM});
+    world.say(json!({"principal": "nightly"}), refused.clone());
+    world.say(json!({"principal": "nightly"}), refused);
+    let [.., one, other] = world.ended.as_slice() else { panic!("spans") };
+    assert_eq!((one.name.as_str(), one.links.len()), ("corral.run", 1));
+    assert!(one.parent_span_id.is_empty() && one.trace_id != span.trace_id);
+    assert!(one.trace_id != other.trace_id && one.span_id != other.span_id);
+    world.say(
+        json!({}),
+        json!({"event": "refusals.counted", "refused": "session.refused", "count": 2980,
+               "lasted_ms": 500, "reasons": ["hunter2"], "client_address": "127.0.0.1:9"}),
+    );
+    let counted = world.last();
+    assert_eq!(counted.name, "corral.session");
+    assert_eq!(said(counted, "corral.refusals").as_deref(), Some("2980"));
+    assert_eq!(counted.end_time_unix_nano - counted.start_time_unix_nano, 500_000_000);
+    let everything = format!("{:?}", world.ended);
+    assert!(!everything.contains("hunter2"), "{everything}");
+}
+
+#[test]
 fn every_end_of_a_statement_ends_its_span() {
     let mut world = World::new();
     world.open();

@@ -64,6 +64,16 @@ pub(super) fn one_line(body: &EventBody) -> String {
         EventBody::SessionRefused { reason, client_address } => {
             format!("session from {client_address}: {reason}")
         }
+        EventBody::RefusalsCounted { refused, count, lasted_ms, reasons, client_address, name } => {
+            let name = name.as_ref().map_or(String::new(), |name| format!(", last {name}"));
+            let from =
+                client_address.as_ref().map_or(String::new(), |from| format!(", last from {from}"));
+            format!(
+                "{count} more {refused} within {}{name}{from}: {}",
+                duration_text(lasted_ms.saturating_mul(1000)),
+                reasons.join("; ")
+            )
+        }
         EventBody::RunStarted {
             name,
             purpose,
@@ -94,7 +104,12 @@ pub(super) fn one_line(body: &EventBody) -> String {
                 .map_or(String::new(), |trace| format!(", claims traceparent {trace}"));
             format!("run {name}{purpose} ({targets}{actions}, {ttl_s} s{by}{of_job}{claims})")
         }
-        EventBody::RunRefused { name, reason } => format!("run {name}: {reason}"),
+        EventBody::RunRefused { name, reason, traceparent } => {
+            let claims = traceparent
+                .as_ref()
+                .map_or(String::new(), |trace| format!(", claims traceparent {trace}"));
+            format!("run {name}: {reason}{claims}")
+        }
         EventBody::RunEnded { reason, by, sessions_closed } => {
             format!(
                 "run: {} by {by}; {} closed",
@@ -208,6 +223,7 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::PrincipalRefused { .. }
         | EventBody::RunRefused { .. }
         | EventBody::SessionRefused { .. }
+        | EventBody::RefusalsCounted { .. }
         | EventBody::RelayRefused { .. }
         | EventBody::RelayDialRefused { .. } => "REFUSED",
         EventBody::RelayInvited { .. } => "invited",
