@@ -1,6 +1,7 @@
 """What `corral run` leaves behind when it, its guard or both are killed: nothing within seconds,
 or what docs/runs.md says. And that a terminal does not notice the guard."""
 
+import json
 import os
 import pathlib
 import pty
@@ -281,3 +282,50 @@ def test_where_no_shell_could_bring_it_back_it_is_not_stopped(shop):
         terminal.expect("on\r\non")
         terminal.type("\x04")
         assert terminal.code() == 0
+
+
+# Three processes of a known name, of which two leave the session; Popen returns when they run it.
+LEAVER = ("import subprocess\n"
+          "for number in range(3):\n"
+          "    subprocess.Popen(['sleep', '60'], start_new_session=number > 0)\n"
+          "raise SystemExit(3)")
+
+
+def test_what_a_command_left_behind_is_told_as_a_claim(shop):
+    token = shop.workload()
+    shop.gateway.run("run", "--name", "leaver", "--", sys.executable, "-c", LEAVER, token=token,
+                     expect=3)
+    shop.gateway.run("run", "--name", "tidy", "--", "true", token=token)
+    told = [event for event in shop.gateway.events("--event", "processes.left")
+            if event["run_path"] in ("leaver", "tidy")]
+    assert [(event["run_path"], event["count"], event["programs"]) for event in told] == [
+        ("leaver", 3, ["sleep"])]
+    reports = {report["path"]: report for report in shop.gateway.json("runs", "report", "orphans")}
+    assert reports["leaver"]["reason"] == "done"
+    assert reports["leaver"]["claimed_left"] == {"count": 3, "programs": ["sleep"]}
+    assert "tidy" not in reports
+    assert "3: sleep" in shop.gateway.run("runs", "report", "orphans").stdout
+    shown = shop.gateway.run("runs", "show", told[0]["run"]).stdout
+    assert "3 left behind, claims its wrapper: sleep" in shown
+
+
+def test_what_is_said_to_be_left_behind_is_short_and_of_ones_own_run(shop):
+    run, other = shop.run("said"), shop.run("other")
+    connection = shop.gateway.https()
+
+    def say(of, programs):
+        body = json.dumps({"left": {"count": len(programs), "programs": programs}})
+        headers = {"Authorization": f"Bearer {run['token']}", "Content-Type": "application/json"}
+        connection.request("POST", f"/api/v1/runs/{of['run_id']}/end", body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    for programs in [["x"] * 17, ["x" * 65], ["\u001b[2J"]]:
+        assert say(run, programs) == 422
+    assert say(other, ["not-mine"]) == 404
+    assert say(run, ["mine"]) == 200
+    connection.close()
+    told = [event["programs"] for event in shop.gateway.events("--event", "processes.left")
+            if event["run_path"] in ("said", "other")]
+    assert told == [["mine"]]

@@ -40,7 +40,8 @@ pub use relay::{RelayRevoked, RelayToken, RelayTokenRequest, RelayView};
 pub use report::{DormantReport, GrantReport, OrphanReport, RefusedReport, SponsorReport};
 pub use resource::{ApplyRequest, ApplyResponse, Change, ChangeAction};
 pub use run::{
-    BudgetLeft, EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView,
+    BudgetLeft, EndRunRequest, EndedView, JobView, RenewRunRequest, RunNode, RunQuery,
+    RunStateView, RunView,
 };
 pub use run::{StartRunRequest, StartRunResponse};
 pub use secret::WireSecret;

@@ -27,7 +27,8 @@ use crate::relay::{
 use crate::report::{DormantReport, GrantReport, OrphanReport, RefusedReport, SponsorReport};
 use crate::resource::{ApplyRequest, ApplyResponse};
 use crate::run::{
-    EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest, StartRunResponse,
+    EndRunRequest, EndedView, RenewRunRequest, RunNode, RunQuery, RunView, StartRunRequest,
+    StartRunResponse,
 };
 use crate::session::{SessionQuery, SessionStreamQuery, SessionView};
 use crate::sign_in::OAuthError;
@@ -156,7 +157,9 @@ fn runs(api: &mut Document) {
     api.post("/runs/{id}/renew", "Give a run a later end")
         .takes::<RenewRunRequest>()
         .gives::<RunView>();
-    api.post("/runs/{id}/end", "A run is done: end it and what is below it").gives::<EndedView>();
+    api.post("/runs/{id}/end", "A run is done: end it and what is below it")
+        .may_take::<EndRunRequest>()
+        .gives::<EndedView>();
     api.post("/runs/{id}/kill", "Kill a run, what is below it, and their sessions")
         .gives::<EndedView>();
     api.post("/jobs/ended/{workload}", "A webhook of a CI system, signed: jobs have ended")
@@ -303,14 +306,23 @@ impl Endpoint<'_> {
         self
     }
 
+    /// A body that may be left out.
+    fn may_take<T: ToSchema>(self) -> Self {
+        self.body_of::<T>(JSON, Required::False)
+    }
+
     fn takes_form<T: ToSchema>(self) -> Self {
         self.takes_as::<T>(FORM)
     }
 
-    fn takes_as<T: ToSchema>(mut self, content_type: &str) -> Self {
+    fn takes_as<T: ToSchema>(self, content_type: &str) -> Self {
+        self.body_of::<T>(content_type, Required::True)
+    }
+
+    fn body_of<T: ToSchema>(mut self, content_type: &str, required: Required) -> Self {
         let schema = self.document.add::<T>();
         let body = RequestBodyBuilder::new()
-            .required(Some(Required::True))
+            .required(Some(required))
             .content(content_type, Content::new(Some(schema)))
             .build();
         self.operation = self.operation.request_body(Some(body));

@@ -2,6 +2,7 @@
 
 use corral_model::RunEnd;
 use corral_model::ids::{PrincipalName, RunId, TargetName};
+use corral_model::process::LeftProcesses;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -68,7 +69,7 @@ pub struct RefusedReport {
 }
 
 /// `GET /api/v1/reports/orphans`: a run that did not end by itself, but because what it hung on
-/// was gone.
+/// was gone, or whose command left processes behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrphanReport {
     #[schema(value_type = String)]
@@ -78,6 +79,10 @@ pub struct OrphanReport {
     pub sponsor: PrincipalName,
     #[schema(value_type = String)]
     pub reason: RunEnd,
+    /// What its command left behind, as its wrapper claims, which ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub claimed_left: Option<LeftProcesses>,
     #[serde(with = "time::serde::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub ended_at: OffsetDateTime,

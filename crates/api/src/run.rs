@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use corral_model::ids::{PrincipalName, RunId, TargetName};
+use corral_model::process::LeftProcesses;
 use corral_model::resource::Platform;
 use corral_model::{Process, RunEnd, TraceParent};
 use serde::{Deserialize, Serialize};
@@ -248,6 +249,16 @@ pub struct RunQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub root: Option<RunId>,
+}
+
+/// `POST /api/v1/runs/{id}/end`; the body may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndRunRequest {
+    /// What the run's command left behind, which whoever asks ends: recorded as a claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub left: Option<LeftProcesses>,
 }
 
 /// `POST /api/v1/runs/{id}/renew`.

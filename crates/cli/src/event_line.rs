@@ -93,6 +93,9 @@ fn detail(body: &EventBody) -> String {
             format!("{relay} to {address}: {reason}")
         }
         EventBody::RunRefused { name, reason, .. } => format!("{name}: {reason}"),
+        EventBody::ProcessesLeft { count, programs } => {
+            format!("{count} processes, claims its wrapper: {}", programs.join(", "))
+        }
         EventBody::RunEnded { reason, by, sessions_closed } => {
             format!("{} by {by}, {sessions_closed} sessions closed", words::run_end(*reason))
         }

@@ -253,6 +253,14 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         traceparent: Option<TraceParent>,
     },
+    /// What the command of a run left behind, which its wrapper ends. The wrapper's own word: the
+    /// gateway does not see these processes.
+    #[serde(rename = "processes.left")]
+    ProcessesLeft {
+        count: u64,
+        /// Names of their programs, at most 16.
+        programs: Vec<String>,
+    },
     #[serde(rename = "run.ended")]
     RunEnded { reason: RunEnd, by: String, sessions_closed: u64 },
     /// Whoever had a token of a run got another JWT of it.
@@ -471,6 +479,7 @@ impl EventBody {
             Self::PrincipalRefused { .. } => "principal.refused",
             Self::RunStarted { .. } => "run.started",
             Self::RunRefused { .. } => "run.refused",
+            Self::ProcessesLeft { .. } => "processes.left",
             Self::RunEnded { .. } => "run.ended",
             Self::TokenRenewed { .. } => "token.renewed",
             Self::SessionOpened { .. } => "session.opened",
@@ -528,6 +537,7 @@ impl EventBody {
             | Self::PrincipalRefused { .. }
             | Self::RunStarted { .. }
             | Self::RunRefused { .. }
+            | Self::ProcessesLeft { .. }
             | Self::RunEnded { .. }
             | Self::TokenRenewed { .. }
             | Self::SessionOpened { .. }

@@ -55,6 +55,10 @@ pub const WEBHOOK_CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 pub const BAD_PUSHES_MAX: u32 = 20;
 /// A burst is over when nothing bad came for so long.
 pub const BAD_PUSHES_QUIET: Duration = Duration::from_secs(60);
+/// Programs that a wrapper names of those that a command left behind.
+pub const LEFT_PROGRAMS_MAX: usize = 16;
+/// Name of one of them, in bytes: what Linux keeps of it.
+pub const LEFT_PROGRAM_BYTES_MAX: usize = 64;
 /// Refused sessions, and refused runs, of one source that are each recorded; more are counted.
 pub const REFUSALS_SINGLE_MAX: u32 = 20;
 /// After so long without a refusal, those of a source are recorded one by one again.

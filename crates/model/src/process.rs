@@ -44,6 +44,28 @@ impl Process {
     }
 }
 
+/// What the command of a run left behind, as its wrapper says, which ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftProcesses {
+    pub count: u64,
+    /// Names of their programs, each once; not of all, when there are many.
+    pub programs: Vec<String>,
+}
+
+impl LeftProcesses {
+    /// What makes this unfit to be kept; None when nothing does.
+    #[must_use]
+    pub fn unfit(&self) -> Option<String> {
+        let (most, bytes) = (limits::LEFT_PROGRAMS_MAX, limits::LEFT_PROGRAM_BYTES_MAX);
+        let is_unfit =
+            |program: &String| program.len() > bytes || program.chars().any(char::is_control);
+        (self.programs.len() > most || self.programs.iter().any(is_unfit)).then(|| {
+            format!("left.programs: at most {most} names of {bytes} bytes, no control characters")
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +90,17 @@ mod tests {
         check(process("x", vec!["y".repeat(5000)]), Some("arguments"));
         check(process("x", vec!["\u{1b}[2J".into()]), Some("control"));
         check(process("x\ny", Vec::new()), Some("control"));
+    }
+
+    #[test]
+    fn names_of_what_was_left_are_few_short_and_fit_to_be_shown() {
+        let check = |programs: Vec<String>, is_unfit: bool| {
+            let left = LeftProcesses { count: 1, programs };
+            assert_eq!(left.unfit().is_some(), is_unfit, "{left:?}");
+        };
+        check(vec!["sleep".into(); limits::LEFT_PROGRAMS_MAX], false);
+        check(vec!["sleep".into(); limits::LEFT_PROGRAMS_MAX + 1], true);
+        check(vec!["x".repeat(limits::LEFT_PROGRAM_BYTES_MAX + 1)], true);
+        check(vec!["\u{1b}[2J".into()], true);
     }
 }

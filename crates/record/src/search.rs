@@ -154,6 +154,7 @@ fn texts_of(body: &EventBody) -> Vec<&str> {
         EventBody::SessionRefused { reason, .. } | EventBody::ApprovalDecided { reason, .. } => {
             vec![reason]
         }
+        EventBody::ProcessesLeft { programs, .. } => programs.iter().map(String::as_str).collect(),
         EventBody::RefusalsCounted { reasons, name, .. } => {
             reasons.iter().chain(name).map(String::as_str).collect()
         }

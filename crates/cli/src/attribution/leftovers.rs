@@ -1,7 +1,10 @@
 //! What a command leaves behind: this process becomes the parent of everything below it whose
 //! own parent ended (also after `setsid` and a double fork), reaps it, and ends it at the end.
 
+use std::collections::BTreeSet;
+
 use corral_model::limits;
+use corral_model::process::LeftProcesses;
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, pidfd_send_signal, set_child_subreaper, waitpid,
 };
@@ -76,6 +79,18 @@ pub(crate) async fn end_all() {
     }
     let pids: Vec<String> = left.iter().map(ToString::to_string).collect();
     output::remark(&format!("corral: could not be ended: process {}", pids.join(", ")));
+}
+
+/// What the command left behind, now that it has ended: all that lives below this process but the
+/// guard. None when there is nothing.
+pub(crate) fn left(guard: Option<u32>) -> Option<LeftProcesses> {
+    let below = process::descendants(std::process::id()).into_iter();
+    let is_left = |(pid, stat): &(u32, Stat)| Some(*pid) != guard && stat.state != 'Z';
+    let left: Vec<u32> = below.filter(is_left).map(|(pid, _)| pid).collect();
+    let names = left.iter().filter_map(|pid| process::name(*pid));
+    let programs: BTreeSet<String> = names.take(limits::LEFT_PROGRAMS_MAX).collect();
+    let count = u64::try_from(left.len()).unwrap_or(u64::MAX);
+    (count > 0).then(|| LeftProcesses { count, programs: programs.into_iter().collect() })
 }
 
 fn living() -> Vec<u32> {

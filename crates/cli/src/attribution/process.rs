@@ -111,6 +111,14 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The name of what a process runs, as the kernel keeps it: at most 15 bytes, fit to be shown.
+pub(crate) fn name(pid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = String::from_utf8_lossy(&name);
+    let shown: String = name.trim_end().chars().filter(|c| !c.is_control()).collect();
+    (!shown.is_empty()).then_some(shown)
+}
+
 /// Whether this very process is there and has not ended.
 pub(crate) fn is_alive(id: ProcessId) -> bool {
     stat(id.pid)

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use corral_api::{DormantReport, GrantReport, OrphanReport, RefusedReport, SponsorReport};
 use corral_model::ids::TargetName;
+use corral_model::process::LeftProcesses;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -21,7 +22,7 @@ pub enum ReportCommand {
     Grants,
     /// Root runs that were refused
     Refused,
-    /// Runs that ended because what they hung on was gone
+    /// Runs that ended because what they hung on was gone, or that left processes behind
     Orphans,
 }
 
@@ -134,7 +135,12 @@ fn orphans_text(reports: &[OrphanReport]) -> String {
             report.path.clone(),
             report.sponsor.to_string(),
             words::run_end(report.reason).to_owned(),
+            or_dash(report.claimed_left.as_ref().map(left_text)),
         ]
     });
-    output::table(&["ENDED", "ID", "RUN", "SPONSOR", "WHY"], rows)
+    output::table(&["ENDED", "ID", "RUN", "SPONSOR", "WHY", "LEFT BEHIND (CLAIMED)"], rows)
+}
+
+fn left_text(left: &LeftProcesses) -> String {
+    format!("{}: {}", left.count, left.programs.join(", "))
 }

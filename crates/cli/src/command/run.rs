@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::Args;
-use corral_api::{EndedView, StartRunResponse};
+use corral_api::{EndRunRequest, EndedView, StartRunResponse};
 use corral_model::ids::TargetName;
 use corral_model::native::Lifetime;
-use serde_json::Value;
+use corral_model::process::LeftProcesses;
 
 use crate::attribution::control::{self, CONTROL_VARIABLE};
 use crate::attribution::guard::Guarded;
@@ -57,7 +57,11 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<(), Fail
     let started = exchange::start(&client, &request).await?;
     let as_run = client.with_token(started.token.secret().clone());
     let result = in_run(&as_run, &started, &program, &arguments).await;
-    end(&as_run, &started).await;
+    let left = match &result {
+        Ok((_, guarded)) => leftovers::left(guarded.pid()),
+        Err(_) => None,
+    };
+    end(&as_run, &started, left).await;
     let (code, guarded) = result?;
     guarded.end().await;
     match code {
@@ -157,9 +161,9 @@ fn own_variables(
 
 /// Ends the run. That it ended already (killed, expired, its gateway gone) is no failure of the
 /// command, whose exit code is what the caller waits for.
-async fn end(as_run: &Client, started: &StartRunResponse) {
+async fn end(as_run: &Client, started: &StartRunResponse, left: Option<LeftProcesses>) {
     let path = ["runs", started.run_id.as_str(), "end"];
-    let ended: Result<EndedView, Failure> = as_run.post(&path, &Value::Null).await;
+    let ended: Result<EndedView, Failure> = as_run.post(&path, &EndRunRequest { left }).await;
     if let Err(failure) = ended
         && failure.exit == Exit::Unreachable
     {

@@ -89,6 +89,7 @@ async fn orphans(
         path: report.path,
         sponsor: report.sponsor,
         reason: report.reason,
+        claimed_left: report.left,
         ended_at: report.ended_at,
     };
     Ok(Json(app.report_orphans(&caller).await?.into_iter().map(view).collect()))

@@ -8,15 +8,15 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use corral_api::{
-    BudgetLeft, EndedView, JobView, RenewRunRequest, RunNode, RunQuery, RunStateView, RunView,
-    StartRunRequest, StartRunResponse,
+    BudgetLeft, EndRunRequest, EndedView, JobView, RenewRunRequest, RunNode, RunQuery,
+    RunStateView, RunView, StartRunRequest, StartRunResponse,
 };
 use corral_model::resource::Job;
 use corral_model::{RunEnd, RunState, RunUse};
 use time::OffsetDateTime;
 
 use super::Failure;
-use super::extract::{Asked, Body, SignedIn};
+use super::extract::{Asked, Body, MaybeBody, SignedIn};
 use crate::app::runs::{EndedRuns, RunFilter, StartRun};
 use crate::app::{App, runs as app_runs};
 
@@ -110,8 +110,9 @@ async fn end(
     SignedIn(caller): SignedIn,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    MaybeBody(request): MaybeBody<EndRunRequest>,
 ) -> Result<Json<EndedView>, Failure> {
-    let ended = app.end_run(&caller, &id).await?;
+    let ended = app.end_run(&caller, &id, request.left).await?;
     Ok(Json(ended_view(id, ended)))
 }
 

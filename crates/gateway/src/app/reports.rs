@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use corral_gate::policy::Engine;
 use corral_model::event::{Event, EventBody};
 use corral_model::ids::{PrincipalName, TargetName};
+use corral_model::process::LeftProcesses;
 use corral_model::{Principal, RunEnd, RunId, RunState, Used, limits};
 use time::OffsetDateTime;
 
@@ -62,6 +63,7 @@ pub struct OrphanReport {
     pub path: String,
     pub sponsor: PrincipalName,
     pub reason: RunEnd,
+    pub left: Option<LeftProcesses>,
     pub ended_at: OffsetDateTime,
 }
 
@@ -152,25 +154,51 @@ impl App {
         Ok(reports)
     }
 
-    /// Runs that ended because what they hung on was gone, newest first.
+    /// Runs that ended because what they hung on was gone, or whose command left processes
+    /// behind, newest first.
     ///
     /// # Errors
     /// [`AppError::Unavailable`].
     pub async fn report_orphans(&self, caller: &Caller) -> Result<Vec<OrphanReport>, AppError> {
+        let mut left = self.left_processes(caller).await?;
         let orphan = |view: RunView| match view.run.state {
-            RunState::Ended { reason, at } if is_orphaned(reason) => Some(OrphanReport {
-                run: view.run.id,
-                path: view.path,
-                sponsor: view.run.sponsor,
-                reason,
-                ended_at: at,
-            }),
-            RunState::Ended { .. } | RunState::Active => None,
+            RunState::Ended { reason, at } => {
+                let left = left.remove(&view.run.id);
+                (is_orphaned(reason) || left.is_some()).then_some(OrphanReport {
+                    run: view.run.id,
+                    path: view.path,
+                    sponsor: view.run.sponsor,
+                    reason,
+                    left,
+                    ended_at: at,
+                })
+            }
+            RunState::Active => None,
         };
         let mut reports: Vec<OrphanReport> =
             self.all_runs(caller).await?.into_iter().filter_map(orphan).collect();
         reports.sort_by_key(|report| std::cmp::Reverse(report.ended_at));
         Ok(reports)
+    }
+
+    /// What wrappers said that commands left behind, by run: of those that the caller may see.
+    async fn left_processes(
+        &self,
+        caller: &Caller,
+    ) -> Result<HashMap<RunId, LeftProcesses>, AppError> {
+        let filter = EventFilter {
+            event: Some("processes.left".to_owned()),
+            limit: Some(limits::EVENTS_PAGE_LEN_MAX),
+            ..EventFilter::default()
+        };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the filter asks for nothing else")]
+        let read = |event: Event| match event.body {
+            EventBody::ProcessesLeft { count, programs } => {
+                Some((event.origin.run?, LeftProcesses { count, programs }))
+            }
+            _ => None,
+        };
+        Ok(self.search_events(caller, filter).await?.into_iter().filter_map(read).collect())
     }
 
     async fn all_runs(&self, caller: &Caller) -> Result<Vec<RunView>, AppError> {

@@ -10,6 +10,7 @@ use corral_gate::policy::GrantError;
 use corral_identity::Token;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PrincipalName, TargetName};
+use corral_model::process::LeftProcesses;
 use corral_model::token::TokenPurpose;
 use corral_model::{
     Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, RunUse, Secret, TraceParent,
@@ -509,10 +510,36 @@ impl App {
     /// Ends a run and everything below it, as done. Its sessions end too. The caller may be the
     /// run itself.
     ///
+    /// `left` is what the caller says that the run's command left behind.
+    ///
     /// # Errors
     /// [`AppError::NotFound`]; ending an ended run changes nothing and succeeds.
-    pub async fn end_run(&self, caller: &Caller, id: &str) -> Result<EndedRuns, AppError> {
+    /// [`AppError::Invalid`] when `left` is too long.
+    pub async fn end_run(
+        &self,
+        caller: &Caller,
+        id: &str,
+        left: Option<LeftProcesses>,
+    ) -> Result<EndedRuns, AppError> {
+        if let Some(left) = left {
+            self.note_left(caller, id, left)?;
+        }
         self.finish_run(caller, id, RunEnd::Done).await
+    }
+
+    /// Records what a command left behind, when its run is about to end.
+    fn note_left(&self, caller: &Caller, id: &str, left: LeftProcesses) -> Result<(), AppError> {
+        if let Some(text) = left.unfit() {
+            return Err(AppError::Invalid(vec![Problem::new(None, text)]));
+        }
+        let LeftProcesses { count, programs } = left;
+        let live = self.live.runs().get(id);
+        let run = live.filter(|run| count > 0 && self.may_see_run(caller, run));
+        if let Some(run) = run {
+            let body = EventBody::ProcessesLeft { count, programs };
+            self.note(self.origin_of_run(&run), body);
+        }
+        Ok(())
     }
 
     /// Kills a run and everything below it: cancels what runs at the targets.

@@ -85,7 +85,7 @@ async fn a_ttl_is_cut_to_the_limits_and_to_what_the_parent_has_left() {
     world.run(&root_caller, run_named("second")).await.expect("child");
     let third = world.run(&root_caller, run_named("third")).await;
     assert!(matches!(third, Err(AppError::LimitReached(_))), "{third:?}");
-    world.app().end_run(&first_caller, first.run.id.as_str()).await.expect("ends itself");
+    world.app().end_run(&first_caller, first.run.id.as_str(), None).await.expect("ends itself");
     world.run(&root_caller, run_named("third")).await.expect("there is room again");
 }
 

@@ -133,7 +133,7 @@ async fn a_restart_takes_up_runs_and_tokens() {
     let (run, run_caller) = world.root_run().await;
     let (child, _) = world.run(&run_caller, run_named("child")).await.expect("child");
     let (ended, ended_caller) = world.run(&run_caller, run_named("ended")).await.expect("child");
-    world.app().end_run(&ended_caller, ended.run.id.as_str()).await.expect("ended");
+    world.app().end_run(&ended_caller, ended.run.id.as_str(), None).await.expect("ended");
     let password = Secret::new("bob-password".into());
     let bob = world.app().sign_in_user("bob", password).await.expect("signs in");
     let World { directory, gateway } = world;

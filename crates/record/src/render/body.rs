@@ -110,6 +110,9 @@ pub(super) fn one_line(body: &EventBody) -> String {
                 .map_or(String::new(), |trace| format!(", claims traceparent {trace}"));
             format!("run {name}: {reason}{claims}")
         }
+        EventBody::ProcessesLeft { count, programs } => {
+            format!("{count} left behind, claims its wrapper: {}", programs.join(", "))
+        }
         EventBody::RunEnded { reason, by, sessions_closed } => {
             format!(
                 "run: {} by {by}; {} closed",
@@ -229,7 +232,7 @@ pub(super) fn word_of(body: &EventBody) -> &'static str {
         EventBody::RelayInvited { .. } => "invited",
         EventBody::RelayRevoked { .. } => "revoked",
         EventBody::RelayJoined { .. } => "joined",
-        EventBody::RelayLeft { .. } => "left",
+        EventBody::RelayLeft { .. } | EventBody::ProcessesLeft { .. } => "left",
         EventBody::RunEnded { .. } => "ended",
         EventBody::SessionOpened { .. } => "opened",
         EventBody::SessionClosed { .. } => "closed",
