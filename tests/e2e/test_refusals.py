@@ -9,7 +9,7 @@ from harness.shop import Shop
 from harness.wire import Refused, Wire
 
 # As in limits: of one source so many are recorded one by one.
-SINGLE = 20
+SINGLE = 100
 FLOOD = 3_000
 RETRIES = 300
 # A refusal that is recorded by itself takes about 300 bytes.

@@ -60,7 +60,7 @@ pub const LEFT_PROGRAMS_MAX: usize = 16;
 /// Name of one of them, in bytes: what Linux keeps of it.
 pub const LEFT_PROGRAM_BYTES_MAX: usize = 64;
 /// Refused sessions, and refused runs, of one source that are each recorded; more are counted.
-pub const REFUSALS_SINGLE_MAX: u32 = 20;
+pub const REFUSALS_SINGLE_MAX: u32 = 100;
 /// After so long without a refusal, those of a source are recorded one by one again.
 pub const REFUSALS_QUIET: Duration = Duration::from_secs(60);
 /// A count of refusals is recorded after so long, also when they go on.
@@ -68,7 +68,7 @@ pub const REFUSALS_COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// Different reasons that a count of refusals names.
 pub const REFUSAL_REASONS_MAX: usize = 8;
 /// Sources whose refusals are counted apart: a few kilobytes each at most.
-pub const REFUSED_SOURCES_MAX: usize = 1_024;
+pub const REFUSED_SOURCES_MAX: usize = 256;
 /// Names with addresses whose bad pushes are counted apart: about 100 bytes each.
 pub const BAD_PUSHERS_MAX: usize = 4_096;
 /// Jobs in one delivery; each is compared with every run.

@@ -6,7 +6,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use corral_api::oauth::{
     ACCESS_TOKEN_TYPE, CLIENT_CREDENTIALS, ID_TOKEN_TYPE, Introspection, JWT_TYPE, RUN_DETAIL,
     RunDetail, ServerMetadata, StartedDetail, TOKEN_EXCHANGE, TokenResponse,
@@ -16,6 +16,7 @@ use corral_api::sign_in::{
 };
 use corral_identity::jwt::Algorithm;
 use corral_model::{RunId, Secret, limits};
+use corral_session::ConnectionFacts;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -51,11 +52,12 @@ pub(super) fn routes() -> Router<Arc<App>> {
 
 async fn token(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<ConnectionFacts>,
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Refusal> {
     match form.required("grant_type")? {
-        TOKEN_EXCHANGE => exchange(&app, &headers, &form).await,
+        TOKEN_EXCHANGE => exchange(&app, &client, &headers, &form).await,
         CLIENT_CREDENTIALS => client_credentials(&app, &headers, &form).await,
         CODE_GRANT => Ok(sign_in::code_grant(&app, |name| form.owned(name)).await),
         DEVICE_GRANT => Ok(sign_in::device_grant(&app, |name| form.owned(name)).await),
@@ -68,7 +70,12 @@ async fn token(
 }
 
 /// RFC 8693 section 2.1.
-async fn exchange(app: &App, headers: &HeaderMap, form: &Form) -> Result<Response, Refusal> {
+async fn exchange(
+    app: &App,
+    client: &ConnectionFacts,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<Response, Refusal> {
     // What is not understood must not silently widen what is given.
     for name in ["resource", "audience"] {
         if form.get(name).is_some() {
@@ -99,7 +106,8 @@ async fn exchange(app: &App, headers: &HeaderMap, form: &Form) -> Result<Respons
     let exchanged = match asked {
         Asked::Start(ask) => {
             let workload = form.get("client_id").map(str::to_owned);
-            let ask = StartRun { traceparent: corral_session::traceparent(headers), ..*ask };
+            let traceparent = corral_session::traceparent(headers);
+            let ask = StartRun { traceparent, client_ip: client.client_ip, ..*ask };
             app.exchange(Exchange { subject, workload, ask, form: token_form, proof }).await
         }
         Asked::SameRun(run) => {

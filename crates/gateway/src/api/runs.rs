@@ -6,13 +6,14 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use corral_api::{
     BudgetLeft, EndRunRequest, EndedView, JobView, RenewRunRequest, RunNode, RunQuery,
     RunStateView, RunView, StartRunRequest, StartRunResponse,
 };
 use corral_model::resource::Job;
 use corral_model::{RunEnd, RunState, RunUse};
+use corral_session::ConnectionFacts;
 use time::OffsetDateTime;
 
 use super::Failure;
@@ -33,6 +34,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 async fn start(
     SignedIn(caller): SignedIn,
     State(app): State<Arc<App>>,
+    Extension(client): Extension<ConnectionFacts>,
     Body(request): Body<StartRunRequest>,
 ) -> Result<(StatusCode, Json<StartRunResponse>), Failure> {
     let ask = StartRun {
@@ -51,6 +53,7 @@ async fn start(
             }
         },
         traceparent: request.traceparent,
+        client_ip: client.client_ip,
     };
     let started = app.start_run(&caller, ask).await?;
     let run = started.run;

@@ -1,6 +1,7 @@
 //! Runs: starting, the tree, ending.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct StartRun {
     pub process: Option<(Process, Secret)>,
     /// What whoever asks says of its trace: a claim, kept with `run.started`.
     pub traceparent: Option<TraceParent>,
+    /// From where it is asked for; None for a Unix socket.
+    pub client_ip: Option<IpAddr>,
 }
 
 /// A run with its token, shown once.
@@ -135,11 +138,12 @@ impl App {
     /// Records that there is no run, and why.
     pub(super) fn refuse_run(&self, origin: Origin, ask: &StartRun, error: &AppError) {
         let reason = error.to_string();
+        let address = ask.client_ip.map(|ip| ip.to_string());
         let refusal = Refusal {
             refused: if origin.run.is_some() { Refused::ChildRun } else { Refused::RootRun },
             origin: &origin,
-            ip: None,
-            address: None,
+            ip: ask.client_ip,
+            address: address.as_deref(),
             name: Some(&ask.name),
             reason: &reason,
         };
