@@ -121,6 +121,52 @@ def test_a_process_has_one_run_for_all_its_connections(shop):
     assert len(opened) == 8
 
 
+def test_a_process_that_becomes_another_program_keeps_its_run_and_its_name(shop):
+    script = ("import os, psycopg\n"
+              "psycopg.connect('').execute('select 1')\n"
+              "os.execvp('psql', ['psql', '-XAtc', 'select 2'])")
+    told = shop.gateway.run("run", "--name", "becomes", "--target", "plain-db", "--",
+                            sys.executable, "-c", script, token=shop.workload())
+    assert told.stdout.strip() == "2"
+    child, = runs_below(shop, "becomes")
+    assert child["name"].startswith("python") and "-c" in child["process"]["arguments"]
+    opened = [event for event in shop.gateway.events("--run", child["id"])
+              if event["event"] == "session.opened"]
+    assert len(opened) == 2
+
+
+# A socket that parent and child hold; the child connects it, and speaks PostgreSQL by hand.
+SHARED = """
+import os, socket, struct, sys
+shared = socket.socket()
+told, stay = os.pipe(), os.pipe()
+if os.fork() == 0:
+    shared.connect(("127.0.0.1", int(os.environ["CORRAL_POSTGRES_PORT"])))
+    words = b"user\\0agent\\0database\\0plain-db\\0\\0"
+    shared.sendall(struct.pack(">ii", len(words) + 8, 196608) + words)
+    seen = b""
+    while not seen.endswith(b"Z\\0\\0\\0\\5I"):
+        got = shared.recv(65536)
+        assert got, seen
+        seen += got
+    os.write(told[1], b".")
+    os.read(stay[0], 1)
+    os._exit(0)
+os.read(told[0], 1)
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+os.write(stay[1], b".")
+"""
+
+
+def test_of_several_processes_that_hold_a_tcp_socket_the_oldest_is_meant(shop):
+    with Wrapped(shop, "shares", sys.executable, "-c", SHARED) as wrapped:
+        pid = int(wrapped.line())
+        child, = wrapped.children()
+        assert child["process"]["pid"] == pid and child["sessions"] == 1
+        wrapped.finish()
+
+
 def test_secrets_in_arguments_are_taken_out(shop):
     script = ("import sys, psycopg; psycopg.connect('')")
     shop.gateway.run("run", "--name", "hidden", "--target", "plain-db", "--", sys.executable, "-c",
@@ -280,6 +326,38 @@ run: {children_max: 1}
     told = own_shop.gateway.run("run", "--name", "few", "--target", "plain-db", "--",
                                 sys.executable, "-c", script, token=own_shop.workload())
     assert told.stdout.startswith("2 ") and "child runs" in told.stdout, told
+
+
+# Processes that have connected once and live on; then one more.
+CROWD = """
+import os, sys, psycopg
+stay = os.pipe()
+for _ in range(1000):
+    done = os.pipe()
+    if os.fork() == 0:
+        psycopg.connect("").close()
+        os.write(done[1], b".")
+        os.close(stay[1])
+        os.read(stay[0], 1)
+        os._exit(0)
+    os.close(done[1])
+    assert os.read(done[0], 1) == b".", "one of the thousand is refused"
+    os.close(done[0])
+try:
+    psycopg.connect("")
+    print("let in", flush=True)
+except psycopg.OperationalError as error:
+    print(str(error).replace("\\n", " "), flush=True)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.deadline(600)
+def test_the_thousand_and_first_process_is_refused_in_the_protocols_words(own_shop):
+    with Wrapped(own_shop, "crowd", sys.executable, "-c", CROWD) as wrapped:
+        told = wrapped.line()
+        assert "1000" in told and "let in" not in told, told
+        assert len(wrapped.children()) == 1_000
 
 
 def test_a_process_whose_run_was_killed_gets_no_other(shop):

@@ -239,6 +239,15 @@ def test_fifty_connections_overshoot_bytes_by_one_statement_each_at_most(own_sho
     assert 1_000_000 <= used <= 1_000_000 + 110_000 * CONNECTIONS, used
 
 
+def test_the_login_and_the_gateways_own_questions_are_among_a_sessions_bytes(shop):
+    run = start(shop, "small")
+    with shop.connect("plain-db", run["token"]) as connection:
+        connection.execute("select 1")
+    wait_until(lambda: show(shop, run)["bytes"], "the session is charged")
+    # As docs/runs.md says.
+    assert 10_000 < show(shop, run)["bytes"] < 20_000
+
+
 def test_wall_time_ends_a_run_however_often_it_is_renewed(own_shop):
     limit(own_shop, wall_time_max="4s", ttl_max="1h")
     root = start(own_shop, "root", "--ttl", "3s")

@@ -162,6 +162,8 @@ def check_end(shop, company, sessions):
 def test_a_thousand_people_are_written_asked_for_and_offboarded(shop):
     company = Company(shop, people=1_000)
     check_reading(company)
+    page = company.scim.list("/Users", count=1_000)
+    assert (page["totalResults"], page["itemsPerPage"]) == (1_000, PAGE_MAX)
     check_group(shop, company)
     check_end(shop, company, sessions=5)
 

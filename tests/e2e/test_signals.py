@@ -134,7 +134,9 @@ def recorded(shop, name):
 @pytest.mark.parametrize("event, state", [
     (CAEP + "session-revoked", "suspended"), (CAEP + "credential-change", "suspended"),
     (CAEP + "token-claims-change", "suspended"), (RISC + "sessions-revoked", "suspended"),
-    (RISC + "credential-compromise", "suspended"), (RISC + "account-disabled", "disabled"),
+    (RISC + "credential-compromise", "suspended"),
+    (RISC + "account-credential-change-required", "suspended"),
+    (RISC + "account-disabled", "disabled"),
     (RISC + "account-purged", "disabled"),
 ])
 def test_an_event_ends_what_the_person_has(shop, transmitter, ada, event, state):
@@ -186,6 +188,16 @@ def test_an_event_is_taken_once(shop, transmitter, ada):
     shop.gateway.run("users", "enable", ada.name)
     assert push(shop, token) == (202, None)
     assert not ada.spec()["disabled"]
+
+
+def test_a_new_credential_ends_nothing(shop, transmitter, ada):
+    with ada.connect() as connection:
+        event = transmitter.event(CAEP + "credential-change", ada.email(),
+                                  {"change_type": "create"})
+        assert push(shop, event)[0] == 202
+        assert recorded(shop, "credential-change")[-1]["effect"] == "none"
+        connection.execute("select 1")
+    assert "suspended" not in ada.spec()
 
 
 def test_unknown_events_and_people_are_recorded_and_change_nothing(shop, transmitter, ada):
@@ -303,6 +315,20 @@ def test_events_that_are_not_the_transmitters_are_refused(shop, transmitter, oth
     assert not ada.spec()["disabled"]
 
 
+def test_an_event_whose_keys_cannot_be_fetched_is_taken_when_it_comes_again(shop):
+    with Transmitter() as late:
+        late.is_away = True
+        shop.gateway.apply(provider(late, "late", token=False))
+        event = late.event(RISC + "account-disabled", {"format": "opaque", "id": "nobody"})
+        status, body = push(shop, event, token=None)
+        assert status == 503 and body["err"] and "again" in body["description"], body
+        assert not [one for one in shop.gateway.events("--event", "principal.refused")
+                    if one["name"] == "late"]
+        late.is_away = False
+        wait_until(lambda: push(shop, event, token=None)[0] == 202, "the keys are there")
+        assert [one["provider"] for one in recorded(shop, "account-disabled")].count("late") == 1
+
+
 def test_what_is_no_token_is_refused_in_the_form_of_rfc_8935(shop, transmitter):
     good = transmitter.event(CAEP + "session-revoked", {"format": "opaque", "id": "x"})
     header, claims, _ = good.split(".")
@@ -347,6 +373,13 @@ def test_a_revocation_by_anybody_else_is_refused(shop, transmitter, ada):
         status, body = revoke(shop, ada.email(), token=token)
         assert (status, body["error"]) == (401, "invalid_token"), (token, body)
     assert "suspended" not in ada.spec()
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "{}", '{"sub_id": "ada"}',
+                                  '{"sub_id": {"format": "phone_number", "phone_number": "1"}}'])
+def test_a_revocation_that_names_nobody_in_a_known_form_is_refused(shop, body):
+    status, answer = post(shop, "/oauth2/global-token-revocation", body, "application/json")
+    assert (status, answer["error"]) == (400, "invalid_request"), answer
 
 
 def test_a_revocation_of_nobody_is_told_and_recorded(shop):

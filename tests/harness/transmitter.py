@@ -43,12 +43,13 @@ class Transmitter:
     def __init__(self):
         self.key = SigningKey()
         self.keys = [self.key]
+        self.is_away = False
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 body = json.dumps({"keys": [key.public() for key in outer.keys]}).encode()
-                self.send_response(200)
+                self.send_response(503 if outer.is_away else 200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

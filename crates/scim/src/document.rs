@@ -284,6 +284,10 @@ mod tests {
         check(body, ErrorType::InvalidValue);
         let many = vec![json!({"value": "a"}); bounds::VALUES_MAX + 1];
         check(json!({"schemas": [USER], "userName": "a", "emails": many}), ErrorType::TooMany);
+        let display = "x".repeat(bounds::DOCUMENT_BYTES_MAX / 20);
+        let email = |n: usize| json!({"value": format!("{n}"), "display": display});
+        let large: Vec<Value> = (0..20).map(email).collect();
+        check(json!({"schemas": [USER], "userName": "a", "emails": large}), ErrorType::TooMany);
         let long = "x".repeat(bounds::TEXT_BYTES_MAX + 1);
         check(json!({"schemas": [USER], "userName": long}), ErrorType::InvalidValue);
     }
