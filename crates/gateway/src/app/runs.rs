@@ -1,35 +1,38 @@
-//! Runs: starting, the tree, ending.
+//! Runs: starting them; the files below show them, renew them, end them and take them up again.
 
-use std::collections::{HashMap, HashSet};
+mod ends;
+mod renewed;
+mod seen;
+mod taken_up;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corral_gate::Denial;
-use corral_gate::budget::{self, Left, RunBudget};
+use corral_gate::budget::{self, RunBudget};
 use corral_gate::policy::GrantError;
 use corral_identity::Token;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::{PrincipalName, TargetName};
-use corral_model::process::LeftProcesses;
 use corral_model::token::TokenPurpose;
 use corral_model::{
-    Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, RunUse, Secret, TraceParent,
-    Used, limits,
+    Principal, PrincipalKind, Process, Run, RunEnd, RunId, RunState, Secret, TraceParent, Used,
+    limits,
 };
-use corral_store::{JobToken, KeptRun, RunFilter as StoredFilter, StoreError, TokenRow};
+use corral_store::{JobToken, StoreError, TokenRow};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::admit::left_of;
-use super::caller::is_sponsor;
 use super::config::{Config, NoStanding};
 use super::jobs::ProvenJob;
 use super::live::runs::{Age, LeaseTerms, LiveRun};
-use super::offboard::Disabled;
 use super::principals::new_token;
 use super::refusals::{Refusal, Refused};
 use super::{App, AppError, Caller, Problem, new_id};
+
+pub use ends::EndedRuns;
+pub use seen::{RunFilter, RunNode, RunView, own_run};
 
 /// What `corral runs start` asks for.
 #[derive(Debug, Clone, Default)]
@@ -62,46 +65,6 @@ pub struct StartedRun {
     pub run: Run,
     pub path: String,
     pub token: Secret,
-}
-
-/// A run as others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunView {
-    pub run: Run,
-    /// Names from the root run to this one.
-    pub path: String,
-    /// Live sessions of this run itself.
-    pub sessions_open: u64,
-    /// What was charged to this run and did happen, its descendants included.
-    pub done: RunUse,
-    /// What is left of its budgets and its ancestors'; none of an ended run.
-    pub left: Left,
-    /// What is left of its wall time.
-    pub wall_time_left: Option<Duration>,
-}
-
-/// A run with its children, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunNode {
-    pub view: RunView,
-    pub children: Vec<RunNode>,
-}
-
-/// Which runs to list.
-#[derive(Debug, Clone, Default)]
-pub struct RunFilter {
-    /// Ended runs as well.
-    pub with_ended: bool,
-    pub principal: Option<String>,
-    /// Runs with this id and everything below it.
-    pub below: Option<String>,
-}
-
-/// What ending a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedRuns {
-    pub runs_ended: u64,
-    pub sessions_closed: u64,
 }
 
 impl App {
@@ -353,283 +316,6 @@ impl App {
             target: None,
         }
     }
-
-    /// The runs that the caller may see: all (administrator), those of or sponsored by it
-    /// (principal), itself and below (run). Newest first.
-    ///
-    /// # Errors
-    /// [`AppError::Unavailable`].
-    pub async fn list_runs(
-        &self,
-        caller: &Caller,
-        filter: RunFilter,
-    ) -> Result<Vec<RunView>, AppError> {
-        let is_active = (!filter.with_ended).then_some(true);
-        let wanted = StoredFilter { is_active, ..StoredFilter::default() };
-        let stored = self.store.kept_runs(&wanted).await?;
-        let sessions = self.sessions_by_run();
-        let known: HashMap<&RunId, &Run> =
-            stored.iter().map(|kept| (&kept.run.id, &kept.run)).collect();
-        let own = match caller {
-            Caller::Admin | Caller::Principal { .. } => None,
-            Caller::Run { run, .. } => Some(run),
-        };
-        let is_wanted = |kept: &&KeptRun| {
-            let run = &kept.run;
-            let is_visible = match caller {
-                Caller::Admin => true,
-                Caller::Principal { principal, .. } => {
-                    run.principal == *principal || is_sponsor(principal, &run.sponsor)
-                }
-                Caller::Run { .. } => own.is_some_and(|own| is_below(run, own.as_str(), &known)),
-            };
-            let of_principal =
-                filter.principal.as_ref().is_none_or(|name| run.principal.name.as_str() == name);
-            let of_tree = filter.below.as_ref().is_none_or(|id| is_below(run, id, &known));
-            is_visible && of_principal && of_tree
-        };
-        let view = |kept: &KeptRun| {
-            let open = sessions.get(&kept.run.id).copied().unwrap_or(0);
-            self.view_of_run(kept, open, &known)
-        };
-        Ok(stored.iter().filter(is_wanted).map(view).collect())
-    }
-
-    fn sessions_by_run(&self) -> HashMap<RunId, u64> {
-        let mut counts: HashMap<RunId, u64> = HashMap::new();
-        for session in self.live.sessions().select(|session| session.run.is_some()) {
-            if let Some(run) = &session.run {
-                *counts.entry(run.id().clone()).or_default() += 1;
-            }
-        }
-        counts
-    }
-
-    fn view_of_run(
-        &self,
-        kept: &KeptRun,
-        sessions_open: u64,
-        known: &HashMap<&RunId, &Run>,
-    ) -> RunView {
-        let stored = &kept.run;
-        let live = self.live.runs().get(stored.id.as_str());
-        let path = match &live {
-            Some(live) => live.path().to_owned(),
-            None => path_of(stored, known),
-        };
-        // Memory is where a run ends first, and where it is renewed first.
-        let run = live.as_ref().map_or_else(|| stored.clone(), |live| live.snapshot());
-        let now = Instant::now();
-        RunView {
-            run,
-            path,
-            sessions_open,
-            done: live.as_ref().map_or_else(|| kept.done.clone(), |live| live.done()),
-            left: live.as_ref().map(|live| live.budget().left()).unwrap_or_default(),
-            wall_time_left: live.as_ref().and_then(|live| live.wall_time_left(now)),
-        }
-    }
-
-    /// The same runs as trees.
-    ///
-    /// # Errors
-    /// [`AppError::Unavailable`].
-    pub async fn run_tree(
-        &self,
-        caller: &Caller,
-        filter: RunFilter,
-    ) -> Result<Vec<RunNode>, AppError> {
-        let mut views = self.list_runs(caller, filter).await?;
-        views.sort_by(|a, b| (a.run.started_at, &a.run.id).cmp(&(b.run.started_at, &b.run.id)));
-        let known: HashSet<RunId> = views.iter().map(|view| view.run.id.clone()).collect();
-        let mut of_parent: HashMap<Option<RunId>, Vec<RunView>> = HashMap::new();
-        for view in views {
-            let parent = view.run.parent.clone().filter(|parent| known.contains(parent));
-            of_parent.entry(parent).or_default().push(view);
-        }
-        Ok(nodes(None, &mut of_parent))
-    }
-
-    /// One run.
-    ///
-    /// # Errors
-    /// [`AppError::NotFound`], also for a run that the caller may not see.
-    pub async fn show_run(&self, caller: &Caller, id: &str) -> Result<RunView, AppError> {
-        let filter = RunFilter { with_ended: true, ..RunFilter::default() };
-        let runs = self.list_runs(caller, filter).await?;
-        let found = runs.into_iter().find(|view| view.run.id.as_str() == id);
-        found.ok_or_else(|| no_run(id))
-    }
-
-    /// Lets a run live longer from now on: never longer than the limits and its parent allow.
-    /// A run may not renew itself; its parent, its principal and the administrator may. One that
-    /// has to be renewed at an interval may say itself that it is still there, which gives it no
-    /// later end.
-    ///
-    /// # Errors
-    /// [`AppError::Denied`], [`AppError::NotFound`], [`AppError::Conflict`] for an ended run.
-    pub async fn renew_run(
-        &self,
-        caller: &Caller,
-        id: &str,
-        ttl: Option<Duration>,
-    ) -> Result<OffsetDateTime, AppError> {
-        let view = self.show_run(caller, id).await?;
-        let run = self.live.runs().get(id).filter(|run| run.is_live(Instant::now()));
-        if own_run(caller).is_some_and(|own| *own == view.run.id) {
-            if let Some(run) = run.filter(|run| run.has_heartbeat() && ttl.is_none()) {
-                run.beat(Instant::now());
-                return Ok(run.shown_end());
-            }
-            let text = "a run does not renew itself; its parent, its principal or the \
-                        administrator does";
-            return Err(AppError::Denied(text.to_owned()));
-        }
-        let run = run.ok_or_else(|| AppError::Conflict("this run has ended".to_owned()))?;
-        let config = self.config();
-        let standing = config.standing_under(run.principal(), run.sponsor());
-        let standing = standing.map_err(refused_run)?;
-        let bounds = budget::run_bounds(&config.limits, run.principal(), &standing.groups);
-        let now = Instant::now();
-        let terms =
-            LeaseTerms { asked: ttl, bounds: &bounds, age: run.age(now), parent: run.parent() };
-        let lease = terms.grant(now, OffsetDateTime::now_utc());
-        let expires_at = lease.expires_at;
-        if !self.store.renew_run(run.id(), expires_at).await? {
-            return Err(AppError::Conflict("this run has ended".to_owned()));
-        }
-        run.set_lease(lease);
-        run.beat(now);
-        // A wrapper asks for its processes' runs to last as long as its own.
-        let processes = self.live.runs().processes_of(run.id());
-        for process in processes {
-            if self.store.renew_run(process.id(), expires_at).await? {
-                process.set_lease(lease);
-            }
-        }
-        self.signals.deadlines.notify_one();
-        Ok(expires_at)
-    }
-
-    /// Ends a run and everything below it, as done. Its sessions end too. The caller may be the
-    /// run itself.
-    ///
-    /// `left` is what the caller says that the run's command left behind.
-    ///
-    /// # Errors
-    /// [`AppError::NotFound`]; ending an ended run changes nothing and succeeds.
-    /// [`AppError::Invalid`] when `left` is too long.
-    pub async fn end_run(
-        &self,
-        caller: &Caller,
-        id: &str,
-        left: Option<LeftProcesses>,
-    ) -> Result<EndedRuns, AppError> {
-        if let Some(left) = left {
-            self.note_left(caller, id, left)?;
-        }
-        self.finish_run(caller, id, RunEnd::Done).await
-    }
-
-    /// Records what a command left behind, when its run is about to end.
-    fn note_left(&self, caller: &Caller, id: &str, left: LeftProcesses) -> Result<(), AppError> {
-        if let Some(text) = left.unfit() {
-            return Err(AppError::Invalid(vec![Problem::new(None, text)]));
-        }
-        let LeftProcesses { count, programs } = left;
-        let live = self.live.runs().get(id);
-        let run = live.filter(|run| count > 0 && self.may_see_run(caller, run));
-        if let Some(run) = run {
-            let body = EventBody::ProcessesLeft { count, programs };
-            self.note(self.origin_of_run(&run), body);
-        }
-        Ok(())
-    }
-
-    /// Kills a run and everything below it: cancels what runs at the targets.
-    ///
-    /// # Errors
-    /// As [`App::end_run`].
-    pub async fn kill_run(&self, caller: &Caller, id: &str) -> Result<EndedRuns, AppError> {
-        self.finish_run(caller, id, RunEnd::Killed).await
-    }
-
-    async fn finish_run(
-        &self,
-        caller: &Caller,
-        id: &str,
-        reason: RunEnd,
-    ) -> Result<EndedRuns, AppError> {
-        let live = self.live.runs().get(id);
-        match live {
-            Some(run) if self.may_see_run(caller, &run) => {
-                let ended = self.end_tree(run.id(), reason, &caller.label()).await;
-                let Disabled { runs_ended, sessions_closed } = ended;
-                Ok(EndedRuns { runs_ended, sessions_closed })
-            }
-            Some(_) => Err(no_run(id)),
-            None => {
-                self.show_run(caller, id).await?;
-                Ok(EndedRuns { runs_ended: 0, sessions_closed: 0 })
-            }
-        }
-    }
-
-    /// Takes up what the store says is active; what ended meanwhile is ended.
-    pub(super) async fn take_up(&self) -> anyhow::Result<()> {
-        let wall = OffsetDateTime::now_utc();
-        let now = Instant::now();
-        let config = self.config();
-        let mut ends: Vec<(RunId, RunEnd)> = Vec::new();
-        for KeptRun { run, done } in self.store.active_runs().await? {
-            let left = left_of(run.expires_at, wall, limits::RUN_TTL_MAX).min(left_of(
-                run.expires_at,
-                run.started_at,
-                limits::RUN_TTL_MAX,
-            ));
-            let parent = run.parent.as_ref().map(|id| self.live.runs().get(id.as_str()));
-            let standing = config.standing_under(&run.principal, &run.sponsor);
-            let reason = match (&parent, &standing) {
-                (Some(None), _) => Some(RunEnd::ParentEnded),
-                (_, Err(_)) => Some(RunEnd::SponsorDisabled),
-                (Some(Some(_)) | None, Ok(_)) if left.is_zero() => Some(RunEnd::Expired),
-                (Some(Some(_)) | None, Ok(_)) => None,
-            };
-            let (Some(standing), None) = (standing.ok(), reason) else {
-                ends.push((run.id, reason.unwrap_or(RunEnd::SponsorDisabled)));
-                continue;
-            };
-            let bounds = budget::run_bounds(&config.limits, &run.principal, &standing.groups);
-            let parent = parent.flatten();
-            let age = Age {
-                since: now,
-                before: Duration::try_from(wall - run.started_at).unwrap_or_default(),
-            };
-            let wall_time = bounds.wall_time.as_ref().map(|bound| bound.max);
-            let left = wall_time.map_or(left, |max| left.min(max.saturating_sub(age.before)));
-            let budget = match &parent {
-                None => Ok(RunBudget::root(run.id.clone(), bounds, done.used)),
-                Some(parent) => parent.budget().child(run.id.clone(), bounds, done.used),
-            };
-            let id = run.id.clone();
-            let is_listed = budget.is_ok_and(|budget| {
-                let is_held = run.attached;
-                let live = LiveRun::new(run, None, parent, budget, now + left, age);
-                let live = live.having_done(done);
-                if is_held {
-                    live.await_wrapper(now + limits::ATTACH_RETURN);
-                }
-                self.live.runs().insert(Arc::new(live), now).is_ok()
-            });
-            if !is_listed {
-                ends.push((id, RunEnd::ParentEnded));
-            }
-        }
-        self.store.end_runs(&ends, wall).await?;
-        self.store.withdraw_pending_approvals(wall).await?;
-        self.store.delete_dead_tokens(wall).await?;
-        Ok(())
-    }
 }
 
 /// What a run by the administrator says of who started it.
@@ -773,45 +459,4 @@ fn parent_ended() -> AppError {
 
 fn no_run(id: &str) -> AppError {
     AppError::NotFound { kind: "run", name: id.to_owned() }
-}
-
-/// A run and its ancestors as far as they are known, at most as many as may be nested.
-fn ancestry<'a>(run: &'a Run, known: &'a HashMap<&RunId, &Run>) -> impl Iterator<Item = &'a Run> {
-    let parent = |run: &&'a Run| run.parent.as_ref().and_then(|id| known.get(id)).copied();
-    std::iter::successors(Some(run), parent)
-        .take(usize::try_from(limits::RUN_DEPTH_MAX).unwrap_or(usize::MAX) + 1)
-}
-
-fn is_below(run: &Run, id: &str, known: &HashMap<&RunId, &Run>) -> bool {
-    ancestry(run, known).any(|run| run.id.as_str() == id)
-}
-
-fn path_of(run: &Run, known: &HashMap<&RunId, &Run>) -> String {
-    let mut names: Vec<&str> = ancestry(run, known).map(|run| run.name.as_str()).collect();
-    names.reverse();
-    names.join("/")
-}
-
-// Each list is taken out once, so a cycle in bad data ends instead of recursing for ever.
-fn nodes(
-    parent: Option<&RunId>,
-    of_parent: &mut HashMap<Option<RunId>, Vec<RunView>>,
-) -> Vec<RunNode> {
-    let views = of_parent.remove(&parent.cloned()).unwrap_or_default();
-    views
-        .into_iter()
-        .map(|view| {
-            let children = nodes(Some(&view.run.id), of_parent);
-            RunNode { view, children }
-        })
-        .collect()
-}
-
-/// The id of a run that a caller itself is, for `corral runs show` without an id.
-#[must_use]
-pub fn own_run(caller: &Caller) -> Option<&RunId> {
-    match caller {
-        Caller::Run { run, .. } => Some(run),
-        Caller::Admin | Caller::Principal { .. } => None,
-    }
 }
