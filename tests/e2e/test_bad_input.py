@@ -204,6 +204,17 @@ def test_invalid_utf8_and_nul_in_a_statement_are_refused(shop, token):
             assert got is None or states([got])[0] in ("22021", "08P01", "42501", "42601"), got
 
 
+def test_a_statement_of_a_later_release_is_refused_with_the_word_that_is_not_known(shop):
+    # Frances may unmask: where columns are masked, the refusal itself says why.
+    with shop.connect("orders-db", shop.login("frances")) as connection:
+        for prepare in (False, True):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="cannot be told") as told:
+                connection.execute("repack orders", prepare=prepare)
+            assert "REPACK" in told.value.diag.message_detail.upper()
+            assert "PostgreSQL 18" in told.value.diag.message_detail
+            assert connection.execute("select 1").fetchone() == (1,)
+
+
 @pytest.mark.parametrize("nested", [
     lambda n: "select " + "(" * n + "1" + ")" * n,
     lambda n: "select " + "not " * n + "true",

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use corral_gate::{Denial, DenialKind};
 
+use crate::analysis::{Analysis, SQL_MAJOR_VERSION};
 use crate::codec::server::{Report, Severity, put_report};
 
 /// The SQLSTATE that a client reads for a refusal.
@@ -27,6 +28,7 @@ pub(crate) fn sqlstate(kind: DenialKind) -> &'static str {
 pub(crate) struct Refusal {
     pub(crate) code: &'static str,
     pub(crate) message: String,
+    pub(crate) detail: Option<String>,
     /// In characters, from 1.
     pub(crate) position: Option<usize>,
     /// Named to the target in the text that must fail, so that its log can be matched.
@@ -40,14 +42,26 @@ impl Refusal {
         Self {
             code: sqlstate(denial.kind),
             message: denial.sentence(),
+            detail: None,
             position,
             decision_id: denial.decision_id.clone(),
         }
     }
 
+    /// Says why the parser could not read the text, where that is why nothing permitted it. It
+    /// quotes the client's own text, and nothing else.
+    pub(crate) fn with_parse_error(mut self, analysis: Option<&Analysis>) -> Self {
+        self.detail = analysis
+            // An obstacle has the reason in its own sentence.
+            .filter(|analysis| analysis.facts.obstacle.is_none())
+            .and_then(|analysis| analysis.parse_error.as_ref())
+            .map(|why| format!("{why}; SQL is read as PostgreSQL {SQL_MAJOR_VERSION} reads it"));
+        self
+    }
+
     /// A refusal that PostgreSQL itself would give.
     pub(crate) fn as_postgres(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), position: None, decision_id: None }
+        Self { code, message: message.into(), detail: None, position: None, decision_id: None }
     }
 
     /// A refusal by the wire, without a decision.
@@ -60,6 +74,7 @@ impl Refusal {
             severity: Severity::Error,
             code: self.code,
             message: &self.message,
+            detail: self.detail.as_deref(),
             position: self.position,
         };
         put_report(out, &report);

@@ -48,8 +48,13 @@ impl Link {
     /// Writes an error that ends the connection, where a message may stand, and closes.
     pub(crate) fn close_with(&mut self, ending: &Ending) {
         if let (Some(code), 0) = (ending.code, self.client_owed) {
-            let report =
-                Report { severity: Severity::Fatal, code, message: &ending.text, position: None };
+            let report = Report {
+                severity: Severity::Fatal,
+                code,
+                message: &ending.text,
+                detail: None,
+                position: None,
+            };
             put_report(&mut self.buffers.client_out, &report);
         }
         self.ask(Output::Close(ending.reason));

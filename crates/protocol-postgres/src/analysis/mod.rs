@@ -69,6 +69,8 @@ pub struct Analysis {
     pub mask: Option<ResultMask>,
     /// Why the facts hold [`Effect::Unknown`], when they do.
     pub unknown: Option<UnknownReason>,
+    /// Why the text could not be parsed. It quotes the text and nothing else.
+    pub parse_error: Option<String>,
 }
 
 impl Analysis {
@@ -288,8 +290,9 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
     let parsed = match walker.parse(text) {
         Ok(parsed) => parsed,
         Err(reason) => {
-            walker.unknown(reason, None);
-            return finish(walker, vec![StatementKind::Unknown], None);
+            walker.unknown(reason.clone(), None);
+            let analysis = finish(walker, vec![StatementKind::Unknown], None);
+            return Analysis { parse_error: Some(reason), ..analysis };
         }
     };
     let mut kinds = Vec::with_capacity(parsed.stmts.len());
@@ -347,7 +350,8 @@ fn finish(mut walker: Walker<'_>, kinds: Vec<StatementKind>, mask: Option<Result
     let unknown = walker.found.unknown.take();
     let session_change = walker.found.change;
     let facts = walker.found.into_facts(kinds.len(), mask.is_some());
-    Analysis { facts: Arc::new(facts), kinds, needs_names, session_change, mask, unknown }
+    let facts = Arc::new(facts);
+    Analysis { facts, kinds, needs_names, session_change, mask, unknown, parse_error: None }
 }
 
 fn why_too_large(text: &str) -> Option<String> {
@@ -382,6 +386,7 @@ fn too_large(text: String) -> Analysis {
         session_change: SessionChange::ANY,
         mask: None,
         unknown: None,
+        parse_error: None,
     }
 }
 
@@ -394,6 +399,9 @@ fn result_mask(shape: &Shape) -> ResultMask {
         .collect();
     ResultMask { column_count: shape.columns.len(), masked }
 }
+
+/// The release whose grammar the parser has.
+pub(crate) const SQL_MAJOR_VERSION: u32 = 18;
 
 /// The parser's tree, or why there is none.
 fn parse(text: &str, backslash: Backslash) -> Result<pg_query::protobuf::ParseResult, String> {

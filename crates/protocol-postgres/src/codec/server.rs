@@ -26,6 +26,7 @@ pub(crate) struct Report<'a> {
     pub(crate) severity: Severity,
     pub(crate) code: &'a str,
     pub(crate) message: &'a str,
+    pub(crate) detail: Option<&'a str>,
     /// In characters, from 1.
     pub(crate) position: Option<usize>,
 }
@@ -62,6 +63,9 @@ pub(crate) fn put_report(out: &mut BytesMut, report: &Report<'_>) {
         put_field(out, b'V', report.severity.name());
         put_field(out, b'C', report.code);
         put_field(out, b'M', report.message);
+        if let Some(detail) = report.detail {
+            put_field(out, b'D', detail);
+        }
         if let Some(position) = report.position {
             put_field(out, b'P', &position.to_string());
         }

@@ -489,8 +489,9 @@ impl Live {
             (None, What::Parse { name, types }, Some(analysed)) => {
                 self.forward_parse(name, types, &task, analysed, link);
             }
-            (Some(denial), _, _) => {
-                let refusal = Refusal::of(&denial, &task.text);
+            (Some(denial), _, analysed) => {
+                let analysis = analysed.as_ref().map(|analysed| &*analysed.analysis);
+                let refusal = Refusal::of(&denial, &task.text).with_parse_error(analysis);
                 self.refuse_extended(refusal, task.frame_len, link);
             }
             (None, _, _) => {
@@ -513,7 +514,8 @@ impl Live {
         match decision {
             Decision::Deny(denial) => {
                 if !self.skip_if_failed(&task, link) {
-                    let refusal = Refusal::of(&denial, &task.text);
+                    let analysis = task.analysed.as_ref().map(|analysed| &*analysed.analysis);
+                    let refusal = Refusal::of(&denial, &task.text).with_parse_error(analysis);
                     self.refuse(&task, refusal, link);
                 }
                 Ok(())
@@ -775,6 +777,7 @@ impl Live {
             severity: Severity::Notice,
             code: "00000",
             message: &hold.notice,
+            detail: None,
             position: None,
         };
         put_report(&mut link.buffers.client_out, &report);

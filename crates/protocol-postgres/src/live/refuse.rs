@@ -29,7 +29,8 @@ impl Live {
     pub(super) fn say(&self, refusal: &Refusal, link: &mut Link) {
         if self.keeper.is_foreign() {
             let message = plain(&refusal.message);
-            Refusal { message, ..refusal.clone() }.put(&mut link.buffers.client_out);
+            let detail = refusal.detail.as_deref().map(plain);
+            Refusal { message, detail, ..refusal.clone() }.put(&mut link.buffers.client_out);
         } else {
             refusal.put(&mut link.buffers.client_out);
         }

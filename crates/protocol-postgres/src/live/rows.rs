@@ -212,6 +212,7 @@ mod tests {
             session_change: SessionChange::default(),
             mask,
             unknown: None,
+            parse_error: None,
         }
     }
 

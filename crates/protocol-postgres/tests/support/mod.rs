@@ -116,6 +116,7 @@ impl Analyst for Words {
             },
             mask,
             unknown: None,
+            parse_error: None,
         }
     }
 
