@@ -22,12 +22,10 @@ sys.path.insert(0, str(HERE.parent))
 
 from harness.certificates import Authority  # noqa: E402
 from harness.gateway import Gateway  # noqa: E402
-from harness.postgres import RealPostgres, free_port, server_user  # noqa: E402
+from harness.postgres import RealPostgres, bin_folder, free_port, server_user  # noqa: E402
+from places import CACHE, PYTHON, client_programs, server_programs  # noqa: E402
 
 WAYS = ("direct", "corral")
-CACHE = pathlib.Path(os.environ.get("CORRAL_CACHE") or pathlib.Path(
-    os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "corral") / "foreign"
-PYTHON = CACHE / "venv" / "bin" / "python"
 # Where the results of each test are kept for a closer look; nowhere when absent.
 OUTPUT = os.environ.get("CORRAL_FOREIGN_OUT")
 # Of one suite, with a debug build on a busy machine.
@@ -58,12 +56,13 @@ cedar: |
 
 
 class Way:
-    """One way to a server of its own; `env` is what libpq reads."""
+    """One way to a server of its own; `env` is what libpq reads, `clients` the folder of psql."""
 
-    def __init__(self, name, server, env, gateway=None):
+    def __init__(self, name, server, env, clients, gateway=None):
         self.name = name
         self.server = server
         self.env = env
+        self.clients = clients
         self.gateway = gateway
 
     def run(self, words, cwd=None, more=None):
@@ -80,6 +79,22 @@ class Way:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         return process.returncode, output.decode(errors="replace")
+
+    def must_connect(self):
+        """What fails in both ways would look the same."""
+        code, output = self.run([self.clients / "psql", "-X", "-c", "select 1"])
+        if code:
+            sys.exit(f"psql cannot connect, {self.name}:\n{output}")
+
+    def make_schema(self):
+        """A schema with one of everything, made by way of none of both."""
+        direct = {"PGHOST": "127.0.0.1", "PGPORT": str(self.server.port), "PGUSER": "postgres",
+                  "PGPASSWORD": self.server.password, "PGSSLMODE": "disable"}
+        code, output = self.run([self.clients / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f",
+                                 HERE / "schema.sql"], more=direct)
+        if code:
+            sys.exit(f"the schema cannot be made:\n{output}")
+        self.must_connect()
 
     def keep(self, name, text):
         """Keeps raw results where CORRAL_FOREIGN_OUT says."""
@@ -113,14 +128,31 @@ def _certificate():
 
 
 @contextlib.contextmanager
-def way(name, settings=None, **server_options):
-    """A fresh server, and the way to it."""
-    with _certificate() as (authority, tls), RealPostgres(
-            settings=(settings or {}) | tls, password=PASSWORD, **server_options) as server:
+def _reachable(programs):
+    """A server's folder as the server's account can enter it, which is not root's home."""
+    if not server_user() or not programs.is_relative_to(CACHE):
+        yield programs
+        return
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-server-"))
+    try:
+        shutil.copytree(programs.parent, folder / "native", symlinks=True)
+        folder.chmod(0o755)
+        yield folder / "native" / programs.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def way(name, settings=None, version=None):
+    """A fresh server of this major version, or the newest that is installed, and the way to it."""
+    programs = server_programs(version) if version else bin_folder()
+    clients = client_programs(version) if version else programs
+    with _reachable(programs) as programs, _certificate() as (authority, tls), RealPostgres(
+            settings=(settings or {}) | tls, password=PASSWORD, programs=programs) as server:
         env = _clean_env() | {"PGSSLMODE": "verify-full"}
         if name == "direct":
             yield Way(name, server, env | {"PGPORT": str(server.port), "PGPASSWORD": PASSWORD,
-                                           "PGSSLROOTCERT": str(authority)})
+                                           "PGSSLROOTCERT": str(authority)}, clients)
             return
         listen = free_port()
         with Gateway() as gateway:
@@ -128,7 +160,8 @@ def way(name, settings=None, **server_options):
                           env={"DBA_PASSWORD": "the DBA's password", "TARGET_PASSWORD": PASSWORD})
             token = gateway.login("dba@example.com", "the DBA's password")
             yield Way(name, server, env | {"PGPORT": str(listen), "PGPASSWORD": token,
-                                           "PGSSLROOTCERT": gateway.ready["ca_file"]}, gateway)
+                                           "PGSSLROOTCERT": gateway.ready["ca_file"]},
+                      clients, gateway)
 
 
 def run_pytest(one_way, words, cwd, more=None):

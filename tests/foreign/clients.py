@@ -3,16 +3,15 @@
 look at a schema, libpq's pipeline mode. Both ways have to print the same."""
 
 import argparse
-import pathlib
 import re
 import sys
 
-from both_ways import HERE, PYTHON, WAYS, as_printed, compare, way
+from both_ways import WAYS, as_printed, compare, way
+from places import DEBIANS, DEBIANS_PROGRAMS, PYTHON, VERSIONS
+from psql_keys import completions, watch
 
-PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
-SCHEMA = HERE / "schema.sql"
-# By test: why it differs through the gateway.
-DIFFERS = {}
+# By test: why it differs through the gateway, for servers up to 17.
+DIFFERS_OLD = {"cancel latest": "the gateway speaks protocol 3.2, whichever its target speaks"}
 
 DESCRIBE = [
     r"\l", r"\d", r"\d+", r"\dt shop.*", r"\dt+ shop.*", r"\d shop.people", r"\d+ shop.people",
@@ -26,7 +25,9 @@ DESCRIBE = [
     r"\encoding", r"\timing off", r"\z shop.people", r"\crosstabview",
 ]
 PIPELINE = """
-import os, psycopg
+import logging, psycopg
+# Whether a pipeline's end meets its error a second time is a matter of time.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 with psycopg.connect("", autocommit=True) as connection:
     with connection.pipeline() as pipeline, connection.cursor() as cursor:
         cursors = [connection.execute("select %s::int, %s::text", (n, "x" * n)) for n in range(200)]
@@ -44,6 +45,40 @@ with psycopg.connect("", autocommit=True) as connection:
         print(cursor.fetchmany(3), cursor.scroll(10), cursor.fetchone())
     with connection.cursor() as cursor, cursor.copy("copy (select generate_series(1, 3)) to stdout") as out:
         print([row for row in out.rows()])
+"""
+PARAMETERS = """
+import psycopg
+NAMES = ("application_name client_encoding DateStyle default_transaction_read_only in_hot_standby "
+         "integer_datetimes IntervalStyle is_superuser scram_iterations search_path server_encoding "
+         "server_version session_authorization standard_conforming_strings TimeZone").split()
+with psycopg.connect("", autocommit=True, application_name="reported") as connection:
+    def show():
+        for name in NAMES:
+            print(name, connection.pgconn.parameter_status(name.encode()))
+    show()
+    for change in ("search_path = shop, public", "datestyle = 'sql, dmy'", "timezone = 'Asia/Tokyo'",
+                   "application_name = 'other'", "default_transaction_read_only = on"):
+        connection.execute(f"set {change}")
+    show()
+    with connection.transaction(force_rollback=True):
+        connection.execute("set search_path = nowhere")
+        print(connection.pgconn.parameter_status(b"search_path"))
+    print(connection.pgconn.parameter_status(b"search_path"))
+"""
+CANCEL = """
+import threading, psycopg
+with psycopg.connect("", autocommit=True) as connection:
+    print(connection.pgconn.full_protocol_version)
+    print(connection.execute("select pg_backend_pid()").fetchone()[0] == connection.pgconn.backend_pid)
+    for how in (connection.cancel, connection.cancel_safe):
+        timer = threading.Timer(0.5, how)
+        timer.start()
+        try:
+            connection.execute("select pg_sleep(60)")
+        except psycopg.errors.QueryCanceled as error:
+            print(error.sqlstate, error)
+        timer.join()
+    print(connection.execute("select 1").fetchone())
 """
 REFLECT = """
 import os, sqlalchemy as sa
@@ -90,7 +125,7 @@ for user in User.objects.all().iterator(chunk_size=1):
 
 
 def psql(one_way, *words, stdin=None):
-    return one_way.run([PROGRAMS / "psql", "-X", "-v", "ON_ERROR_STOP=0", *words])[1]
+    return one_way.run([one_way.clients / "psql", "-X", "-v", "ON_ERROR_STOP=0", *words])[1]
 
 
 def descriptions(one_way):
@@ -110,6 +145,20 @@ def descriptions(one_way):
                             "-c", r"\lo_list", "-c", r"\lo_import /etc/hostname 4243", "-c", r"\lo_list")
 
 
+def parameters(one_way):
+    """What the server reports at the start and after a change, by the newest and the oldest protocol."""
+    for version in ("3.0", "latest"):
+        yield f"parameters {version}", one_way.run(
+            [PYTHON, "-c", PARAMETERS], more={"PGMAXPROTOCOLVERSION": version})[1]
+
+
+def cancels(one_way):
+    """The key is longer in protocol 3.2."""
+    for version in ("3.0", "latest"):
+        yield f"cancel {version}", one_way.run(
+            [PYTHON, "-c", CANCEL], more={"PGMAXPROTOCOLVERSION": version})[1]
+
+
 def dumps(one_way):
     folder = one_way.server.folder
 
@@ -118,22 +167,22 @@ def dumps(one_way):
         return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
 
     for words in (["--schema-only"], ["--inserts", "--data-only"], ["--blobs"], ["--clean", "--create"]):
-        yield f"pg_dump {' '.join(words)}", plain(one_way.run([PROGRAMS / "pg_dump", *words])[1])
+        yield f"pg_dump {' '.join(words)}", plain(one_way.run([one_way.clients / "pg_dump", *words])[1])
     archive = folder / "archive"
-    yield "pg_dump -j4", one_way.run([PROGRAMS / "pg_dump", "-Fd", "-j4", "-f", archive])[1]
+    yield "pg_dump -j4", one_way.run([one_way.clients / "pg_dump", "-Fd", "-j4", "-f", archive])[1]
     one_way.server.execute("create database copy")
-    yield "pg_restore -j4", one_way.run([PROGRAMS / "pg_restore", "-j4", "-d", "copy", archive])[1]
+    yield "pg_restore -j4", one_way.run([one_way.clients / "pg_restore", "-j4", "-d", "copy", archive])[1]
     yield "pg_dump of the copy", plain(
-        one_way.run([PROGRAMS / "pg_dump", "copy"])[1])
-    globals_ = one_way.run([PROGRAMS / "pg_dumpall", "--globals-only"])[1]
+        one_way.run([one_way.clients / "pg_dump", "copy"])[1])
+    globals_ = one_way.run([one_way.clients / "pg_dumpall", "--globals-only"])[1]
     yield "pg_dumpall", re.sub(r"SCRAM-SHA-256\$[^']*", "A VERIFIER", plain(globals_))
 
 
 def pgbench(one_way):
-    yield "pgbench -i", str(one_way.run([PROGRAMS / "pgbench", "-i", "-s1", "-q"])[0])
+    yield "pgbench -i", str(one_way.run([one_way.clients / "pgbench", "-i", "-s1", "-q"])[0])
     for mode in ("simple", "extended", "prepared"):
         code, output = one_way.run(
-            [PROGRAMS / "pgbench", "-M", mode, "-c4", "-j2", "-t50", "-n"])
+            [one_way.clients / "pgbench", "-M", mode, "-c4", "-j2", "-t50", "-n"])
         done = re.search(r"actually processed: (\d+/\d+)", output)
         yield f"pgbench -M {mode}", f"{code} {done and done.group(1)}"
 
@@ -154,14 +203,12 @@ def blurred(text, one_way):
 
 def run(one_way):
     one_way.env["PGCLIENTENCODING"] = "UTF8"
-    direct = {"PGHOST": "127.0.0.1", "PGPORT": str(one_way.server.port), "PGUSER": "postgres",
-              "PGPASSWORD": one_way.server.password, "PGSSLMODE": "disable"}
-    code, output = one_way.run([PROGRAMS / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", SCHEMA],
-                               more=direct)
-    if code:
-        sys.exit(f"the schema cannot be made:\n{output}")
+    one_way.make_schema()
     results = {}
-    for part in (descriptions, scripts, dumps, pgbench, django):
+    parts = [descriptions, parameters, cancels, scripts, watch, dumps, pgbench, django]
+    if one_way.clients == DEBIANS_PROGRAMS:
+        parts.insert(0, completions)
+    for part in parts:
         for name, text in part(one_way):
             text = blurred(text, one_way)
             results[name] = text
@@ -170,12 +217,16 @@ def run(one_way):
 
 
 def main():
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--server", type=int, default=DEBIANS, choices=VERSIONS,
+                           help="the server's major version")
+    options = arguments.parse_args()
     results = {}
     for name in WAYS:
-        with way(name) as one_way:
+        with way(name, version=options.server) as one_way:
             results[name] = run(one_way)
-    return compare("clients", *as_printed(*(results[name] for name in WAYS)), DIFFERS)
+    differs = DIFFERS_OLD if options.server < 18 else {}
+    return compare("clients", *as_printed(*(results[name] for name in WAYS)), differs)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import urllib.parse
 
-from both_ways import CACHE, HERE, WAYS, compare, run_pytest, way
+from both_ways import HERE, WAYS, compare, run_pytest, way
+from places import CACHE, VERSIONS
 
 RERUNS = 2
 
@@ -76,13 +77,13 @@ SUITES = {"psycopg2": psycopg2, "pg8000": pg8000, "asyncpg": asyncpg,
           "sqlalchemy": sqlalchemy}
 
 
-def run(suite, words):
+def run(suite, words, version):
     results = {}
     for name in WAYS:
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"corral-{suite}-"))
         try:
             shutil.copytree(CACHE / suite, folder, dirs_exist_ok=True)
-            with way(name) as one_way:
+            with way(name, version=version) as one_way:
                 results[name] = SUITES[suite](one_way, folder, words)
                 one_way.keep(suite, json.dumps(results[name], indent=1))
         finally:
@@ -100,7 +101,7 @@ def files_of(names):
     return sorted(found)
 
 
-def rerun(suite, results, differs):
+def rerun(suite, results, differs, version):
     """What differs and is not listed runs again, twice at most: some tests fail now and then on a
     busy machine, in either way. What was the same once counts as the same."""
     for _ in range(RERUNS):
@@ -109,7 +110,7 @@ def rerun(suite, results, differs):
         if not names:
             return
         print(f"{suite}: again, to see whether it differs always: {', '.join(names)}")
-        again = run(suite, files_of(names))
+        again = run(suite, files_of(names), version)
         for name in names:
             if all(name in again[way_name] for way_name in WAYS):
                 for way_name in WAYS:
@@ -120,13 +121,15 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("suite", choices=SUITES)
     arguments.add_argument("tests", nargs="*", help="what pytest is to run instead of all")
+    arguments.add_argument("--server", type=int, choices=VERSIONS,
+                           help="the server's major version; the newest that is installed otherwise")
     options = arguments.parse_args()
     if not (CACHE / options.suite).exists():
         sys.exit(f"the suite of {options.suite} is missing in {CACHE}")
-    results = run(options.suite, options.tests)
+    results = run(options.suite, options.tests, options.server)
     differs = {} if options.tests else DIFFERS[options.suite]
     sometimes = {} if options.tests else SOMETIMES.get(options.suite, {})
-    rerun(options.suite, results, differs | sometimes)
+    rerun(options.suite, results, differs | sometimes, options.server)
     return compare(options.suite, results["direct"], results["corral"], differs, sometimes)
 
 

@@ -13,11 +13,11 @@ import shutil
 import sys
 import tempfile
 
-from both_ways import CACHE, WAYS, as_printed, compare, way
+from both_ways import WAYS, as_printed, compare, way
+from places import CACHE, DEBIANS, DEBIANS_PROGRAMS
 
 SOURCES = CACHE / "postgresql"
-PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
-RUNNERS = pathlib.Path("/usr/lib/postgresql/15/lib/pgxs/src/test")
+RUNNERS = DEBIANS_PROGRAMS.parent / "lib" / "pgxs" / "src" / "test"
 # A line of a runner for each test, alone or within a group.
 VERDICT = re.compile(r"^(?:test | {5})(\S+) +\.\.\. (ok|FAILED|failed)", re.MULTILINE)
 
@@ -58,7 +58,7 @@ def run(suite, one_way, tests):
         wanted = tests or [f"--schedule={copy / schedule}"]
         _, output = one_way.run(
             [runner, f"--inputdir={copy}", f"--outputdir={copy}", f"--dlpath={folder / 'lib'}",
-             f"--bindir={PROGRAMS}", "--host=127.0.0.1", f"--port={one_way.env['PGPORT']}",
+             f"--bindir={DEBIANS_PROGRAMS}", "--host=127.0.0.1", f"--port={one_way.env['PGPORT']}",
              "--user=postgres", "--dbname=regression", "--max-connections=10", *wanted],
             cwd=copy)
         one_way.keep(suite, output)
@@ -87,7 +87,7 @@ def main():
     results = {}
     for name in WAYS:
         settings = {"max_prepared_transactions": "10"} if options.suite == "isolation" else {}
-        with way(name, settings=settings, programs=PROGRAMS) as one_way:
+        with way(name, settings=settings, version=DEBIANS) as one_way:
             results[name] = run(options.suite, one_way, options.tests)
     differs = {} if options.tests else DIFFERS[options.suite]
     sometimes = {} if options.tests else SOMETIMES[options.suite]
