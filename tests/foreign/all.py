@@ -18,6 +18,7 @@ OLDEST_SUITES = [
     ["drivers.py", "sqlalchemy"],
     ["clients.py"],
     ["pgx.py"],
+    ["tokio_postgres.py"],
     ["syntax.py", "--server", "15"],
     ["regress.py", "regress"],
     ["regress.py", "isolation"],
@@ -34,7 +35,7 @@ SHORT = [
 
 def on_newer(version):
     """What runs against a newer server, too."""
-    parts = [*SHORT, ["clients.py"], ["syntax.py"]]
+    parts = [*SHORT, ["clients.py"], ["tokio_postgres.py"], ["syntax.py"]]
     return [[script, "--server", str(version), *words] for script, *words in parts]
 
 
