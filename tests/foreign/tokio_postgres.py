@@ -21,7 +21,8 @@ def build():
         text=True, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         sys.exit(f"the example of tokio-postgres cannot be built:\n{done.stderr}")
-    return pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "debug" / "examples" / "tokio_postgres"
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return target / "debug" / "examples" / "tokio_postgres"
 
 
 def main():
