@@ -343,6 +343,41 @@ fn what_changes_names_is_followed_by_a_question() {
 }
 
 #[test]
+fn a_cancel_that_meets_a_question_cancels_the_statement_behind_it() {
+    let cancelled = "E 57014 canceling statement due to user request";
+    let mut world = World::open(Setting::default());
+    world.send(&query("set search_path = a"));
+    world.told();
+    world.target.cancels_question = true;
+    world.send(&query("select 1"));
+    assert_eq!(world.told(), [cancelled, "Z I"]);
+    world.target.cancels_question = true;
+    world.send(&[extended("select 1"), sync()].concat());
+    assert_eq!(world.told(), [cancelled, "Z I"]);
+    world.send(&query("select 1"));
+    assert_eq!(world.told().len(), 4, "a description, a row, a tag, ready");
+
+    world.send(&query("begin"));
+    world.send(&query("set search_path = b"));
+    world.told();
+    world.target.cancels_question = true;
+    world.send(&query("select 1"));
+    assert_eq!(world.told(), [cancelled, "Z E"]);
+    world.send(&query("rollback"));
+    world.told();
+
+    // Within a pipeline that is open.
+    world.send(&query("set search_path = c"));
+    world.told();
+    world.send(&extended("select 1"));
+    world.target.cancels_question = true;
+    world.send(&[extended("set search_path = d"), extended("select 1"), sync()].concat());
+    let told = world.told();
+    assert!(told.contains(&cancelled.to_owned()), "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some("Z I"));
+}
+
+#[test]
 fn questions_inside_a_pipeline_disturb_nothing() {
     let mut world = World::open(Setting::default());
     let pipeline = [

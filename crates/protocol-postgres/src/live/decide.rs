@@ -225,7 +225,7 @@ impl Live {
         let learned = read.and_then(|read| self.keeper.learn(*read, link.now));
         if learned.is_err() {
             self.keeper.distrust();
-            return self.names_failed(&task, link);
+            return self.names_failed(&task, None, link);
         }
         if self.skip_if_failed(&task, link) {
             return Ok(());

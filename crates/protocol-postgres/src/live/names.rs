@@ -32,6 +32,9 @@ pub(crate) struct Rows {
     /// Whether and as which generation the catalogue may be shared.
     pub(crate) share_as: Option<u64>,
     pub(crate) has_failed: bool,
+    /// What the target said when it was made to give a question up: by a cancel of the client's, or
+    /// by a limit of time that the client set. Fixed texts of the server, without a value in them.
+    pub(crate) given_up: Option<String>,
 }
 
 impl Rows {

@@ -22,6 +22,9 @@ use crate::target_login::unavailable;
 /// for only where no transaction of the client's is open.
 const PLAINLY_SQL: &str = "SELECT pg_catalog.set_config('jit', 'off', true)";
 
+/// A cancel, or `statement_timeout`.
+pub(super) const QUERY_CANCELED: &str = "57014";
+
 impl Live {
     /// Asks, and lets the task wait for the answers.
     pub(super) fn ask_names(&mut self, need: Need, task: Box<Task>, link: &mut Link) {
@@ -75,8 +78,9 @@ impl Live {
             }
         };
         if self.keeper.rows.has_failed {
+            let given_up = self.keeper.rows.given_up.take();
             self.keeper.failed();
-            return self.names_failed(&task, link);
+            return self.names_failed(&task, given_up, link);
         }
         let rows = std::mem::take(&mut self.keeper.rows);
         if rows.catalogue.is_some() {
@@ -95,20 +99,34 @@ impl Live {
     }
 
     /// Names cannot be told: the statement that needed them is refused.
-    pub(super) fn names_failed(&mut self, task: &Task, link: &mut Link) -> Result<(), Ending> {
+    pub(super) fn names_failed(
+        &mut self,
+        task: &Task,
+        given_up: Option<String>,
+        link: &mut Link,
+    ) -> Result<(), Ending> {
         if matches!(task.what, What::Open) {
             return Err(unavailable("its catalogue cannot be read"));
         }
-        let refusal = if self.transaction.is_failed() {
+        let refusal = if given_up.is_none() && self.transaction.is_failed() {
             failed_transaction()
         } else {
-            Refusal::own(
-                "08006",
-                "what names mean at the target cannot be told: its catalogue cannot be read",
-            )
+            names_unknown(given_up)
         };
         self.give_up(task, refusal, link);
         Ok(())
+    }
+}
+
+/// The refusal of a statement whose names cannot be told. Where the target gave the question up, it
+/// did so in the statement's place, and the client hears that as it would without a gateway.
+pub(super) fn names_unknown(given_up: Option<String>) -> Refusal {
+    match given_up {
+        Some(message) => Refusal::as_postgres(QUERY_CANCELED, message),
+        None => Refusal::own(
+            "08006",
+            "what names mean at the target cannot be told: its catalogue cannot be read",
+        ),
     }
 }
 

@@ -5,6 +5,7 @@ use corral_model::event::CloseReason;
 use corral_model::limits;
 
 use super::pending::{Pending, Running, Sender, take_skipped};
+use super::questions::{QUERY_CANCELED, names_unknown};
 use super::store::Store;
 use super::{Live, finish, finish_with_rows};
 use crate::analysis::StatementKind;
@@ -311,6 +312,12 @@ impl Live {
     /// An error in the extended protocol: the target skips up to the next Sync.
     fn fail_pipeline(&mut self, frame: &[u8], code: &str, link: &mut Link) -> Result<(), Ending> {
         let failed = self.queue.front().is_some_and(Pending::is_question);
+        let given_up = match (failed, code) {
+            (true, QUERY_CANCELED) => {
+                Some(decode_error_fields(frame).map_err(broken)?.message.to_owned())
+            }
+            _ => None,
+        };
         let unbound = match self.queue.front() {
             Some(Pending::Bind { number, .. }) => Some(*number),
             _ => None,
@@ -329,6 +336,7 @@ impl Live {
         let is_sync_of_question = self.queue.front().is_some_and(Pending::is_question);
         if failed && is_sync_of_question {
             self.keeper.rows.has_failed = true;
+            self.keeper.rows.given_up = given_up;
             return Ok(());
         }
         if self.queue.is_empty() {
@@ -336,11 +344,7 @@ impl Live {
         }
         match refusal {
             Some(refusal) => self.say(&refusal, link),
-            None if failed => {
-                let text =
-                    "what names mean at the target cannot be told: its catalogue cannot be read";
-                self.say(&crate::deny::Refusal::own("08006", text), link);
-            }
+            None if failed => self.say(&names_unknown(given_up), link),
             None => self.put_error(frame, link)?,
         }
         Ok(())

@@ -42,6 +42,8 @@ pub(crate) struct FakeTarget {
     /// Everything it was sent, one line for each message, without the gateway's questions.
     pub(crate) log: Vec<String>,
     pub(crate) questions: usize,
+    /// The next question is cancelled, as it is when a client's cancel comes at that time.
+    pub(crate) cancels_question: bool,
     /// How often it was asked not to compile them.
     pub(crate) plain_questions: usize,
     pub(crate) startup: Vec<String>,
@@ -87,6 +89,7 @@ impl Default for FakeTarget {
             portals: HashMap::new(),
             log: Vec::new(),
             questions: 0,
+            cancels_question: false,
             plain_questions: 0,
             startup: Vec::new(),
             replies: replies.map(|(text, reply)| (text.to_owned(), reply)).into(),
@@ -210,6 +213,9 @@ impl FakeTarget {
             b'P' => self.parse(parts, out),
             b'B' => self.bind(&parts, body, out),
             b'D' => self.describe(&parts[0], out),
+            b'E' if is_question && std::mem::take(&mut self.cancels_question) => {
+                self.extended_error("57014", "canceling statement due to user request", out);
+            }
             b'E' => {
                 let limit = i32::from_be_bytes(body[body.len() - 4..].try_into().expect("four"));
                 self.execute(&parts[0], limit, out);
