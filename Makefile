@@ -59,6 +59,11 @@ test-foreign: build ## the suites of PostgreSQL and its drivers, directly and th
 	@.ci/setup suites
 	@$(CORRAL_PYTHON) tests/foreign/all.py
 
+.PHONY: soak
+soak: build ## half an hour of mixed load with crashes: flat memory, a record that verifies; SOAK_SECONDS=… for another time
+	@.ci/setup database
+	@$(CORRAL_PYTHON) tests/soak/soak.py --seconds $(or $(SOAK_SECONDS),1800)
+
 .PHONY: bench-ssh
 bench-ssh: ## measure SSH beside ssh -J, print a table, write target/bench-ssh.json
 	@.ci/setup build database hosts

@@ -17,9 +17,12 @@ CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+
 BANNED_CRATES = ("ring", "openssl-sys", "native-tls")
 # Files side by side: they wait for servers more than they compute. Each worker has its own servers.
 E2E_WORKERS = 3
+# The half hour is `make soak`.
+SOAK_S = 180
 OTHER_TESTS = ("a Kubernetes cluster (make test-k8s, test-k8s-oldest)",
                "agent frameworks (make test-agents)",
                "OpenSSH's own scripts and its version 10 (make test-ssh)",
+               "half an hour of mixed load (make soak)",
                "the suites of PostgreSQL and its drivers (make test-foreign)")
 PYTEST_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
 
@@ -158,6 +161,9 @@ def run_change(total, python, options):
         run_step(total, "end to end", end_to_end, count_pytest)
         run_step(total, "foreign suites, a part", [python, "tests/foreign/all.py", "--short"],
                  count_pytest)
+        if options.long:
+            run_step(total, "soak", [python, "tests/soak/soak.py", "--seconds", str(SOAK_S)],
+                     count_pytest)
         run_step(total, "demo", [python, "demo/demo.py"])
 
 
