@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, Sqlite, Transaction};
 
 use crate::beat::StoreFile;
 use crate::error::{Doing, StoreError};
@@ -67,6 +67,13 @@ impl Store {
             .acquire_timeout(limits::STORE_WAIT_MAX)
             .idle_timeout(None)
             .max_lifetime(None)
+            // The one that writes must never be left in a change that nobody ends any more: each
+            // later one would fail. A rollback that SQLite did by itself (a full disk, a failed
+            // read) leaves sqlx so.
+            .before_acquire(|connection, _| {
+                let is_free = !connection.is_in_transaction();
+                Box::pin(async move { Ok(is_free) })
+            })
             .connect_with(options.clone())
             .await
             .doing("be opened")?;
@@ -163,5 +170,21 @@ mod tests {
         }
         let written = sqlx::query("DELETE FROM meta").execute(&store.read).await;
         assert!(written.is_err(), "readers cannot write");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_sqlite_ended_by_itself_does_not_stop_the_next_one() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let seal = SealSource::Key(SealKey::from_bytes([1; 32]));
+        let store = Store::open(&directory.path().join("corral.db"), &seal).await.expect("opens");
+        for _ in 0..2 {
+            let mut change = store.begin().await.expect("begins");
+            // As SQLite does when the disk is full: sqlx is not told.
+            sqlx::query("ROLLBACK").execute(&mut *change).await.expect("rolls back");
+            drop(change);
+            let next = store.begin().await.expect("the next one begins");
+            next.commit().await.expect("and is kept");
+            store.beat().await.expect("what was written is read");
+        }
     }
 }
