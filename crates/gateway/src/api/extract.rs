@@ -84,18 +84,24 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
                 "this path takes JSON; send `content-type: application/json`",
             ));
         }
-        let bytes = match Bytes::from_request(request, app).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                return Err(Failure::of_status(error.status(), "the body is larger than allowed"));
-            }
-            Err(error) => return Err(Failure::of_status(error.status(), error.body_text())),
-        };
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| Failure::invalid(unfit(&error)))
+        json(&whole(request, app).await?).map(Self)
     }
 }
 
-/// A JSON body that may be left out, or be `null`.
+async fn whole(request: Request, app: &Arc<App>) -> Result<Bytes, Failure> {
+    Bytes::from_request(request, app).await.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Failure::of_status(error.status(), "the body is larger than allowed")
+        }
+        status => Failure::of_status(status, error.body_text()),
+    })
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| Failure::invalid(unfit(&error)))
+}
+
+/// A JSON body that may be left out, be empty, or be `null`.
 pub(super) struct MaybeBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for MaybeBody<T> {
@@ -105,7 +111,9 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for MaybeBody<T> {
         if !is_json(&request) {
             return Ok(Self(T::default()));
         }
-        let Body(found): Body<Option<T>> = Body::from_request(request, app).await?;
+        let bytes = whole(request, app).await?;
+        // Clients that name the type of every body send none here.
+        let found: Option<T> = if bytes.is_empty() { None } else { json(&bytes)? };
         Ok(Self(found.unwrap_or_default()))
     }
 }
