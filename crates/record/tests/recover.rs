@@ -9,7 +9,7 @@ use corral_gate::Tap;
 use corral_model::event::{CloseReason, EventBody, Origin, StreamData, StreamEnd};
 use corral_model::ids::StatementSeq;
 use corral_model::limits;
-use corral_record::{KeyError, RecordError, Recorder};
+use corral_record::{KeyError, RecordError};
 use support::*;
 
 /// A record with an open session of three statements, whose gateway vanished.
@@ -32,7 +32,7 @@ fn crashed(dir: &std::path::Path) {
 fn open_sessions_are_closed_as_lost() {
     let dir = tempfile::tempdir().expect("a folder");
     crashed(dir.path());
-    let (recorder, recovery) = Recorder::open(dir.path(), "gw-1", at(100)).expect("opened");
+    let (recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
     assert_eq!((recovery.sessions_lost, recovery.bytes_cut), (1, 0));
     let events = events_of(dir.path(), "s1");
     let last = events.last().expect("events");
@@ -61,7 +61,7 @@ fn a_session_torn_at_any_byte_of_its_last_entry_is_cut_and_verifies() {
         std::fs::remove_dir_all(dir.path().join("record")).expect("removed");
         copy_folder(&pristine, &dir.path().join("record"));
         std::fs::write(&path, &bytes[..start + kept]).expect("torn");
-        let (recorder, recovery) = Recorder::open(dir.path(), "gw-1", at(100)).expect("opened");
+        let (recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
         assert_eq!(recovery.bytes_cut, kept as u64);
         assert_eq!(recovery.sessions_lost, 1);
         assert_eq!(recovery.sessions_damaged, []);
@@ -79,7 +79,7 @@ fn a_session_torn_in_its_first_entry_never_began() {
         let path = session_path(dir.path(), "s1");
         let bytes = std::fs::read(&path).expect("a session");
         std::fs::write(&path, &bytes[..kept]).expect("torn");
-        let (recorder, recovery) = Recorder::open(dir.path(), "gw-1", at(100)).expect("opened");
+        let (recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
         assert_eq!((recovery.sessions_lost, recovery.bytes_cut), (1, kept as u64), "{kept}");
         drop(recorder);
         check(dir.path()).unwrap_or_else(|error| panic!("{kept} bytes left: {error}"));
@@ -115,7 +115,7 @@ fn zeros_that_a_loss_of_power_left_are_cut() {
         let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("a file");
         file.write_all(&[0; 5000]).expect("zeros");
     }
-    let (recorder, recovery) = Recorder::open(dir.path(), "gw-1", at(100)).expect("opened");
+    let (recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
     assert_eq!(recovery.bytes_cut, 10_000);
     drop(recorder);
     check(dir.path()).expect("verified");
@@ -142,7 +142,7 @@ fn what_was_signed_is_never_cut() {
     let bytes = std::fs::read(&path).expect("a session");
     let (start, _) = *entries_in(&bytes).last().expect("entries");
     std::fs::write(&path, &bytes[..start + 10]).expect("torn");
-    let (recorder, recovery) = Recorder::open(dir.path(), "gw-1", at(100)).expect("opened");
+    let (recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
     assert_eq!(recovery.sessions_damaged, [session_id("s1")]);
     assert_eq!(std::fs::metadata(&path).expect("there").len(), (start + 10) as u64);
     drop(recorder);
@@ -158,7 +158,7 @@ fn a_changed_gateway_chain_is_not_continued() {
     let mut bytes = std::fs::read(&path).expect("a segment");
     bytes[140] ^= 1;
     std::fs::write(&path, bytes).expect("changed");
-    let result = Recorder::open(dir.path(), "gw-1", at(100));
+    let result = open_at(dir.path(), at(100));
     assert!(matches!(result, Err(RecordError::Damaged { .. })));
 }
 
@@ -167,11 +167,11 @@ fn a_lost_key_or_a_lost_chain_stops_the_start() {
     let dir = tempfile::tempdir().expect("a folder");
     make_record(dir.path());
     std::fs::rename(dir.path().join("record.key"), dir.path().join("aside")).expect("moved");
-    let result = Recorder::open(dir.path(), "gw-1", at(100));
+    let result = open_at(dir.path(), at(100));
     assert!(matches!(result, Err(RecordError::Key(KeyError::Missing { .. }))));
     std::fs::rename(dir.path().join("aside"), dir.path().join("record.key")).expect("moved");
     std::fs::remove_file(segment_path(dir.path())).expect("removed");
-    let result = Recorder::open(dir.path(), "gw-1", at(100));
+    let result = open_at(dir.path(), at(100));
     assert!(matches!(result, Err(RecordError::Damaged { .. })));
 }
 
@@ -196,7 +196,7 @@ fn a_long_chain_goes_on_in_another_segment_that_a_start_can_read_alone() {
     std::fs::remove_dir_all(dir.path().join("record")).expect("removed");
     std::fs::rename(copy, dir.path().join("record")).expect("put back");
 
-    let (recorder, recovery) = Recorder::open(dir.path(), "gw-1", at(100)).expect("opened");
+    let (recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
     assert_eq!(recovery.sessions_lost, 1);
     drop(recorder);
     let verified = check(dir.path()).expect("verified");
@@ -248,7 +248,7 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
     }
     child.wait().expect("gone");
     assert!(acknowledged >= 200);
-    let (_recorder, recovery) = Recorder::open(dir.path(), "gw-1", at(100)).expect("opened");
+    let (_recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
     assert_eq!(recovery.sessions_lost, 1);
     let statements = statements_of(&events_of(dir.path(), "s1"));
     assert!(statements.len() as u64 >= acknowledged);

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use corral_gate::{Tap, TapError, event_text};
 use corral_model::Event;
@@ -14,10 +15,13 @@ use corral_model::ids::{PolicyVersion, RunId, SessionId, StatementSeq, TargetNam
 use corral_model::resource::Durability;
 use corral_model::statement::{Effect, Effects, ObjectRef, ObjectRole};
 use corral_record::{
-    Disk, FileDisk, PublicKey, Reader, Recorder, SessionTap, Sink, Totals, Verified, VerifyError,
-    verify,
+    Disk, FileDisk, PublicKey, Reader, RecordError, Recorder, SessionTap, Sink, Totals, Verified,
+    VerifyError, verify,
 };
 use time::{Duration, OffsetDateTime};
+
+const LOCK_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+const LOCK_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
 
 pub(crate) fn start() -> OffsetDateTime {
     time::macros::datetime!(2026-11-23 12:00:00 UTC)
@@ -103,7 +107,24 @@ pub(crate) fn changed(what: &str) -> EventBody {
 }
 
 pub(crate) fn open(dir: &Path) -> (Recorder, corral_record::Recovery) {
-    Recorder::open(dir, "gw-1", start()).expect("the record opens")
+    open_at(dir, start()).expect("the record opens")
+}
+
+/// Opens a record that is in use by nobody. A process that another test starts has this one's
+/// locks for the moment between its fork and its exec: that moment is waited for.
+pub(crate) fn open_at(
+    dir: &Path,
+    now: OffsetDateTime,
+) -> Result<(Recorder, corral_record::Recovery), RecordError> {
+    let deadline = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match Recorder::open(dir, "gw-1", now) {
+            Err(RecordError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_POLL_INTERVAL);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 pub(crate) fn begin(recorder: &Recorder, id: &str) -> SessionTap {
