@@ -66,7 +66,9 @@ address: 127.0.0.1:{port}
 database: bench
 credential: {{username: bench, password: {{env: BENCH_PASSWORD}}}}
 classify: [{{columns: [public.wide.ssn, public.wide.card_number], class: pii}}]
----
+---"""
+# Who may use the targets, and within which limits.
+PEOPLE = """
 kind: User
 name: ben@example.com
 groups: [bench]
@@ -143,6 +145,14 @@ class Way:
                                sslmode="require" if self.tls else "disable")
 
 
+def start_floor(port, *flags):
+    """A bare copy proxy in front of a port: its process, and where it listens."""
+    process = subprocess.Popen([TARGET / "corral-floor", f"127.0.0.1:{port}", *flags], text=True,
+                               stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    host, listening = process.stdout.readline().strip().rsplit(":", 1)
+    return process, (host, int(listening))
+
+
 class Bench:
     def __init__(self, quick, parts=PARTS):
         self.quick = quick
@@ -170,7 +180,8 @@ class Bench:
             connection.execute("analyze")
             connection.execute("grant select on wide to bulk")
         self.gateway = Gateway()
-        self.gateway.apply(MANIFEST.format(port=self.server.port, policy=policy()),
+        self.gateway.apply(MANIFEST.format(port=self.server.port)
+                           + PEOPLE.format(policy=policy()),
                            env={"BENCH_PASSWORD": PASSWORD})
         run = self.new_run()
         corral = self.gateway.address()
@@ -192,12 +203,9 @@ class Bench:
                                  "--ttl", "4h")
 
     def floor(self, name, flags, tls=False):
-        process = subprocess.Popen(
-            [TARGET / "corral-floor", f"127.0.0.1:{self.server.port}", *flags], text=True,
-            stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        process, address = start_floor(self.server.port, *flags)
         self.processes.append(process)
-        host, port = process.stdout.readline().strip().rsplit(":", 1)
-        return Way(name, (host, int(port)), PASSWORD, "bench", tls, process.pid)
+        return Way(name, address, PASSWORD, "bench", tls, process.pid)
 
     def shuffled(self, ways):
         ways = list(ways)

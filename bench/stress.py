@@ -25,7 +25,8 @@ import threading
 import time
 
 import bench
-from bench import PASSWORD, ROOT, Way, fetch_raw, git, log_in, machine, note, policy, rss_kib
+from bench import (PASSWORD, PEOPLE, ROOT, Way, fetch_raw, git, log_in, machine, note, policy,
+                   rss_kib, start_floor)
 from harness.gateway import Gateway
 from harness.postgres import RealPostgres
 from harness.waiting import wait_until
@@ -54,25 +55,6 @@ credential: {{username: bench, password: {{env: BENCH_PASSWORD}}}}
 record: {{durability: {durability}}}
 classify: [{{columns: [public.elsewhere.ssn], class: pii}}]
 ---"""
-REST = """
-kind: User
-name: ben@example.com
-groups: [bench]
----
-kind: Limit
-name: bench
-subject: {{group: bench}}
-sessions_max: 5000
-session_ttl: 4h
-idle_timeout: 1h
-run: {{ttl_max: 4h, sessions_max: 5000, statements_max: 1000000000, rows_max: 100000000000,
-      bytes_max: 100000000000000}}
----
-kind: Policy
-name: bench
-cedar: |
-{policy}
-"""
 
 
 class Stress:
@@ -97,18 +79,14 @@ class Stress:
         self.gateway = Gateway()
         targets = "".join(TARGET.format(name=name, port=self.server.port, durability=name)
                           for name in ("written", "synced"))
-        self.gateway.apply(targets + REST.format(policy=policy()),
+        self.gateway.apply(targets + PEOPLE.format(policy=policy()),
                            env={"BENCH_PASSWORD": PASSWORD})
         run = self.gateway.json("runs", "start", "--name", "bench", "--for", "ben@example.com",
                                 "--ttl", "4h")
         self.ways = {name: Way(name, self.gateway.address(), run["token"], name, tls=True,
                                pid=self.gateway.pid) for name in ("written", "synced")}
-
-        self.floor_process = subprocess.Popen(
-            [bench.TARGET / "corral-floor", f"127.0.0.1:{self.server.port}", "--tls"], text=True,
-            stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        host, port = self.floor_process.stdout.readline().strip().rsplit(":", 1)
-        self.floor = Way("floor tls", (host, int(port)), PASSWORD, "bench", tls=True,
+        self.floor_process, address = start_floor(self.server.port, "--tls")
+        self.floor = Way("floor tls", address, PASSWORD, "bench", tls=True,
                          pid=self.floor_process.pid)
         # The copy proxy's clients log in by themselves; this one's cannot.
         self.server.trust("bench")
@@ -174,9 +152,8 @@ class Stress:
         note(f"{way.name}: {OPENING} sessions open at once")
         during.start()
         report = json.loads(subprocess.run(
-            [sys.executable, __file__, "--open", json.dumps(
-                [*way.address, way.password, way.database, OPENING])],
-            stdout=subprocess.PIPE, text=True, check=True).stdout)
+            [sys.executable, __file__, "--open"], text=True, check=True, stdout=subprocess.PIPE,
+            input=json.dumps([*way.address, way.password, way.database, OPENING])).stdout)
         during.stop()
         active = "select 1 from pg_stat_activity where usename = 'bench'"
         wait_until(lambda: not self.server.execute(active), "the sessions have ended", 60)
@@ -323,10 +300,11 @@ def main():
     arguments.add_argument("--quick", action="store_true", help="one short round, and 1 GB")
     arguments.add_argument("--only", nargs="+", choices=PARTS, default=PARTS,
                            help="measure these parts alone")
-    arguments.add_argument("--open", help=argparse.SUPPRESS)
+    # A process of its own for the many clients; whereto and with what token is on its input.
+    arguments.add_argument("--open", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.open:
-        print(json.dumps(asyncio.run(open_many(*json.loads(options.open)))))
+        print(json.dumps(asyncio.run(open_many(*json.load(sys.stdin)))))
         return 0
     stress = Stress(options.quick)
     try:
