@@ -59,6 +59,24 @@ struct Key {
     context: ContextKey,
 }
 
+impl Key {
+    fn new(
+        engine: &Engine,
+        subject: &Arc<Subject>,
+        target: &Arc<TargetFacts>,
+        topic: Topic,
+        context: &Context,
+    ) -> Self {
+        Self {
+            version: engine.version(),
+            subject: Arc::clone(subject),
+            target: Arc::clone(target),
+            topic,
+            context: ContextKey::of(context, engine.fields()),
+        }
+    }
+}
+
 /// Two generations: when the young one is full, the old one is dropped and the young one becomes
 /// old. What is still asked for moves back.
 #[derive(Debug)]
@@ -144,13 +162,8 @@ impl DecisionCache {
         context: &Context,
         decision_id: String,
     ) -> Ruling {
-        let key = Key {
-            version: engine.version(),
-            subject: Arc::clone(subject),
-            target: Arc::clone(target),
-            topic: Topic::Statement(Arc::clone(facts)),
-            context: ContextKey::of(context, engine.fields()),
-        };
+        let topic = Topic::Statement(Arc::clone(facts));
+        let key = Key::new(engine, subject, target, topic, context);
         engine.stamp(&self.judged(engine, key, context), decision_id)
     }
 
@@ -163,13 +176,7 @@ impl DecisionCache {
         context: &Context,
         decision_id: String,
     ) -> Ruling {
-        let key = Key {
-            version: engine.version(),
-            subject: Arc::clone(subject),
-            target: Arc::clone(target),
-            topic: Topic::Connect,
-            context: ContextKey::of(context, engine.fields()),
-        };
+        let key = Key::new(engine, subject, target, Topic::Connect, context);
         engine.stamp(&self.judged(engine, key, context), decision_id)
     }
 
@@ -266,17 +273,12 @@ impl SessionDecisions {
             self.kept = Generations::new(limits::DECISIONS_PER_SESSION_MAX);
         }
         let context_key = ContextKey::of(context, engine.fields());
-        let own_key = (SameFacts(Arc::clone(facts)), context_key.clone());
+        let own_key = (SameFacts(Arc::clone(facts)), context_key);
         if let Some(judged) = self.kept.find(&own_key) {
             return engine.stamp(&judged, decision_id);
         }
-        let key = Key {
-            version: engine.version(),
-            subject: Arc::clone(&self.subject),
-            target: Arc::clone(&self.target),
-            topic: Topic::Statement(Arc::clone(facts)),
-            context: context_key,
-        };
+        let topic = Topic::Statement(Arc::clone(facts));
+        let key = Key::new(engine, &self.subject, &self.target, topic, context);
         let judged = shared.judged(engine, key, context);
         if !judged.is_of_the_moment {
             self.kept.insert(own_key, Arc::clone(&judged));

@@ -286,12 +286,7 @@ impl Engine {
         if needed.iter().all(|requirement| self.bucket(asked.target, requirement).is_none()) {
             // No rule speaks of any of it: Cedar need not be asked to know that.
             for requirement in needed {
-                collector.add(
-                    &Answer::default(),
-                    requirement.need == Need::Permit,
-                    || wording::not_permitted(&self.actions, requirement, asked.facts),
-                    || wording::forbidden(requirement, asked.facts),
-                );
+                self.collect(&mut collector, &Answer::default(), requirement, asked.facts);
             }
             return collector.judge(false);
         }
@@ -309,17 +304,29 @@ impl Engine {
             let nodes = if tells_runs { question.nodes.len() } else { 1 };
             for node in question.nodes.iter().take(nodes) {
                 match self.ask(&question, node, requirement, asked) {
-                    Ok(answer) => collector.add(
-                        &answer,
-                        requirement.need == Need::Permit,
-                        || wording::not_permitted(&self.actions, requirement, asked.facts),
-                        || wording::forbidden(requirement, asked.facts),
-                    ),
+                    Ok(answer) => {
+                        self.collect(&mut collector, &answer, requirement, asked.facts);
+                    }
                     Err(internal) => collector.error(internal),
                 }
             }
         }
         collector.judge(is_of_the_moment)
+    }
+
+    fn collect(
+        &self,
+        collector: &mut Collector,
+        answer: &Answer<'_>,
+        requirement: &Requirement<'_>,
+        facts: &Facts,
+    ) {
+        collector.add(
+            answer,
+            requirement.need == Need::Permit,
+            || wording::not_permitted(&self.actions, requirement, facts),
+            || wording::forbidden(requirement, facts),
+        );
     }
 
     /// # Errors
