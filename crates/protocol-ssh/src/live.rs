@@ -115,7 +115,7 @@ async fn reach(
     login: String,
     from_client: Arc<Inboxes>,
 ) -> Result<Arc<Live>, Denial> {
-    let Opened { session, admission, endpoint, renewed: _, token_left: _ } = opened;
+    let Opened { session, admission, endpoint, renewed: _, token_ends: _ } = opened;
     let work = async {
         let options = Options::of_session(&admission.options)?;
         if login != admission.credential.username && !options.logins.contains(&login) {

@@ -32,8 +32,8 @@ pub struct Opened {
     pub endpoint: Endpoint,
     /// See [`crate::Admitted::renewed`].
     pub renewed: Option<watch::Receiver<Option<Secret>>>,
-    /// See [`crate::Admitted::token_left`].
-    pub token_left: Option<Duration>,
+    /// See [`crate::Admitted::token_ends`].
+    pub token_ends: Option<Instant>,
 }
 
 /// Logs a client in and starts the task of its session. The session ends when every handle is
@@ -60,10 +60,10 @@ pub async fn open(
         cut: CancellationToken::new(),
     });
     let (admission, endpoint) = (admitted.admission.clone(), admitted.endpoint.clone());
-    let (renewed, token_left) = (admitted.renewed.clone(), admitted.token_left);
+    let (renewed, token_ends) = (admitted.renewed.clone(), admitted.token_ends);
     authority.spawn(Box::pin(Keeper::new(admitted, shared.clone(), inbox).run()));
     let session = SessionHandle { shared, orders };
-    Ok(Opened { session, admission, endpoint, renewed, token_left })
+    Ok(Opened { session, admission, endpoint, renewed, token_ends })
 }
 
 /// Why a session ends, and what its client is told.

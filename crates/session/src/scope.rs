@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corral_gate::{Admission, Denial, Login, Proof, Ruling, Tap, TapError};
 use corral_model::Secret;
@@ -97,9 +97,10 @@ pub struct Admitted {
     pub renewed: Option<watch::Receiver<Option<Secret>>>,
     /// The earliest of run TTL, token TTL and session TTL.
     pub ttl: Option<Duration>,
-    /// How long the token that was shown may be shown again, where that ends before its run does:
-    /// the session goes on, but nothing more is asked with the token.
-    pub token_left: Option<Duration>,
+    /// When the token that was shown is over, where that is before its run is: the session goes
+    /// on, but nothing more is asked with the token. A moment and not a rest, so that what takes
+    /// time after the token was checked adds nothing to its life.
+    pub token_ends: Option<Instant>,
     /// Between two messages of the client.
     pub idle_timeout: Option<Duration>,
 }

@@ -100,15 +100,15 @@ impl Bearer {
     }
 }
 
-/// Who shows a token, and how long it may be shown again where that ends before its run does.
+/// Who shows a token, and when the token is over where that is before its run is.
 struct ShownBearer {
     bearer: Bearer,
-    token_left: Option<Duration>,
+    token_ends: Option<std::time::Instant>,
 }
 
 impl ShownBearer {
     fn of(bearer: Bearer) -> Self {
-        Self { bearer, token_left: None }
+        Self { bearer, token_ends: None }
     }
 }
 
@@ -265,7 +265,7 @@ impl App {
             denial.internal = Some(error.to_string());
             Refusal::new(&nobody, denial)
         })?;
-        let ShownBearer { bearer, token_left } =
+        let ShownBearer { bearer, token_ends } =
             shown.ok_or_else(|| Refusal::new(&nobody, bad_token()))?;
         let config = self.config();
         let origin = bearer.origin(None);
@@ -302,12 +302,14 @@ impl App {
             }
         }
         let entry =
-            Entry { bearer, token_left, standing, subject, context, target, config, origin };
+            Entry { bearer, token_ends, standing, subject, context, target, config, origin };
         self.open_session(entry, login, connection).await
     }
 
     /// Whose proof this is; None for nobody's.
     async fn shown(&self, proof: &Proof) -> Result<Option<ShownBearer>, AppError> {
+        // Read before the clock on the wall, so that no token ends later by this one.
+        let now = Instant::now();
         let found = match proof {
             Proof::Token(token) => match Token::parse(token.reveal()) {
                 Ok(token) => return Ok(self.bearer(token.digest()).await?.map(ShownBearer::of)),
@@ -320,8 +322,8 @@ impl App {
         };
         Ok(found.map(|RunToken { run, expires_at, .. }| {
             let left = Duration::try_from(expires_at - OffsetDateTime::now_utc());
-            let token_left = Some(left.unwrap_or(Duration::ZERO));
-            ShownBearer { bearer: Bearer::Run(run), token_left }
+            let token_ends = Some(now.into_std() + left.unwrap_or(Duration::ZERO));
+            ShownBearer { bearer: Bearer::Run(run), token_ends }
         }))
     }
 
@@ -423,7 +425,7 @@ impl App {
             admission,
             endpoint: self.routed(&entry.target),
             ttl: ttl(&entry.bearer, &bounds),
-            token_left: entry.token_left,
+            token_ends: entry.token_ends,
             idle_timeout: bounds.idle_timeout.map(|bound| bound.max),
             scope: Box::new(scope),
             control: words,
@@ -540,7 +542,7 @@ impl App {
 /// Everything that is known of a client that may come in, if there is room.
 pub(crate) struct Entry {
     pub(crate) bearer: Bearer,
-    pub(crate) token_left: Option<Duration>,
+    pub(crate) token_ends: Option<std::time::Instant>,
     pub(crate) standing: Standing,
     pub(crate) subject: Arc<Subject>,
     pub(crate) context: Context,

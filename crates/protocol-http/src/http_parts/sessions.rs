@@ -2,13 +2,13 @@
 //! request, ended with the connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use corral_gate::{Denial, DenialKind, Login, Proof};
 use corral_model::event::CloseReason;
 use corral_model::limits;
 use corral_session::{Authority, ConnectionFacts, End, Opened, OwnKey, SessionHandle, open};
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 
 use super::bearer::ShownToken;
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use corral_gate::{Denial, DenialKind};
 use corral_model::resource::{ColumnName, TargetTlsMode};
 use corral_session::{Opened, OwnKey, SessionHandle};
-use tokio::time::Instant;
 
 use super::diff::DigestKey;
 use super::options::Options;
@@ -41,7 +41,7 @@ impl Kept for Cluster {
     const KEY: &'static str = "kubernetes digests";
 
     fn new(opened: Opened, key: &OwnKey) -> Result<Self, Denial> {
-        let Opened { session, admission, endpoint, renewed, token_left } = opened;
+        let Opened { session, admission, endpoint, renewed, token_ends } = opened;
         let options = Options::read(&admission.options).map_err(|error| {
             let mut denial =
                 Denial::new(DenialKind::TargetUnavailable, "the target's options cannot be read");
@@ -61,7 +61,6 @@ impl Kept for Cluster {
         let has_answered = AtomicBool::new(false);
         let digest_key = DigestKey::new(*key.reveal());
         let classified = admission.classified.clone();
-        let token_ends = token_left.map(|left| Instant::now() + left);
         Ok(Self {
             session,
             options,

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use corral_gate::decision::{Denial, DenialKind, HoldTerm, Receipt, Ruling, Verdict};
@@ -203,7 +203,7 @@ impl Authority for Gateway {
                 config_changes: self.told.changes.subscribe(),
                 renewed: None,
                 ttl: None,
-                token_left: is_brief.then_some(Duration::ZERO),
+                token_ends: is_brief.then(Instant::now),
                 idle_timeout: None,
             })
         })

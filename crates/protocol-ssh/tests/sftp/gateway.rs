@@ -214,7 +214,7 @@ impl Authority for Gateway {
                 config_changes: tokio::sync::watch::channel(()).1,
                 renewed: None,
                 ttl: None,
-                token_left: None,
+                token_ends: None,
                 idle_timeout: None,
             })
         })

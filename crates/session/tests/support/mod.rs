@@ -360,7 +360,7 @@ impl Authority for Gateway {
                 config_changes: self.told.changes.subscribe(),
                 renewed: None,
                 ttl: self.ttl,
-                token_left: None,
+                token_ends: None,
                 idle_timeout: self.idle_timeout,
             })
         })
