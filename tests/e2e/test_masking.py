@@ -182,6 +182,39 @@ def test_a_temporary_table_does_not_hide_a_classified_one(own_shop):
         assert_nothing_leaks(connection.execute("select ssn from public.customers").fetchall())
 
 
+LIES = """
+create schema lies;
+grant usage, create on schema lies to public;
+create view public.peek as select id, ssn as s from customers;
+grant select on public.peek to public;
+create function lies.cat(text, text) returns text language sql immutable as 'select null::text';
+create operator lies.|| (leftarg = text, rightarg = text, function = lies.cat);
+create function lies.eq(text, text) returns bool language sql immutable as 'select false';
+create operator lies.= (leftarg = text, rightarg = text, function = lies.eq);
+"""
+
+
+def test_operators_and_types_of_others_answer_none_of_the_gateways_questions(own_shop):
+    """In the path before PostgreSQL's own they hid what a view reads, and the view's values came
+    in clear."""
+    own_shop.gateway.run("delete", "policy", "holds")
+    with own_shop.owner(own_shop.orders) as direct:
+        direct.execute(LIES)
+    token = own_shop.run()["token"]
+    options = "-c search_path=lies,pg_catalog,public"
+    with own_shop.connect("orders-db", token, options=options) as connection:
+        connection.autocommit = False
+        # Its own catalogue, read along its own path.
+        connection.execute("create table lies.t (a int)")
+        connection.execute("create type pg_temp.text as enum ('0', '1')")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="reaches masked columns"):
+            connection.execute("select * from public.peek")
+        connection.rollback()
+        connection.execute("create type pg_temp.text as enum ('0', '1')")
+        assert_nothing_leaks(
+            connection.execute("select ssn from public.customers").fetchall())
+
+
 def test_a_prepared_statement_follows_a_change_of_search_path(own_shop):
     own_shop.gateway.run("delete", "policy", "holds")
     with own_shop.owner(own_shop.orders) as direct:

@@ -41,6 +41,33 @@ fn a_session_opens_after_its_names_are_known() {
 }
 
 #[test]
+fn temporary_objects_are_asked_for_where_there_are_some() {
+    let mut world = World::new(Setting::default());
+    // Another client of a pooler left them.
+    world.target.has_temporary = true;
+    world.log_in();
+    assert_eq!(world.told().last().map(String::as_str), Some("Z I"));
+    assert_eq!(world.target.questions, 3, "catalogue, session, and then they");
+    world.send(&query("set search_path = a"));
+    world.send(&query("select 1"));
+    assert_eq!(world.target.questions, 5, "both at once");
+    world.target.has_temporary = false;
+    for (questions, why) in [(7, "they are gone, it turns out"), (8, "nobody asks for them")] {
+        world.send(&query("set search_path = a"));
+        world.send(&query("select 1"));
+        assert_eq!(world.target.questions, questions, "{why}");
+    }
+    world.target.has_temporary = true;
+    world.send(&query("begin"));
+    world.send(&query("set search_path = a"));
+    world.send(&[parse("", "select 1"), bind("", "", &[]), execute("", 0), flush()].concat());
+    assert_eq!(world.told().last().map(String::as_str), Some("C SELECT 1"));
+    assert_eq!(world.target.questions, 10, "in a transaction and a pipeline, too");
+    world.send(&sync());
+    assert_eq!(world.told(), ["Z T"]);
+}
+
+#[test]
 fn version_3_2_gets_a_long_cancel_key() {
     let mut world = World::new(Setting { minor: 2, ..Setting::default() });
     world.log_in();
@@ -331,13 +358,13 @@ fn what_changes_names_is_followed_by_a_question() {
     let in_transaction = world.target.questions;
     assert_eq!(in_transaction, before + 3, "catalogue and session");
     assert_eq!(
-        world.target.plain_questions, 2,
+        world.target.plain_questions, 1,
         "a setting of the client's transaction is left alone"
     );
     world.send(&query("rollback"));
     world.send(&query("select 1"));
     assert_eq!(world.target.questions, in_transaction + 2);
-    assert_eq!(world.target.plain_questions, 3);
+    assert_eq!(world.target.plain_questions, 2);
     world.send(&query("select 1"));
     assert_eq!(world.target.questions, in_transaction + 2);
 }

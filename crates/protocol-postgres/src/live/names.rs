@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use corral_model::limits;
 
-use crate::analysis::catalogue::{CatalogueError, Row};
+use crate::analysis::catalogue::{CatalogueError, Row, has_temporary_schema};
 use crate::analysis::{Catalogue, Names, SessionChange, SessionNames};
 use crate::analyst::Analyst;
 use crate::digest::digest;
@@ -27,7 +27,7 @@ pub(crate) enum Need {
 pub(crate) struct Rows {
     /// None: the catalogue was not asked for.
     pub(crate) catalogue: Option<Vec<Row>>,
-    pub(crate) probe: Vec<Row>,
+    pub(crate) session: Vec<Row>,
     bytes: usize,
     /// Whether and as which generation the catalogue may be shared.
     pub(crate) share_as: Option<u64>,
@@ -47,7 +47,7 @@ impl Rows {
             Some(rows) => Some(analyst.catalogue(rows)?),
             None => None,
         };
-        let session = analyst.session_names(&self.probe)?;
+        let session = analyst.session_names(&self.session)?;
         Ok(ReadNames { catalogue, session, share_as: self.share_as })
     }
 }
@@ -75,6 +75,8 @@ pub(crate) struct Keeper {
     is_private: bool,
     is_probe_dirty: bool,
     is_catalogue_dirty: bool,
+    /// The session has a schema for temporary objects: once told so, they are asked for at once.
+    has_temporary: bool,
     /// Since the transaction began, up to the Sync of this number.
     changed: SessionChange,
     change_epoch: u64,
@@ -97,6 +99,7 @@ impl Keeper {
             is_private: false,
             is_probe_dirty: true,
             is_catalogue_dirty: false,
+            has_temporary: false,
             changed: SessionChange::default(),
             change_epoch: 0,
             is_foreign: false,
@@ -188,8 +191,21 @@ impl Keeper {
         match (question, &mut self.rows.catalogue) {
             (Question::Catalogue, Some(rows)) => rows.push(row),
             (Question::Plainly, _) | (Question::Catalogue, None) => {}
-            (Question::Probe, _) => self.rows.probe.push(row),
+            (Question::Session | Question::Temporary, _) => self.rows.session.push(row),
         }
+    }
+
+    /// Whether temporary objects are asked for with the rest.
+    pub(crate) fn has_temporary(&self) -> bool {
+        self.has_temporary
+    }
+
+    /// Whether the session turned out to have temporary objects that were not asked for. From then
+    /// on they are.
+    pub(crate) fn lacks_temporary(&mut self) -> bool {
+        let was_asked = self.has_temporary;
+        self.has_temporary = has_temporary_schema(&self.rows.session);
+        self.has_temporary && !was_asked
     }
 
     /// The target did not answer, or not with what names can be told from.

@@ -30,7 +30,8 @@ pub(crate) enum Question {
     /// No question: it keeps the target from compiling those that follow.
     Plainly,
     Catalogue,
-    Probe,
+    Session,
+    Temporary,
 }
 
 /// A permitted statement that runs.

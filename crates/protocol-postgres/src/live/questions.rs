@@ -11,7 +11,7 @@ use super::decide::Done;
 use super::names::Need;
 use super::pending::{Pending, Question, Sender};
 use super::task::{Step, Task, What};
-use crate::analysis::catalogue::{LOAD_SQL, PROBE_SQL};
+use crate::analysis::catalogue::{LOAD_SQL, SESSION_SQL, TEMPORARY_SQL};
 use crate::codec::target::{AnswerIn, put_flush, put_question, put_sync};
 use crate::deny::Refusal;
 use crate::link::{Ending, Link};
@@ -19,7 +19,7 @@ use crate::target_login::unavailable;
 
 /// Where a client made plans dear (`enable_seqscan = off`), or a catalogue is large, the target would
 /// compile the questions, which takes seconds. It holds up to the Sync that ends them, and is asked
-/// for only where no transaction of the client's is open.
+/// for only where no transaction of the client's is open, before a question that reads tables.
 const PLAINLY_SQL: &str = "SELECT pg_catalog.set_config('jit', 'off', true)";
 
 /// A cancel, or `statement_timeout`.
@@ -29,14 +29,27 @@ impl Live {
     /// Asks, and lets the task wait for the answers.
     pub(super) fn ask_names(&mut self, need: Need, task: Box<Task>, link: &mut Link) {
         self.keeper.asking(need);
+        let catalogue = (need == Need::Catalogue).then_some(Question::Catalogue);
+        let temporary = self.keeper.has_temporary().then_some(Question::Temporary);
+        let questions = [catalogue, Some(Question::Session), temporary];
+        self.send_questions(questions.into_iter().flatten(), task, link);
+    }
+
+    fn send_questions(
+        &mut self,
+        questions: impl Iterator<Item = Question>,
+        task: Box<Task>,
+        link: &mut Link,
+    ) {
         let is_in_pipeline = self.transaction.is_pipeline_open;
-        if self.transaction.is_idle() {
-            self.send_question(Question::Plainly, PLAINLY_SQL, link);
+        let mut is_plain = !self.transaction.is_idle();
+        for question in questions {
+            if question != Question::Session && !is_plain {
+                self.send_question(Question::Plainly, link);
+                is_plain = true;
+            }
+            self.send_question(question, link);
         }
-        if need == Need::Catalogue {
-            self.send_question(Question::Catalogue, LOAD_SQL, link);
-        }
-        self.send_question(Question::Probe, PROBE_SQL, link);
         if is_in_pipeline {
             if let Some(Pending::Close { is_last_of_question, .. }) = self.queue.back_mut() {
                 *is_last_of_question = true;
@@ -50,12 +63,19 @@ impl Live {
         self.step = Step::ExpectNames(task);
     }
 
-    fn send_question(&mut self, question: Question, text: &str, link: &mut Link) {
+    fn send_question(&mut self, question: Question, link: &mut Link) {
         let sender = Sender::Question;
         let close = || Pending::Close { sender, undo: None, is_last_of_question: false };
+        let text = match question {
+            Question::Plainly => PLAINLY_SQL,
+            Question::Catalogue => LOAD_SQL,
+            Question::Session => SESSION_SQL,
+            Question::Temporary => TEMPORARY_SQL,
+        };
         let answer = match question {
-            Question::Catalogue | Question::Probe if self.keeper.is_foreign() => AnswerIn::Utf8,
-            Question::Plainly | Question::Catalogue | Question::Probe => AnswerIn::Session,
+            Question::Plainly => AnswerIn::Session,
+            _ if self.keeper.is_foreign() => AnswerIn::Utf8,
+            _ => AnswerIn::Session,
         };
         link.tell_target(Harmless::Probe, |out| put_question(out, text, answer));
         self.queue.extend([
@@ -81,6 +101,10 @@ impl Live {
             let given_up = self.keeper.rows.given_up.take();
             self.keeper.failed();
             return self.names_failed(&task, given_up, link);
+        }
+        if self.keeper.lacks_temporary() {
+            self.send_questions(std::iter::once(Question::Temporary), task, link);
+            return Ok(());
         }
         let rows = std::mem::take(&mut self.keeper.rows);
         if rows.catalogue.is_some() {

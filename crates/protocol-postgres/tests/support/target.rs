@@ -42,6 +42,8 @@ pub(crate) struct FakeTarget {
     /// Everything it was sent, one line for each message, without the gateway's questions.
     pub(crate) log: Vec<String>,
     pub(crate) questions: usize,
+    /// The session has a schema for temporary objects.
+    pub(crate) has_temporary: bool,
     /// The next question is cancelled, as it is when a client's cancel comes at that time.
     pub(crate) cancels_question: bool,
     /// How often it was asked not to compile them.
@@ -89,6 +91,7 @@ impl Default for FakeTarget {
             portals: HashMap::new(),
             log: Vec::new(),
             questions: 0,
+            has_temporary: false,
             cancels_question: false,
             plain_questions: 0,
             startup: Vec::new(),
@@ -381,7 +384,11 @@ impl FakeTarget {
         if name == "corral.question" {
             self.questions += usize::from(!portal.text.contains("'jit'"));
             self.plain_questions += usize::from(portal.text.contains("'jit'"));
-            out.extend(row(&[Some("a name".into())]));
+            let some = |text: &str| Some(text.to_owned());
+            if portal.text.contains("'temporary'") && self.has_temporary {
+                out.extend(row(&[some("setting"), some("temporary"), some("16999")]));
+            }
+            out.extend(row(&[some("a name")]));
             out.extend(message(b'C', b"SELECT 1\0"));
             return;
         }

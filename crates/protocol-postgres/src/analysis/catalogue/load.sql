@@ -1,121 +1,121 @@
 WITH
  space AS (
   SELECT oid, nspname FROM pg_catalog.pg_namespace
-  WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-    AND nspname !~ '^pg_(temp|toast_temp)_'),
+  WHERE nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema,pg_toast}'::pg_catalog.name[])
+    AND nspname OPERATOR(pg_catalog.!~) '^pg_(temp|toast_temp)_'),
  system_space AS (
-  SELECT oid, nspname FROM pg_catalog.pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema')),
+  SELECT oid, nspname FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) ANY ('{pg_catalog,information_schema}'::pg_catalog.name[])),
  relation AS (
   SELECT c.oid, c.relname, c.relkind, c.relrowsecurity, s.nspname, c.relispartition
-  FROM pg_catalog.pg_class c JOIN space s ON s.oid = c.relnamespace
+  FROM pg_catalog.pg_class c JOIN space s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace
   UNION ALL
   SELECT c.oid, c.relname, c.relkind, c.relrowsecurity, s.nspname, c.relispartition
-  FROM pg_catalog.pg_class c JOIN system_space s ON s.oid = c.relnamespace WHERE c.oid >= 16384)
-SELECT 'relation', r.oid::text, r.nspname::text, r.relname::text, r.relkind::text,
-  CASE WHEN r.relrowsecurity THEN 't' ELSE 'f' END, i.indrelid::text, NULL::text FROM relation r
-  LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
+  FROM pg_catalog.pg_class c JOIN system_space s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE c.oid OPERATOR(pg_catalog.>=) 16384)
+SELECT 'relation', r.oid::pg_catalog.text, r.nspname::pg_catalog.text, r.relname::pg_catalog.text, r.relkind::pg_catalog.text,
+  CASE WHEN r.relrowsecurity THEN 't' ELSE 'f' END, i.indrelid::pg_catalog.text, NULL::pg_catalog.text FROM relation r
+  LEFT JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) r.oid
 UNION ALL
-SELECT 'column', a.attrelid::text, a.attnum::text, a.attname::text, a.atttypid::text, NULL, NULL, NULL
-  FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
-  WHERE r.relkind IN ('r', 'v', 'm', 'p', 'f', 'c', 'S') AND a.attnum > 0 AND NOT a.attisdropped
+SELECT 'column', a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text, a.atttypid::pg_catalog.text, NULL, NULL, NULL
+  FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) r.oid
+  WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,m,p,f,c,S}'::pg_catalog."char"[]) AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
 UNION ALL
-SELECT 'system_relation', c.oid::text, s.nspname::text, c.relname::text, c.relkind::text,
-  (SELECT pg_catalog.string_agg(a.attname::text, ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), NULL, NULL
-  FROM pg_catalog.pg_class c JOIN system_space s ON s.oid = c.relnamespace
-  WHERE c.oid < 16384 AND c.relkind IN ('r', 'v')
+SELECT 'system_relation', c.oid::pg_catalog.text, s.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
+  (SELECT pg_catalog.string_agg(a.attname::pg_catalog.text, ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+   WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped), NULL, NULL
+  FROM pg_catalog.pg_class c JOIN system_space s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace
+  WHERE c.oid OPERATOR(pg_catalog.<) 16384 AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::pg_catalog."char"[])
 UNION ALL
-SELECT 'inherits', h.inhrelid::text, h.inhparent::text, NULL, NULL, NULL, NULL, NULL
-  FROM pg_catalog.pg_inherits h JOIN relation r ON r.oid = h.inhrelid WHERE r.relkind IN ('r', 'p', 'f')
+SELECT 'inherits', h.inhrelid::pg_catalog.text, h.inhparent::pg_catalog.text, NULL, NULL, NULL, NULL, NULL
+  FROM pg_catalog.pg_inherits h JOIN relation r ON r.oid OPERATOR(pg_catalog.=) h.inhrelid WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog."char"[])
 UNION ALL
-SELECT 'tree', t.owner::text, t.context, t.detail, NULL,
+SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail, NULL,
   (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
    FROM pg_catalog.regexp_matches(t.tree, ':relid ([0-9]+)', 'g') m),
   (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
    FROM pg_catalog.regexp_matches(t.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9][0-9]*)', 'g') m),
-  CASE WHEN t.context IN ('default', 'policy') THEN (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
+  CASE WHEN t.context OPERATOR(pg_catalog.=) ANY ('{default,policy}'::pg_catalog.text[]) THEN (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
    FROM pg_catalog.regexp_matches(t.tree, ':varattno ([0-9]+)', 'g') m) END
   FROM (
-   SELECT w.ev_class AS owner, CASE w.ev_type WHEN '1' THEN 'view' ELSE 'rule' END AS context,
-     w.ev_type::text AS detail, w.ev_action::text || w.ev_qual::text AS tree
-     FROM pg_catalog.pg_rewrite w JOIN relation r ON r.oid = w.ev_class
+   SELECT w.ev_class AS owner, CASE WHEN w.ev_type OPERATOR(pg_catalog.=) '1' THEN 'view' ELSE 'rule' END AS context,
+     w.ev_type::pg_catalog.text AS detail, w.ev_action::pg_catalog.text OPERATOR(pg_catalog.||) w.ev_qual::pg_catalog.text AS tree
+     FROM pg_catalog.pg_rewrite w JOIN relation r ON r.oid OPERATOR(pg_catalog.=) w.ev_class
    UNION ALL
-   SELECT d.adrelid, 'default', d.adnum::text, d.adbin::text
-     FROM pg_catalog.pg_attrdef d JOIN relation r ON r.oid = d.adrelid
+   SELECT d.adrelid, 'default', d.adnum::pg_catalog.text, d.adbin::pg_catalog.text
+     FROM pg_catalog.pg_attrdef d JOIN relation r ON r.oid OPERATOR(pg_catalog.=) d.adrelid
    UNION ALL
-   SELECT k.conrelid, 'check', k.conname::text, k.conbin::text
-     FROM pg_catalog.pg_constraint k JOIN relation r ON r.oid = k.conrelid WHERE k.conbin IS NOT NULL
+   SELECT k.conrelid, 'check', k.conname::pg_catalog.text, k.conbin::pg_catalog.text
+     FROM pg_catalog.pg_constraint k JOIN relation r ON r.oid OPERATOR(pg_catalog.=) k.conrelid WHERE k.conbin IS NOT NULL
    UNION ALL
-   SELECT k.contypid, 'domain', k.conname::text, k.conbin::text
-     FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0 AND k.conbin IS NOT NULL AND k.oid >= 16384
+   SELECT k.contypid, 'domain', k.conname::pg_catalog.text, k.conbin::pg_catalog.text
+     FROM pg_catalog.pg_constraint k WHERE k.contypid OPERATOR(pg_catalog.<>) 0 AND k.conbin IS NOT NULL AND k.oid OPERATOR(pg_catalog.>=) 16384
    UNION ALL
-   SELECT i.indrelid, 'index', i.indexrelid::text,
-     coalesce(i.indexprs::text, '') || coalesce(i.indpred::text, '')
-     FROM pg_catalog.pg_index i JOIN relation r ON r.oid = i.indrelid
+   SELECT i.indrelid, 'index', i.indexrelid::pg_catalog.text,
+     coalesce(i.indexprs::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(i.indpred::pg_catalog.text, '')
+     FROM pg_catalog.pg_index i JOIN relation r ON r.oid OPERATOR(pg_catalog.=) i.indrelid
      WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
    UNION ALL
-   SELECT p.polrelid, 'policy', p.polname::text,
-     coalesce(p.polqual::text, '') || coalesce(p.polwithcheck::text, '')
-     FROM pg_catalog.pg_policy p JOIN relation r ON r.oid = p.polrelid
+   SELECT p.polrelid, 'policy', p.polname::pg_catalog.text,
+     coalesce(p.polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(p.polwithcheck::pg_catalog.text, '')
+     FROM pg_catalog.pg_policy p JOIN relation r ON r.oid OPERATOR(pg_catalog.=) p.polrelid
    UNION ALL
-   SELECT g.tgrelid, 'trigger_when', g.tgname::text, g.tgqual::text
-     FROM pg_catalog.pg_trigger g JOIN relation r ON r.oid = g.tgrelid WHERE g.tgqual IS NOT NULL
+   SELECT g.tgrelid, 'trigger_when', g.tgname::pg_catalog.text, g.tgqual::pg_catalog.text
+     FROM pg_catalog.pg_trigger g JOIN relation r ON r.oid OPERATOR(pg_catalog.=) g.tgrelid WHERE g.tgqual IS NOT NULL
    UNION ALL
-   SELECT p.partrelid, 'partition', NULL, p.partexprs::text
-     FROM pg_catalog.pg_partitioned_table p JOIN relation r ON r.oid = p.partrelid
+   SELECT p.partrelid, 'partition', NULL, p.partexprs::pg_catalog.text
+     FROM pg_catalog.pg_partitioned_table p JOIN relation r ON r.oid OPERATOR(pg_catalog.=) p.partrelid
      WHERE p.partexprs IS NOT NULL) t
 UNION ALL
-SELECT 'trigger', g.tgrelid::text, g.tgfoid::text, g.tgtype::text, g.tgenabled::text, g.tgname::text, NULL, NULL
-  FROM pg_catalog.pg_trigger g JOIN relation r ON r.oid = g.tgrelid WHERE NOT g.tgisinternal
+SELECT 'trigger', g.tgrelid::pg_catalog.text, g.tgfoid::pg_catalog.text, g.tgtype::pg_catalog.text, g.tgenabled::pg_catalog.text, g.tgname::pg_catalog.text, NULL, NULL
+  FROM pg_catalog.pg_trigger g JOIN relation r ON r.oid OPERATOR(pg_catalog.=) g.tgrelid WHERE NOT g.tgisinternal
 UNION ALL
-SELECT 'foreign_key', k.conrelid::text, k.confrelid::text, pg_catalog.array_to_string(k.conkey, ','),
-  pg_catalog.array_to_string(k.confkey, ','), k.confupdtype::text, k.confdeltype::text, NULL
-  FROM pg_catalog.pg_constraint k JOIN relation r ON r.oid = k.conrelid WHERE k.contype = 'f'
+SELECT 'foreign_key', k.conrelid::pg_catalog.text, k.confrelid::pg_catalog.text, pg_catalog.array_to_string(k.conkey, ','),
+  pg_catalog.array_to_string(k.confkey, ','), k.confupdtype::pg_catalog.text, k.confdeltype::pg_catalog.text, NULL
+  FROM pg_catalog.pg_constraint k JOIN relation r ON r.oid OPERATOR(pg_catalog.=) k.conrelid WHERE k.contype OPERATOR(pg_catalog.=) 'f'
 UNION ALL
-SELECT 'function', p.oid::text, s.nspname::text, p.proname::text, p.prokind::text, l.lanname::text,
-  e.extname::text, CASE WHEN l.lanname IN ('c', 'internal') OR p.proowner = 10 THEN 't' ELSE 'f' END
+SELECT 'function', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text, p.prokind::pg_catalog.text, l.lanname::pg_catalog.text,
+  e.extname::pg_catalog.text, CASE WHEN l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[]) OR p.proowner OPERATOR(pg_catalog.=) 10 THEN 't' ELSE 'f' END
   FROM pg_catalog.pg_proc p
-  JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid = p.pronamespace
-  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-  LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-    AND d.objid = p.oid AND d.deptype = 'e'
-  LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
-  WHERE p.oid >= 16384
+  JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+  LEFT JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+    AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'
+  LEFT JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+  WHERE p.oid OPERATOR(pg_catalog.>=) 16384
 UNION ALL
-SELECT 'body', p.oid::text, p.prosrc,
-  pg_catalog.concat_ws(',', p.prorettype::oid::text,
-   nullif(pg_catalog.replace(p.proargtypes::text, ' ', ','), ''),
+SELECT 'body', p.oid::pg_catalog.text, p.prosrc,
+  pg_catalog.concat_ws(',', p.prorettype::pg_catalog.oid::pg_catalog.text,
+   CASE WHEN p.pronargs OPERATOR(pg_catalog.<>) 0 THEN pg_catalog.replace(p.proargtypes::pg_catalog.text, ' ', ',') END,
    pg_catalog.array_to_string(p.proallargtypes, ',')), NULL, NULL, NULL, NULL
-  FROM pg_catalog.pg_proc p JOIN space s ON s.oid = p.pronamespace
-  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-  WHERE p.oid >= 16384 AND l.lanname = 'sql' AND p.prokind = 'f' AND p.prosrc <> ''
-    AND p.proconfig IS NULL AND NOT p.prosecdef AND pg_catalog.length(p.prosrc) <= 4096
+  FROM pg_catalog.pg_proc p JOIN space s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+  WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND l.lanname OPERATOR(pg_catalog.=) 'sql' AND p.prokind OPERATOR(pg_catalog.=) 'f' AND p.prosrc OPERATOR(pg_catalog.<>) ''
+    AND p.proconfig IS NULL AND NOT p.prosecdef AND pg_catalog.length(p.prosrc) OPERATOR(pg_catalog.<=) 4096
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-     WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e')
+     WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.deptype OPERATOR(pg_catalog.=) 'e')
 UNION ALL
-SELECT 'builtin', p.oid::text, s.nspname::text, p.proname::text, NULL, NULL, NULL, NULL
-  FROM pg_catalog.pg_proc p JOIN system_space s ON s.oid = p.pronamespace
-  WHERE p.oid < 16384 AND (p.provolatile = 'v' OR p.proname ~ '_to_xml|^pg_(read|ls|stat_get|mcv)')
+SELECT 'builtin', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text, NULL, NULL, NULL, NULL
+  FROM pg_catalog.pg_proc p JOIN system_space s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
+  WHERE p.oid OPERATOR(pg_catalog.<) 16384 AND (p.provolatile OPERATOR(pg_catalog.=) 'v' OR p.proname OPERATOR(pg_catalog.~) '_to_xml|^pg_(read|ls|stat_get|mcv)')
 UNION ALL
-SELECT 'operator', o.oid::text, s.nspname::text, o.oprname::text, o.oprcode::oid::text, NULL, NULL, NULL
+SELECT 'operator', o.oid::pg_catalog.text, s.nspname::pg_catalog.text, o.oprname::pg_catalog.text, o.oprcode::pg_catalog.oid::pg_catalog.text, NULL, NULL, NULL
   FROM pg_catalog.pg_operator o
-  JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid = o.oprnamespace
-  WHERE o.oid >= 16384
+  JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid OPERATOR(pg_catalog.=) o.oprnamespace
+  WHERE o.oid OPERATOR(pg_catalog.>=) 16384
 UNION ALL
-SELECT 'cast', k.oid::text, k.castsource::text, k.casttarget::text, k.castfunc::text, k.castcontext::text, NULL, NULL
-  FROM pg_catalog.pg_cast k WHERE k.oid >= 16384 AND k.castfunc <> 0
+SELECT 'cast', k.oid::pg_catalog.text, k.castsource::pg_catalog.text, k.casttarget::pg_catalog.text, k.castfunc::pg_catalog.text, k.castcontext::pg_catalog.text, NULL, NULL
+  FROM pg_catalog.pg_cast k WHERE k.oid OPERATOR(pg_catalog.>=) 16384 AND k.castfunc OPERATOR(pg_catalog.<>) 0
 UNION ALL
-SELECT 'type', t.oid::text, s.nspname::text, t.typname::text, t.typtype::text,
-  (CASE WHEN t.typtype = 'd' THEN t.typbasetype WHEN t.typcategory = 'A' THEN t.typelem
-   ELSE coalesce((SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid), 0) END)::text,
-  t.typrelid::text,
-  pg_catalog.concat_ws(',', t.typinput::oid::text, t.typoutput::oid::text,
-   (SELECT g.rngcanonical::oid::text || ',' || g.rngsubdiff::oid::text
-    FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid))
+SELECT 'type', t.oid::pg_catalog.text, s.nspname::pg_catalog.text, t.typname::pg_catalog.text, t.typtype::pg_catalog.text,
+  (CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype WHEN t.typcategory OPERATOR(pg_catalog.=) 'A' THEN t.typelem
+   ELSE coalesce((SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid OPERATOR(pg_catalog.=) t.oid), 0) END)::pg_catalog.text,
+  t.typrelid::pg_catalog.text,
+  pg_catalog.concat_ws(',', t.typinput::pg_catalog.oid::pg_catalog.text, t.typoutput::pg_catalog.oid::pg_catalog.text,
+   (SELECT g.rngcanonical::pg_catalog.oid::pg_catalog.text OPERATOR(pg_catalog.||) ',' OPERATOR(pg_catalog.||) g.rngsubdiff::pg_catalog.oid::pg_catalog.text
+    FROM pg_catalog.pg_range g WHERE g.rngtypid OPERATOR(pg_catalog.=) t.oid))
   FROM pg_catalog.pg_type t
-  JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid = t.typnamespace
-  WHERE t.oid >= 16384
+  JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
+  WHERE t.oid OPERATOR(pg_catalog.>=) 16384
 UNION ALL
-SELECT 'event_trigger', v.oid::text, v.evtfoid::text, v.evtevent::text, v.evtname::text, NULL, NULL, NULL
-  FROM pg_catalog.pg_event_trigger v WHERE v.evtenabled <> 'D'
+SELECT 'event_trigger', v.oid::pg_catalog.text, v.evtfoid::pg_catalog.text, v.evtevent::pg_catalog.text, v.evtname::pg_catalog.text, NULL, NULL, NULL
+  FROM pg_catalog.pg_event_trigger v WHERE v.evtenabled OPERATOR(pg_catalog.<>) 'D'
 ORDER BY 1, 2, 3, 4, 5, 6, 7

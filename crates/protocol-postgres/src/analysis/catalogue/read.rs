@@ -48,7 +48,14 @@ pub(super) fn session(rows: &[Row]) -> Result<SessionNames, CatalogueError> {
     let setting = |name: &'static str| {
         names.settings.get(name).cloned().ok_or(CatalogueError::Incomplete(name))
     };
-    let temporary_schema = setting("temp_schema")?;
+    setting("temporary")?;
+    let temporary_schema = match names.settings.get("temp_schema") {
+        Some(schema) => Some(schema.clone()),
+        None if has_temporary_schema(rows) => {
+            return Err(CatalogueError::Incomplete("temp_schema"));
+        }
+        None => None,
+    };
     setting("client_encoding")?;
     names.backslash = match setting("standard_conforming_strings")?.as_str() {
         "on" => Backslash::Letter,
@@ -61,10 +68,19 @@ pub(super) fn session(rows: &[Row]) -> Result<SessionNames, CatalogueError> {
     path.sort_unstable();
     names.path = path
         .into_iter()
-        .map(|(_, name)| if name == temporary_schema { "pg_temp".to_owned() } else { name })
+        .map(|(_, name)| match &temporary_schema {
+            Some(temporary) if name == *temporary => "pg_temp".to_owned(),
+            _ => name,
+        })
         .collect();
     names.temporary = catalogue(&objects)?;
     Ok(names)
+}
+
+pub(super) fn has_temporary_schema(rows: &[Row]) -> bool {
+    rows.iter().map(Cells).any(|cells| {
+        cells.text(0) == "setting" && cells.text(1) == "temporary" && cells.text(2) != "0"
+    })
 }
 
 fn digest(rows: &[Row]) -> String {

@@ -1,0 +1,87 @@
+WITH temp AS (SELECT pg_catalog.pg_my_temp_schema() AS oid)
+SELECT 'setting', 'temp_schema', n.nspname::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text
+  FROM temp JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) temp.oid
+UNION ALL
+SELECT 'relation', c.oid::pg_catalog.text, 'pg_temp', c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
+  CASE WHEN c.relrowsecurity THEN 't' ELSE 'f' END, i.indrelid::pg_catalog.text, NULL
+  FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+  LEFT JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) c.oid
+UNION ALL
+SELECT 'column', a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text, a.atttypid::pg_catalog.text, NULL, NULL, NULL
+  FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid
+  WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,m,p,f,c,S}'::pg_catalog."char"[]) AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+UNION ALL
+SELECT 'inherits', h.inhrelid::pg_catalog.text, h.inhparent::pg_catalog.text, NULL, NULL, NULL, NULL, NULL
+  FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+  JOIN pg_catalog.pg_inherits h ON h.inhrelid OPERATOR(pg_catalog.=) c.oid WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog."char"[])
+UNION ALL
+SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail, NULL,
+  (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
+   FROM pg_catalog.regexp_matches(t.tree, ':relid ([0-9]+)', 'g') m),
+  (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
+   FROM pg_catalog.regexp_matches(t.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9][0-9]*)', 'g') m),
+  CASE WHEN t.context OPERATOR(pg_catalog.=) ANY ('{default,policy}'::pg_catalog.text[]) THEN (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
+   FROM pg_catalog.regexp_matches(t.tree, ':varattno ([0-9]+)', 'g') m) END
+  FROM (
+   SELECT w.ev_class AS owner, CASE WHEN w.ev_type OPERATOR(pg_catalog.=) '1' THEN 'view' ELSE 'rule' END AS context,
+     w.ev_type::pg_catalog.text AS detail, w.ev_action::pg_catalog.text OPERATOR(pg_catalog.||) w.ev_qual::pg_catalog.text AS tree
+     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_rewrite w ON w.ev_class OPERATOR(pg_catalog.=) c.oid
+   UNION ALL
+   SELECT d.adrelid, 'default', d.adnum::pg_catalog.text, d.adbin::pg_catalog.text
+     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) c.oid
+   UNION ALL
+   SELECT k.conrelid, 'check', k.conname::pg_catalog.text, k.conbin::pg_catalog.text
+     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_constraint k ON k.conrelid OPERATOR(pg_catalog.=) c.oid WHERE k.conbin IS NOT NULL
+   UNION ALL
+   SELECT i.indrelid, 'index', i.indexrelid::pg_catalog.text,
+     coalesce(i.indexprs::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(i.indpred::pg_catalog.text, '')
+     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) c.oid
+     WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+   UNION ALL
+   SELECT k.contypid, 'domain', k.conname::pg_catalog.text, k.conbin::pg_catalog.text
+     FROM temp JOIN pg_catalog.pg_type y ON y.typnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_constraint k ON k.contypid OPERATOR(pg_catalog.=) y.oid WHERE k.conbin IS NOT NULL
+   UNION ALL
+   SELECT p.polrelid, 'policy', p.polname::pg_catalog.text,
+     coalesce(p.polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(p.polwithcheck::pg_catalog.text, '')
+     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_policy p ON p.polrelid OPERATOR(pg_catalog.=) c.oid
+   UNION ALL
+   SELECT p.partrelid, 'partition', NULL, p.partexprs::pg_catalog.text
+     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_partitioned_table p ON p.partrelid OPERATOR(pg_catalog.=) c.oid WHERE p.partexprs IS NOT NULL
+   UNION ALL
+   SELECT g.tgrelid, 'trigger_when', g.tgname::pg_catalog.text, g.tgqual::pg_catalog.text
+     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+     JOIN pg_catalog.pg_trigger g ON g.tgrelid OPERATOR(pg_catalog.=) c.oid WHERE g.tgqual IS NOT NULL) t
+UNION ALL
+SELECT 'trigger', g.tgrelid::pg_catalog.text, g.tgfoid::pg_catalog.text, g.tgtype::pg_catalog.text, g.tgenabled::pg_catalog.text, g.tgname::pg_catalog.text, NULL, NULL
+  FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+  JOIN pg_catalog.pg_trigger g ON g.tgrelid OPERATOR(pg_catalog.=) c.oid WHERE NOT g.tgisinternal
+UNION ALL
+SELECT 'foreign_key', k.conrelid::pg_catalog.text, k.confrelid::pg_catalog.text, pg_catalog.array_to_string(k.conkey, ','),
+  pg_catalog.array_to_string(k.confkey, ','), k.confupdtype::pg_catalog.text, k.confdeltype::pg_catalog.text, NULL
+  FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
+  JOIN pg_catalog.pg_constraint k ON k.conrelid OPERATOR(pg_catalog.=) c.oid WHERE k.contype OPERATOR(pg_catalog.=) 'f'
+UNION ALL
+SELECT 'function', p.oid::pg_catalog.text, 'pg_temp', p.proname::pg_catalog.text, p.prokind::pg_catalog.text, l.lanname::pg_catalog.text, NULL, 'f'
+  FROM temp JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) temp.oid
+  JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+UNION ALL
+SELECT 'operator', o.oid::pg_catalog.text, 'pg_temp', o.oprname::pg_catalog.text, o.oprcode::pg_catalog.oid::pg_catalog.text, NULL, NULL, NULL
+  FROM temp JOIN pg_catalog.pg_operator o ON o.oprnamespace OPERATOR(pg_catalog.=) temp.oid
+UNION ALL
+SELECT 'type', t.oid::pg_catalog.text, 'pg_temp', t.typname::pg_catalog.text, t.typtype::pg_catalog.text,
+  (CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype WHEN t.typcategory OPERATOR(pg_catalog.=) 'A' THEN t.typelem
+   ELSE coalesce((SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid OPERATOR(pg_catalog.=) t.oid), 0) END)::pg_catalog.text,
+  t.typrelid::pg_catalog.text,
+  pg_catalog.concat_ws(',', t.typinput::pg_catalog.oid::pg_catalog.text, t.typoutput::pg_catalog.oid::pg_catalog.text,
+   (SELECT g.rngcanonical::pg_catalog.oid::pg_catalog.text OPERATOR(pg_catalog.||) ',' OPERATOR(pg_catalog.||) g.rngsubdiff::pg_catalog.oid::pg_catalog.text
+    FROM pg_catalog.pg_range g WHERE g.rngtypid OPERATOR(pg_catalog.=) t.oid))
+  FROM temp JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) temp.oid
+ORDER BY 1, 2, 3, 4, 5, 6, 7
