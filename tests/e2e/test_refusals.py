@@ -1,17 +1,22 @@
 """Floods of refusals: the record tells of all of them, stays small, and hides nobody else's."""
 
 import concurrent.futures
+import contextlib
 import json
+import socket
 
 import pytest
 
 from harness.shop import Shop
+from harness.waiting import wait_until
 from harness.wire import Refused, Wire
 
 # As in limits: of one source so many are recorded one by one.
 SINGLE = 100
 FLOOD = 3_000
 RETRIES = 300
+# As in limits: connections that log in at once.
+PLACES = 512
 # A refusal that is recorded by itself takes about 300 bytes.
 RECORD_GROWTH_MAX = 64 * 1024
 
@@ -96,3 +101,27 @@ def test_a_job_that_asks_again_and_again_is_counted_in_the_report(shop):
     assert {report["principal"] for report in refused} == {"nightly-report"}
     shown = shop.gateway.run("runs", "report", "refused").stdout
     assert str(RETRIES - SINGLE) in shown
+
+
+def test_a_client_that_finds_no_place_to_log_in_is_recorded(shop):
+    token = shop.run()["token"]
+    address = shop.gateway.address()
+
+    def finds_none():
+        try:
+            with Wire(address, source="127.0.0.2") as wire:
+                wire.login(token, "plain-db")
+        except ConnectionError:
+            return True
+        return False
+
+    with contextlib.ExitStack() as mute:
+        # They connect, and say nothing.
+        for _ in range(PLACES + 64):
+            mute.enter_context(socket.create_connection(address))
+        wait_until(finds_none, "they have taken all places")
+    assert not finds_none()
+    refused = shop.gateway.events("--event", "session.refused")
+    (ours,) = [event for event in refused if event["client_address"].startswith("127.0.0.2:")]
+    assert ours["reason"] == "no place to log in was free in time", ours
+    assert "principal" not in ours
