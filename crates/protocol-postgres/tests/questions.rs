@@ -6,6 +6,7 @@ use corral_protocol_postgres::analysis::catalogue::{
     CatalogueError, LOAD_SQL, SESSION_SQL, TEMPORARY_SQL, rows_of_text,
 };
 use pg_query::protobuf::Token;
+use pg_query::{NodeEnum, ParserOptions};
 
 const QUESTIONS: [&str; 3] = [LOAD_SQL, SESSION_SQL, TEMPORARY_SQL];
 
@@ -35,7 +36,7 @@ fn tokens(text: &str) -> Vec<(Token, &str)> {
 
 /// What is looked up along the path, in the words of the text.
 fn depends_on_path(text: &str) -> Vec<String> {
-    let parsed = pg_query::parse(text, pg_query::ParserOptions::default()).expect("it can be read");
+    let parsed = pg_query::parse(text, ParserOptions::default()).expect("it can be read");
     let names = parsed.tables().into_iter().chain(parsed.functions());
     let mut found: Vec<_> = names.filter(|name| !name.starts_with("pg_catalog.")).collect();
     let tokens = tokens(text);
@@ -63,6 +64,22 @@ fn depends_on_path(text: &str) -> Vec<String> {
 fn nothing_in_them_is_looked_up_along_the_path() {
     for text in QUESTIONS {
         assert_eq!(depends_on_path(text), [""; 0]);
+    }
+}
+
+#[test]
+fn each_has_the_eight_columns_that_are_converted_one_by_one() {
+    for text in QUESTIONS {
+        let parsed = pg_query::parse(text, ParserOptions::default()).expect("it can be read");
+        let statement = parsed.protobuf.stmts[0].stmt.as_ref().and_then(|node| node.node.as_ref());
+        let Some(NodeEnum::SelectStmt(select)) = statement else { panic!("no SELECT: {text}") };
+        let mut parts = vec![select];
+        while let Some(select) = parts.pop() {
+            match (&select.larg, &select.rarg) {
+                (Some(left), Some(right)) => parts.extend([left, right]),
+                _ => assert_eq!(select.target_list.len(), 8, "{text}"),
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use corral_model::resource::ColumnName;
 
 pub use fixture::rows_of_text;
 
-/// Reads the database's catalogue. One statement; every cell is text or NULL. An ordinary login
+/// Reads the database's catalogue. One statement, eight columns; every cell is text or NULL. An ordinary login
 /// may run it, on PostgreSQL 13 to 18. As the others here it names the schema of everything, of
 /// operators too: the client sets the path, and may have made a `||` that hides what a view reads.
 pub const LOAD_SQL: &str = include_str!("catalogue/load.sql");

@@ -1,7 +1,7 @@
-SELECT 'path', p.ordinal::pg_catalog.text, p.name::pg_catalog.text
+SELECT 'path', p.ordinal::pg_catalog.text, p.name::pg_catalog.text, NULL, NULL, NULL, NULL, NULL
   FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS p(name, ordinal)
 UNION ALL
-SELECT 'setting', v.name, v.value FROM (VALUES
+SELECT 'setting', v.name, v.value, NULL, NULL, NULL, NULL, NULL FROM (VALUES
   ('user', current_user::pg_catalog.text), ('session_user', session_user::pg_catalog.text),
   ('temporary', pg_catalog.pg_my_temp_schema()::pg_catalog.text),
   ('database', pg_catalog.current_database()::pg_catalog.text),
