@@ -57,15 +57,19 @@ impl Decider {
     }
 
     /// Decides a statement: ruling, record, and only then a permit.
-    pub(crate) async fn decide(&mut self, statement: Statement) -> Decision {
+    pub(crate) async fn decide(&mut self, statement: Box<Statement>) -> Decision {
         let ruling = self.scope.rule(&statement);
-        let receipt = match self.append_durably(decided(&statement, &ruling, None)).await {
+        let receipt = match self.append(decided(&statement, &ruling, None)) {
             Ok(receipt) => receipt,
             Err(error) => return Decision::Deny(unrecorded(&error)),
         };
+        if let Err(error) = self.made_durable().await {
+            return Decision::Deny(unrecorded(&error));
+        }
         match &ruling.verdict {
             Verdict::Allow | Verdict::Deny(_) => Decision::of(statement.seq, ruling, receipt),
-            Verdict::Hold(_) => self.hold(statement, ruling, receipt).await,
+            // In a box: a session's task has room for all that is awaited in it.
+            Verdict::Hold(_) => Box::pin(self.hold(*statement, ruling, receipt)).await,
         }
     }
 
@@ -114,10 +118,16 @@ impl Decider {
     /// [`TapError`]: then nothing may act on it.
     pub(crate) async fn append_durably(&mut self, body: EventBody) -> Result<Receipt, TapError> {
         let receipt = self.append(body)?;
+        self.made_durable().await?;
+        Ok(receipt)
+    }
+
+    /// Waits for the group sync where the target asks for it.
+    async fn made_durable(&mut self) -> Result<(), TapError> {
         if self.scope.tap().needs_sync() {
             self.scope.sync().await?;
         }
-        Ok(receipt)
+        Ok(())
     }
 
     fn append(&mut self, body: EventBody) -> Result<Receipt, TapError> {

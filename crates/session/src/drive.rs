@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::decide::Decider;
-use crate::io::{Happened, Link, Waiting, nearest, write_all};
+use crate::io::{Happened, Link, Moved, Waiting, nearest, write_all};
 use crate::pending::LoginSlot;
 use crate::scope::{Admitted, ConnectionFacts, Control, Resolution, Totals, Usage};
 use crate::server::Server;
@@ -71,8 +71,8 @@ impl<'a> Driver<'a> {
         client: corral_transport::Stream,
         facts: ConnectionFacts,
         login: LoginSlot,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             server,
             machine,
             live: None,
@@ -84,19 +84,27 @@ impl<'a> Driver<'a> {
             started_at: Instant::now(),
             timer: None,
             cancels: JoinSet::new(),
-        }
+        })
     }
 
     /// Drives the session to its end.
-    pub(crate) async fn run(mut self) {
+    ///
+    /// What is awaited here has room in the session's task for as long as it lives. So whatever
+    /// is seldom done (logins, connections, ends) is awaited in a box of its own.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let reason = loop {
             if let Some(reason) = self.carry_out().await {
                 break reason;
             }
             let happened = self.wait().await;
-            self.feed(happened).await;
+            let now = Instant::now();
+            self.account(happened.moved, now);
+            if let Some(word) = happened.control {
+                Box::pin(self.obey(*word)).await;
+            }
+            self.feed(happened.moved, now);
         };
-        self.finish(reason).await;
+        Box::pin(self.finish(reason)).await;
     }
 
     /// Hands a gateway's word, or an end of its own finding, to the machine.
@@ -109,19 +117,19 @@ impl<'a> Driver<'a> {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::StartClientTls => {
-                    if !self.start_client_tls().await {
+                    if !Box::pin(self.start_client_tls()).await {
                         return Some(CloseReason::Protocol);
                     }
                 }
-                Output::Admit(login) => self.admit(*login).await,
-                Output::DialTarget => self.dial_target().await,
-                Output::StartTargetTls => self.start_target_tls().await,
+                Output::Admit(login) => Box::pin(self.admit(*login)).await,
+                Output::DialTarget => Box::pin(self.dial_target()).await,
+                Output::StartTargetTls => Box::pin(self.start_target_tls()).await,
                 Output::SessionOpened { cancel_key } => {
                     if let Some(live) = &mut self.live {
                         live.decider.scope.opened(cancel_key);
                     }
                 }
-                Output::Work(work) => match self.server.analysts.run(work).await {
+                Output::Work(work) => match Box::pin(self.server.analysts.run(work)).await {
                     Ok(result) => self.machine.handle(Input::Worked(result), Instant::now()),
                     Err(error) => {
                         tracing::error!(%error, "a session ends without its analysis");
@@ -131,7 +139,7 @@ impl<'a> Driver<'a> {
                     }
                 },
                 Output::Check(statement) => self.check(&statement),
-                Output::Decide(statement) => self.decide(*statement).await,
+                Output::Decide(statement) => self.decide(statement).await,
                 Output::Withdraw(seq) => self.withdraw(seq),
                 Output::Record(body) => self.record(*body),
                 Output::CancelTarget(bytes) => self.cancel_target(bytes),
@@ -290,12 +298,7 @@ impl<'a> Driver<'a> {
         nearest([live.ends_at, live.idle_at()])
     }
 
-    async fn feed(&mut self, happened: Happened) {
-        let now = Instant::now();
-        self.account(&happened, now);
-        if let Some(word) = happened.control {
-            self.obey(word).await;
-        }
+    fn feed(&mut self, happened: Moved, now: Instant) {
         if happened.is_control_closed {
             let denial = Denial::new(DenialKind::Shutdown, "the gateway stops");
             self.end(CloseReason::Shutdown, denial);
@@ -326,15 +329,15 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn account(&mut self, happened: &Happened, now: Instant) {
+    fn account(&mut self, happened: Moved, now: Instant) {
         let Some(live) = &mut self.live else { return };
-        let (to_client, to_target) =
-            (happened.client.bytes_written as u64, happened.target.bytes_written as u64);
+        let Moved { client, target, .. } = happened;
+        let (to_client, to_target) = (client.bytes_written as u64, target.bytes_written as u64);
         live.totals.bytes_to_client += to_client;
         live.totals.bytes_to_target += to_target;
         live.uncharged.bytes_to_client += to_client;
         live.uncharged.bytes_to_target += to_target;
-        if happened.client.bytes_read > 0 || happened.target.bytes_read > 0 {
+        if client.bytes_read > 0 || target.bytes_read > 0 {
             live.last_activity = now;
         }
     }
@@ -388,7 +391,7 @@ impl<'a> Driver<'a> {
         self.machine.handle(Input::Checked(denial), Instant::now());
     }
 
-    async fn decide(&mut self, statement: Statement) {
+    async fn decide(&mut self, statement: Box<Statement>) {
         let Some(live) = &mut self.live else { return };
         live.totals.statements += 1;
         let decision = live.decider.decide(statement).await;
@@ -441,7 +444,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Says goodbye, closes both connections, and writes the closing entry.
-    async fn finish(mut self, reason: CloseReason) {
+    async fn finish(mut self: Box<Self>, reason: CloseReason) {
         let buffers = self.machine.buffers();
         let (client, target) = (self.client.take(), self.target.take());
         let to_client = async {

@@ -21,9 +21,15 @@ use crate::scope::Control;
 /// What happened while waiting; several things may have.
 #[derive(Debug, Default)]
 pub(crate) struct Happened {
+    pub(crate) control: Option<Box<Control>>,
+    pub(crate) moved: Moved,
+}
+
+/// All that happened but the gateway's word.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Moved {
     pub(crate) client: Side,
     pub(crate) target: Side,
-    pub(crate) control: Option<Control>,
     /// The gateway dropped its end of the control channel.
     pub(crate) is_control_closed: bool,
     pub(crate) is_timer_due: bool,
@@ -177,19 +183,20 @@ impl Waiting<'_> {
         let mut written = (0, 0);
         poll_fn(|cx| {
             let mut happened = self.poll_once(cx);
-            written.0 += happened.client.bytes_written;
-            written.1 += happened.target.bytes_written;
-            let is_something = happened.client.is_something()
-                || happened.target.is_something()
+            let moved = &mut happened.moved;
+            written.0 += moved.client.bytes_written;
+            written.1 += moved.target.bytes_written;
+            let is_something = moved.client.is_something()
+                || moved.target.is_something()
                 || happened.control.is_some()
-                || happened.is_control_closed
-                || happened.is_timer_due;
+                || moved.is_control_closed
+                || moved.is_timer_due;
             if !is_something {
                 self.buffers.shrink_idle();
                 return Poll::Pending;
             }
-            happened.client.bytes_written = written.0;
-            happened.target.bytes_written = written.1;
+            moved.client.bytes_written = written.0;
+            moved.target.bytes_written = written.1;
             Poll::Ready(happened)
         })
         .await
@@ -199,20 +206,20 @@ impl Waiting<'_> {
         let mut happened = Happened::default();
         let Buffers { client_in, client_out, target_in, target_out } = &mut *self.buffers;
         if let Some(client) = self.client.as_deref_mut() {
-            happened.client = client.poll_side(cx, self.wants.client, client_in, client_out);
+            happened.moved.client = client.poll_side(cx, self.wants.client, client_in, client_out);
         }
         if let Some(target) = self.target.as_deref_mut() {
-            happened.target = target.poll_side(cx, self.wants.target, target_in, target_out);
+            happened.moved.target = target.poll_side(cx, self.wants.target, target_in, target_out);
         }
         if let Some(control) = self.control.as_deref_mut() {
             match control.poll_recv(cx) {
-                Poll::Ready(Some(word)) => happened.control = Some(*word),
-                Poll::Ready(None) => happened.is_control_closed = true,
+                Poll::Ready(Some(word)) => happened.control = Some(word),
+                Poll::Ready(None) => happened.moved.is_control_closed = true,
                 Poll::Pending => {}
             }
         }
         if let Some(timer) = self.timer.as_mut() {
-            happened.is_timer_due = timer.as_mut().poll(cx).is_ready();
+            happened.moved.is_timer_due = timer.as_mut().poll(cx).is_ready();
         }
         happened
     }

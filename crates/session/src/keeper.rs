@@ -212,7 +212,7 @@ impl Keeper {
             return;
         }
         self.totals.statements += 1;
-        let decision = self.decider.decide(statement).await;
+        let decision = self.decider.decide(Box::new(statement)).await;
         let reply_is_gone = match decision {
             Decision::Allow(permit) => {
                 self.started(seq, permit.decision_id().to_owned(), stream);

@@ -51,8 +51,9 @@ impl Pending {
             return Ok(LoginSlot::new(place));
         }
         let _waiting = self.queue.try_acquire().map_err(|_| NoPlace::TooManyWait)?;
-        let place =
-            timeout(limits::WAITING_LOGIN_DEADLINE, self.places.clone().acquire_owned()).await;
+        let place = timeout(limits::WAITING_LOGIN_DEADLINE, self.places.clone().acquire_owned());
+        // In a box: few have to wait, and all would keep the room for it.
+        let place = Box::pin(place).await;
         // It is never closed.
         place.ok().and_then(Result::ok).map(LoginSlot::new).ok_or(NoPlace::Late)
     }

@@ -14,7 +14,7 @@ use crate::analysts::Analysts;
 use crate::drive::Driver;
 use crate::http;
 use crate::pending::{LoginSlot, Pending};
-use crate::scope::{Authority, ConnectionFacts};
+use crate::scope::{Authority, BoxFuture, ConnectionFacts};
 use crate::service::{Connection, HttpClient, Service};
 
 /// First byte of a TLS handshake (RFC 8446 section 5.1).
@@ -65,7 +65,8 @@ impl Server {
         let login = slot.login();
         let session = async {
             let direct = self.accept_direct_tls(stream, &mut facts);
-            match tokio::time::timeout(limits::LOGIN_DEADLINE, direct).await {
+            // In a box, which is gone when the session starts.
+            match Box::pin(tokio::time::timeout(limits::LOGIN_DEADLINE, direct)).await {
                 Ok(Ok(stream)) => self.start(stream, facts, slot).await,
                 Ok(Err(error)) => {
                     tracing::debug!(client = %facts.client_address, %error, "connection ended");
@@ -142,35 +143,35 @@ impl Server {
         Ok(stream)
     }
 
-    async fn start(&self, stream: Stream, facts: ConnectionFacts, login: LoginSlot) {
+    /// The session that begins here. In a box, so that it has no room for the way to it.
+    fn start(&self, stream: Stream, facts: ConnectionFacts, login: LoginSlot) -> BoxFuture<'_, ()> {
         let authority = self.authority.clone();
         match &self.service {
             Service::Framed(protocol) => {
-                self.start_machine(protocol.as_ref(), stream, facts, login).await;
+                Box::pin(self.driver(protocol.as_ref(), stream, facts, login).run())
             }
-            Service::Stream(engine) => {
-                engine.serve(Connection { stream, facts, authority, login }).await;
-            }
+            Service::Stream(engine) => engine.serve(Connection { stream, facts, authority, login }),
             Service::Http(engine) => {
                 if !facts.is_tls {
                     self.authority.refused(&facts, "this listener takes TLS only");
-                    return;
+                    return Box::pin(std::future::ready(()));
                 }
                 // Requests log in one by one; a silent connection is ended by the HTTP server.
                 drop(login);
                 let target = facts.listener_target.clone();
-                http::serve(stream, target, engine.connect(HttpClient { facts, authority })).await;
+                let connection = engine.connect(HttpClient { facts, authority });
+                Box::pin(http::serve(stream, target, connection))
             }
         }
     }
 
-    async fn start_machine(
+    fn driver(
         &self,
         protocol: &dyn Framed,
         stream: Stream,
         facts: ConnectionFacts,
         login: LoginSlot,
-    ) {
+    ) -> Box<Driver<'_>> {
         let start = Start {
             now: Instant::now(),
             is_local: facts.client_ip.is_none_or(|ip| ip.is_loopback()),
@@ -180,6 +181,6 @@ impl Server {
             shown: facts.shown.clone(),
         };
         let machine = protocol.accept(start);
-        Driver::new(self, machine, stream, facts, login).run().await;
+        Driver::new(self, machine, stream, facts, login)
     }
 }
