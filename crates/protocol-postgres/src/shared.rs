@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use corral_gate::Admission;
 use corral_model::ids::TargetName;
 use corral_model::limits;
 
-use crate::analysis::{Analysis, Catalogue};
+use crate::analysis::{Analysis, Catalogue, Names};
 use crate::analyst::Analyst;
 use crate::scram::KnownKeys;
 
@@ -70,6 +70,8 @@ pub(crate) struct SharedTarget {
     /// Milliseconds after `born`; [`NEVER`] when there is no valid catalogue.
     read_at_ms: AtomicU64,
     state: Mutex<State>,
+    /// What names mean in the session that learned them last.
+    names: Mutex<Weak<Names>>,
     analyses: Mutex<HashMap<AnalysisKey, Arc<Analysis>>>,
 }
 
@@ -107,8 +109,24 @@ impl SharedTarget {
             generation: AtomicU64::new(1),
             read_at_ms: AtomicU64::new(NEVER),
             state: Mutex::default(),
+            names: Mutex::default(),
             analyses: Mutex::default(),
         }
+    }
+
+    /// These names, in one piece of memory with those of the session that learned its own last
+    /// when they are the same: most sessions look in the same schemas, with the same settings.
+    pub(crate) fn same_names(&self, names: Names) -> Arc<Names> {
+        let mut last = lock(&self.names);
+        let known = last.upgrade().filter(|known| {
+            Arc::ptr_eq(&known.catalogue, &names.catalogue)
+                && known.session.version() == names.session.version()
+        });
+        known.unwrap_or_else(|| {
+            let names = Arc::new(names);
+            *last = Arc::downgrade(&names);
+            names
+        })
     }
 
     /// Whether the catalogue of this generation may still be relied on.
@@ -213,6 +231,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::SessionNames;
 
     #[test]
     fn a_catalogue_is_read_by_one_session_and_used_by_all() {
@@ -227,6 +246,32 @@ mod tests {
         assert!(!shared.is_current(generation, later));
         assert!(matches!(shared.claim(later), Claim::Read(_)));
         assert!(matches!(shared.claim(later), Claim::Have(_, _)));
+    }
+
+    #[test]
+    fn names_are_shared_while_they_mean_the_same_and_somebody_has_them() {
+        let shared = SharedTarget::new(Instant::now());
+        let catalogue = Arc::new(Catalogue::default());
+        let names = |catalogue: &Arc<Catalogue>, schema: &str| {
+            let row = |cells: [&str; 3]| cells.map(|cell| Some(cell.to_owned())).to_vec();
+            let rows = [
+                row(["path", "1", schema]),
+                row(["setting", "temporary", "0"]),
+                row(["setting", "client_encoding", "UTF8"]),
+                row(["setting", "standard_conforming_strings", "on"]),
+            ];
+            let session = SessionNames::from_rows(&rows).expect("names");
+            Names { catalogue: catalogue.clone(), session }
+        };
+        let first = shared.same_names(names(&catalogue, "a"));
+        assert!(Arc::ptr_eq(&first, &shared.same_names(names(&catalogue, "a"))));
+        let elsewhere = shared.same_names(names(&catalogue, "b"));
+        assert_ne!(first.session.version(), elsewhere.session.version());
+        let changed = shared.same_names(names(&Arc::new(Catalogue::default()), "b"));
+        assert!(!Arc::ptr_eq(&elsewhere, &changed), "another catalogue is another meaning");
+
+        drop(changed);
+        assert_eq!(lock(&shared.names).strong_count(), 0, "nobody has them any more");
     }
 
     #[test]

@@ -826,8 +826,8 @@ impl Live {
     fn finish_open(&mut self, link: &mut Link) {
         let out = &mut link.buffers.client_out;
         put_authentication_ok(out);
-        for (name, value) in &self.facts.parameters {
-            put_parameter_status(out, name, value);
+        for (name, value) in std::mem::take(&mut self.facts.parameters) {
+            put_parameter_status(out, &name, &value);
         }
         // The process id is the target's, for clients that compare or show it; the key is ours.
         let mut cancel_key = self.admission.cancel_secret.to_vec();
@@ -841,6 +841,8 @@ impl Live {
         put_ready(out, b'I');
         self.is_open = true;
         self.step = Step::Ready;
+        // The questions made it longer than most sessions ever need.
+        self.queue.shrink_to_fit();
         link.ask(Output::SessionOpened { cancel_key });
     }
 

@@ -166,7 +166,8 @@ impl Keeper {
             self.version += 1;
             self.digest = digest;
         }
-        self.names = Some(Arc::new(names));
+        self.names =
+            Some(if self.is_private { Arc::new(names) } else { self.shared.same_names(names) });
     }
 
     /// The questions are being sent.
