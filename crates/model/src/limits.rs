@@ -168,6 +168,16 @@ pub const WRITE_BUFFER_BYTES_HIGH: usize = 256 * 1024;
 pub const IDLE_BUFFER_BYTES_KEPT: usize = 512;
 /// Bytes read from a socket at once.
 pub const READ_CHUNK_BYTES: usize = 32 * 1024;
+/// Bytes of a client's TLS read from a socket at once, on the stack: the longest record
+/// (RFC 8446 section 5.2) and its head.
+pub const TLS_READ_BYTES: usize = 16 * 1024 + 256 + 5;
+/// Bytes of a TLS record or handshake message that is not whole yet; as much as rustls keeps.
+pub const TLS_INCOMING_BYTES_MAX: usize = 64 * 1024;
+/// Bytes encrypted for a client at once.
+pub const TLS_PIECE_BYTES: usize = 64 * 1024;
+/// Bytes that TLS adds to [`TLS_PIECE_BYTES`] at most: the heads and tags of its records, and new
+/// keys or an alert in front of them.
+pub const TLS_OVERHEAD_BYTES: usize = 1024;
 /// Prepared statements and portals that one session may keep open.
 pub const PREPARED_PER_SESSION_MAX: usize = 10_000;
 /// Statements that a client may send ahead before their answers arrive; above it reading stops.

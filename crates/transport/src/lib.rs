@@ -7,6 +7,7 @@ pub mod listen;
 pub mod stream;
 mod tcp;
 pub mod tls;
+mod tls_stream;
 pub mod tunnel;
 
 pub use corral_model::resource::TargetTlsMode;
@@ -17,3 +18,4 @@ pub use endpoint::{Address, Endpoint, Route};
 pub use listen::{Accepted, Listener};
 pub use stream::Stream;
 pub use tls::{ServerTls, TlsError};
+pub use tls_stream::ServerTlsStream;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::tls_stream::ServerTlsStream;
 use crate::tunnel::TunnelStream;
 
 /// A connection with a client or a target.
@@ -17,7 +18,7 @@ pub enum Stream {
     /// A target's, through a relay.
     Relayed(TunnelStream),
     /// A client's connection with TLS.
-    ServerTls(Box<tokio_rustls::server::TlsStream<Plain>>),
+    ServerTls(Box<ServerTlsStream>),
     /// A target's connection with TLS.
     TargetTls(Box<tokio_rustls::client::TlsStream<Plain>>),
 }

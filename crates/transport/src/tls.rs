@@ -6,9 +6,9 @@ use std::sync::{Arc, RwLock};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
 
 use crate::stream::{Plain, Stream};
+use crate::tls_stream::ServerTlsStream;
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,7 @@ impl ServerTls {
     /// # Cancel safety
     /// The connection is lost when this is dropped.
     pub async fn accept(&self, plain: Plain) -> io::Result<Stream> {
-        let stream = TlsAcceptor::from(self.current()).accept(plain).await?;
+        let stream = ServerTlsStream::accept(self.current(), plain).await?;
         Ok(Stream::ServerTls(Box::new(stream)))
     }
 
@@ -89,7 +89,7 @@ impl Stream {
     #[must_use]
     pub fn client_alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::ServerTls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::ServerTls(stream) => stream.alpn(),
             Self::Tcp(_) | Self::Unix(_) | Self::Relayed(_) | Self::TargetTls(_) => None,
         }
     }
