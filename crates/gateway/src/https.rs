@@ -9,7 +9,7 @@ use axum::Router;
 use corral_model::limits;
 use corral_session::http::serve_requests;
 use corral_session::{ConnectionFacts, HttpClient};
-use corral_transport::{Accepted, Listener, ServerTls};
+use corral_transport::{Accepted, Listener, Resumption, ServerTls};
 use hyper::service::service_fn;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,8 +43,8 @@ impl Https {
         chain_pem: &[u8],
         key_pem: &[u8],
     ) -> anyhow::Result<Self> {
-        let tls =
-            ServerTls::new(chain_pem, key_pem, &["h2", "http/1.1"]).context("TLS for https")?;
+        let tls = ServerTls::new(chain_pem, key_pem, &["h2", "http/1.1"], Resumption::Offered)
+            .context("TLS for https")?;
         let listener = Listener::bind(&address.to_string())
             .await
             .with_context(|| format!("listeners: https: cannot listen on {address}"))?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use corral_model::ids::TargetName;
-use corral_session::{Analysts, Server};
-use corral_transport::{Listener, ServerTls};
+use corral_session::{Analysts, Server, Service};
+use corral_transport::{Listener, Resumption, ServerTls};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -57,7 +57,13 @@ impl Listeners {
         let mut all_tls = Vec::new();
         for service in protocols::all() {
             let spec = service.protocol().spec();
-            let tls = ServerTls::new(chain_pem, key_pem, spec.alpn)
+            // Databases' drivers do not come back with a ticket: PostgreSQL gives none either
+            // (be-secure-openssl.c).
+            let resumption = match service {
+                Service::Http(_) => Resumption::Offered,
+                Service::Framed(_) | Service::Stream(_) => Resumption::Refused,
+            };
+            let tls = ServerTls::new(chain_pem, key_pem, spec.alpn, resumption)
                 .with_context(|| format!("TLS for {}", spec.id))?;
             let door = Arc::new(Door::new(app.clone()));
             let server = Server::new(service.clone(), door, analysts.clone(), Some(tls.clone()));

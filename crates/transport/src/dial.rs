@@ -290,8 +290,10 @@ mod tests {
     async fn tls_echo_server(name: &str) -> Server {
         let key = rcgen::generate_simple_self_signed([name.to_owned()]).expect("certificate");
         let chain = key.cert.pem();
-        let tls = ServerTls::new(chain.as_bytes(), key.signing_key.serialize_pem().as_bytes(), &[])
-            .expect("usable certificate");
+        let key = key.signing_key.serialize_pem();
+        let tls =
+            ServerTls::new(chain.as_bytes(), key.as_bytes(), &[], crate::tls::Resumption::Offered)
+                .expect("usable certificate");
         let listener = crate::listen::Listener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.address();
         tokio::spawn(async move {

@@ -17,5 +17,5 @@ pub use dial::{
 pub use endpoint::{Address, Endpoint, Route};
 pub use listen::{Accepted, Listener};
 pub use stream::Stream;
-pub use tls::{ServerTls, TlsError};
+pub use tls::{Resumption, ServerTls, TlsError};
 pub use tls_stream::ServerTlsStream;

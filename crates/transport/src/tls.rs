@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 
 use crate::stream::{Plain, Stream};
 use crate::tls_stream::ServerTlsStream;
@@ -21,10 +22,19 @@ pub enum TlsError {
     Rustls(#[source] rustls::Error),
 }
 
+/// Whether a client that comes again may go on with the keys of its last connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    Offered,
+    /// Where no client asks for it: tickets cost time in each handshake, and memory.
+    Refused,
+}
+
 /// The server's side of TLS. Cloning shares the certificate.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<RwLock<Arc<ServerConfig>>>,
+    resumption: Resumption,
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -39,9 +49,14 @@ impl ServerTls {
     ///
     /// # Errors
     /// [`TlsError`]: whoever wrote the files is to blame.
-    pub fn new(chain_pem: &[u8], key_pem: &[u8], alpn: &[&str]) -> Result<Self, TlsError> {
-        let config = server_config(chain_pem, key_pem, alpn)?;
-        Ok(Self { config: Arc::new(RwLock::new(config)) })
+    pub fn new(
+        chain_pem: &[u8],
+        key_pem: &[u8],
+        alpn: &[&str],
+        resumption: Resumption,
+    ) -> Result<Self, TlsError> {
+        let config = server_config(chain_pem, key_pem, alpn, resumption)?;
+        Ok(Self { config: Arc::new(RwLock::new(config)), resumption })
     }
 
     /// Uses another certificate for connections from here on.
@@ -56,7 +71,7 @@ impl ServerTls {
             .map(|name| String::from_utf8_lossy(name).into_owned())
             .collect();
         let alpn: Vec<&str> = alpn.iter().map(String::as_str).collect();
-        let config = server_config(chain_pem, key_pem, &alpn)?;
+        let config = server_config(chain_pem, key_pem, &alpn, self.resumption)?;
         match self.config.write() {
             Ok(mut slot) => *slot = config,
             Err(poisoned) => *poisoned.into_inner() = config,
@@ -99,6 +114,7 @@ fn server_config(
     chain_pem: &[u8],
     key_pem: &[u8],
     alpn: &[&str],
+    resumption: Resumption,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain_pem)
         .collect::<Result<_, _>>()
@@ -115,5 +131,55 @@ fn server_config(
         .with_single_cert(chain, key)
         .map_err(TlsError::Rustls)?;
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    match resumption {
+        Resumption::Offered => {}
+        Resumption::Refused => {
+            config.send_tls13_tickets = 0;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        }
+    }
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ClientConfig;
+    use rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// How many tickets a client has when it got its first byte.
+    async fn tickets(resumption: Resumption) -> u32 {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let tls = ServerTls::new(chain.as_bytes(), key.as_bytes(), &[], resumption).expect("TLS");
+        tls.replace(chain.as_bytes(), key.as_bytes()).expect("TLS");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        let (near, far) = UnixStream::pair().expect("sockets");
+        let connector = TlsConnector::from(Arc::new(client));
+        let (client, server) =
+            tokio::join!(connector.connect(name, near), tls.accept(Plain::Unix(far)));
+        let (mut client, mut server) = (client.expect("TLS"), server.expect("TLS"));
+        server.write_all(b"x").await.expect("written");
+        server.flush().await.expect("flushed");
+        client.read_exact(&mut [0]).await.expect("read");
+        client.get_ref().1.tls13_tickets_received()
+    }
+
+    #[tokio::test]
+    async fn tickets_are_given_where_they_are_offered_and_after_another_certificate_too() {
+        assert!(tickets(Resumption::Offered).await > 0);
+        assert_eq!(tickets(Resumption::Refused).await, 0);
+    }
 }

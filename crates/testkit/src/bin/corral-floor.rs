@@ -9,7 +9,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use corral_transport::{Listener, ServerTls, Stream};
+use corral_transport::{Listener, Resumption, ServerTls, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 
@@ -74,5 +74,7 @@ fn self_signed() -> anyhow::Result<ServerTls> {
         .context("making a certificate")?;
     let chain = certified.cert.pem();
     let key = certified.signing_key.serialize_pem();
-    ServerTls::new(chain.as_bytes(), key.as_bytes(), &[]).context("using the certificate")
+    // As the gateway's for this protocol.
+    ServerTls::new(chain.as_bytes(), key.as_bytes(), &[], Resumption::Refused)
+        .context("using the certificate")
 }
