@@ -1,5 +1,6 @@
 //! Verdict plus receipt gives a decision; only a decision to allow holds a permit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use corral_model::ids::{ApprovalId, PolicyVersion, StatementSeq};
@@ -134,7 +135,7 @@ pub struct Ruling {
     pub decision_id: String,
     pub verdict: Verdict,
     /// `@id`s of the rules that determined it.
-    pub rules: Vec<String>,
+    pub rules: Arc<[String]>,
     pub policy_version: PolicyVersion,
 }
 

@@ -8,6 +8,7 @@
 pub mod blank;
 pub mod budget;
 pub mod buffers;
+pub mod decided;
 pub mod decision;
 pub mod machine;
 pub mod policy;
@@ -17,6 +18,7 @@ pub mod tap;
 pub mod text;
 
 pub use buffers::{Buffers, Harmless, TargetBuffer, shrink_idle};
+pub use decided::Decided;
 pub use decision::{
     Decision, Denial, DenialKind, Held, Hold, HoldTerm, Permit, Receipt, Ruling, Verdict,
 };

@@ -94,7 +94,7 @@ fn facts_of(command: &CommandSpec) -> Facts {
 fn parameters_of(values: &BTreeMap<String, String>) -> Vec<Parameter> {
     let parameter = |(name, value): (&String, &String)| Parameter {
         value: Some(value.clone()),
-        format: "text".to_owned(),
+        format: "text".into(),
         type_name: Some(name.clone()),
     };
     values.iter().map(parameter).collect()

@@ -3,6 +3,7 @@
 use corral_model::event::EventBody;
 use time::OffsetDateTime;
 
+use crate::decided::Decided;
 use crate::decision::Receipt;
 
 /// Why an entry could not be written.
@@ -24,6 +25,18 @@ pub trait Tap: Send {
     /// # Errors
     /// [`TapError`] when it is not in the record; then nothing may act on it.
     fn append(&mut self, at: OffsetDateTime, body: EventBody) -> Result<Receipt, TapError>;
+
+    /// Writes the entry of a decision, as [`Tap::append`] does with its event.
+    ///
+    /// # Errors
+    /// [`TapError`] when it is not in the record; then nothing may act on it.
+    fn append_decided(
+        &mut self,
+        at: OffsetDateTime,
+        decided: &Decided<'_>,
+    ) -> Result<Receipt, TapError> {
+        self.append(at, decided.event())
+    }
 
     /// Writes an entry about something that already happened. When the device refuses, the entry
     /// is kept (a bounded number) and written before the next one.

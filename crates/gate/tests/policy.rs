@@ -328,7 +328,7 @@ fn an_obstacle_denies_what_every_policy_permits() {
         let ruling = ask(&engine, &agent(&[]), &facts);
         let denial = denial(&ruling.verdict);
         assert_eq!((denial.kind, denial.position), (kind, Some(17)));
-        assert_eq!(denial.rules, ruling.rules);
+        assert_eq!(denial.rules, *ruling.rules);
         assert_eq!(denial.client_text, "column ssn may be projected only");
     }
 }

@@ -1,5 +1,6 @@
 //! One thing that can be decided, and what is known of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -226,7 +227,7 @@ pub struct Parameter {
     /// Text of the value; binary values in hexadecimal with `\x` before. None is NULL.
     pub value: Option<String>,
     /// `text` or `binary`.
-    pub format: String,
+    pub format: Cow<'static, str>,
     /// The protocol's name or number of the type, where the client gave one.
     pub type_name: Option<String>,
 }
@@ -239,11 +240,11 @@ pub struct Statement {
     pub text: Arc<str>,
     pub facts: Arc<Facts>,
     /// The bound values; empty when the protocol carries them in the text.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Arc<[Parameter]>,
     pub in_transaction: bool,
     /// Digest of everything else that changes its meaning and that an approval must bind:
     /// search path, role, catalogue, settings. Empty where the protocol has no such state.
-    pub state_digest: String,
+    pub state_digest: Arc<str>,
     /// What the client says of its trace: a claim, which no decision and no approval depends on.
     pub traceparent: Option<TraceParent>,
 }

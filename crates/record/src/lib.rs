@@ -10,6 +10,7 @@ mod chain;
 mod error;
 mod follow;
 pub mod format;
+mod json;
 mod key;
 mod layout;
 mod line;

@@ -23,7 +23,7 @@ use crate::format::{
 };
 use crate::key::{PublicKey, Record, SigningKey};
 use crate::layout;
-use crate::line::{Whence, write_event};
+use crate::line::{Place, Whence, write_event};
 use crate::link::{Checkpoint, OpenedLink, SessionHead, encode_checkpoint};
 use crate::recover::{Recovery, recover};
 use crate::session::{Outlet, Said, SessionFile, SessionPlace, Voice};
@@ -279,7 +279,8 @@ impl Inner {
         let said = Said { at, origin: &origin, body: opened };
         let whence = Whence::new(&self.voice.gateway, &origin).map_err(RecordError::Append)?;
         let first = FirstEntry::encode(header, EntryKind::Event, &mut |buffer, head| {
-            write_event(buffer, session.as_str(), head.seq, at, &whence, opened)
+            let place = Place { chain: session.as_str(), seq: head.seq, at, whence: &whence };
+            write_event(buffer, &place, opened)
         })
         .map_err(RecordError::Append)?;
 

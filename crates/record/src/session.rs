@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use corral_gate::Decided;
 use corral_model::Event;
 use corral_model::event::{EventBody, Origin};
 use corral_model::ids::SessionId;
@@ -15,7 +16,7 @@ use tokio::sync::broadcast;
 
 use crate::chain::{Chain, Written};
 use crate::format::{EntryKind, Head};
-use crate::line::{Whence, write_event};
+use crate::line::{Place, Whence, write_decided, write_event};
 use crate::sink::Sink;
 
 /// How events of one chain are named and shown to followers.
@@ -42,7 +43,13 @@ impl Voice {
         said: Said<'_>,
     ) -> io::Result<()> {
         let whence = Whence::new(&self.gateway, said.origin)?;
-        write_event(buffer, chain, seq, said.at, &whence, said.body)
+        let place = Place { chain, seq, at: said.at, whence: &whence };
+        write_event(buffer, &place, said.body)
+    }
+
+    /// Whether anybody is told what is written.
+    fn is_heard(&self) -> bool {
+        self.outlet.get().is_some() || self.live.receiver_count() > 0
     }
 
     /// Shows a written event to the followers, if there are any. One whose entry is longer than
@@ -83,7 +90,7 @@ fn shorten(body: &mut EventBody) {
         EventBody::StatementDecided { parameters, .. } => {
             for parameter in parameters {
                 parameter.value = None;
-                "omitted".clone_into(&mut parameter.format);
+                parameter.format = "omitted".into();
             }
         }
         _ => {}
@@ -154,6 +161,29 @@ impl SessionFile {
         self.write(&mut writing, at, body)
     }
 
+    /// Writes what waits, then the entry of this decision; its event is made only when somebody
+    /// is told of it.
+    ///
+    /// # Errors
+    /// As for [`SessionFile::append`].
+    pub(crate) fn append_decided(
+        &self,
+        at: OffsetDateTime,
+        decided: &Decided<'_>,
+    ) -> io::Result<u64> {
+        let mut writing = self.lock();
+        self.write_notes(&mut writing)?;
+        let written = writing.chain.append(EntryKind::Event, &mut |buffer, head| {
+            write_decided(buffer, &self.at_place(head.seq, at), decided)
+        })?;
+        writing.last_at = at;
+        if self.voice.is_heard() {
+            let said = Said { at, origin: &self.origin, body: &decided.event() };
+            self.voice.publish(self.id.as_str(), written, said);
+        }
+        Ok(written.seq)
+    }
+
     /// Writes this entry, or keeps it.
     ///
     /// # Errors
@@ -215,11 +245,15 @@ impl SessionFile {
     ) -> io::Result<u64> {
         let said = Said { at, origin: &self.origin, body };
         let written = writing.chain.append(EntryKind::Event, &mut |buffer, head| {
-            write_event(buffer, self.id.as_str(), head.seq, at, &self.whence, body)
+            write_event(buffer, &self.at_place(head.seq, at), body)
         })?;
         writing.last_at = at;
         self.voice.publish(self.id.as_str(), written, said);
         Ok(written.seq)
+    }
+
+    fn at_place(&self, seq: u64, at: OffsetDateTime) -> Place<'_> {
+        Place { chain: self.id.as_str(), seq, at, whence: &self.whence }
     }
 
     fn lock(&self) -> MutexGuard<'_, Writing> {

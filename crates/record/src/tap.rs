@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use corral_gate::{Receipt, Tap, TapError};
+use corral_gate::{Decided, Receipt, Tap, TapError};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::SessionId;
 use corral_model::resource::Durability;
@@ -120,6 +120,20 @@ impl Tap for SessionTap {
             return Err(TapError::Closed);
         }
         let seq = self.file.append(at, &body).map_err(TapError::Unavailable)?;
+        self.last_at = at;
+        self.is_dirty = true;
+        Ok(Receipt::of_written_entry(seq))
+    }
+
+    fn append_decided(
+        &mut self,
+        at: OffsetDateTime,
+        decided: &Decided<'_>,
+    ) -> Result<Receipt, TapError> {
+        if self.is_closed {
+            return Err(TapError::Closed);
+        }
+        let seq = self.file.append_decided(at, decided).map_err(TapError::Unavailable)?;
         self.last_at = at;
         self.is_dirty = true;
         Ok(Receipt::of_written_entry(seq))

@@ -1,9 +1,9 @@
 //! Asks for rulings, has them recorded, and makes decisions of them.
 
 use corral_gate::decision::{Decision, Denial, DenialKind, Held, Receipt, Ruling, Verdict};
-use corral_gate::{TapError, event_text};
+use corral_gate::{Decided, TapError};
 use corral_model::Statement;
-use corral_model::event::{ApprovalState, EventBody, Outcome};
+use corral_model::event::{ApprovalState, EventBody};
 use corral_model::ids::{ApprovalId, StatementSeq};
 use corral_model::limits;
 use time::OffsetDateTime;
@@ -48,7 +48,8 @@ impl Decider {
             Verdict::Deny(denial) => {
                 let denial =
                     Denial { decision_id: Some(ruling.decision_id.clone()), ..denial.clone() };
-                match self.append(decided(statement, &ruling, None)) {
+                let decided = Decided { statement, ruling: &ruling, approval: None };
+                match self.scope.tap().append_decided(OffsetDateTime::now_utc(), &decided) {
                     Ok(_) => Err(denial),
                     Err(error) => Err(unrecorded(&error)),
                 }
@@ -59,13 +60,11 @@ impl Decider {
     /// Decides a statement: ruling, record, and only then a permit.
     pub(crate) async fn decide(&mut self, statement: Box<Statement>) -> Decision {
         let ruling = self.scope.rule(&statement);
-        let receipt = match self.append(decided(&statement, &ruling, None)) {
+        let decided = Decided { statement: &statement, ruling: &ruling, approval: None };
+        let receipt = match self.append_decided(&decided).await {
             Ok(receipt) => receipt,
             Err(error) => return Decision::Deny(unrecorded(&error)),
         };
-        if let Err(error) = self.made_durable().await {
-            return Decision::Deny(unrecorded(&error));
-        }
         match &ruling.verdict {
             Verdict::Allow | Verdict::Deny(_) => Decision::of(statement.seq, ruling, receipt),
             // In a box: a session's task has room for all that is awaited in it.
@@ -118,12 +117,18 @@ impl Decider {
     /// [`TapError`]: then nothing may act on it.
     pub(crate) async fn append_durably(&mut self, body: EventBody) -> Result<Receipt, TapError> {
         let receipt = self.append(body)?;
-        self.made_durable().await?;
+        self.make_durable().await?;
+        Ok(receipt)
+    }
+
+    async fn append_decided(&mut self, decided: &Decided<'_>) -> Result<Receipt, TapError> {
+        let receipt = self.scope.tap().append_decided(OffsetDateTime::now_utc(), decided)?;
+        self.make_durable().await?;
         Ok(receipt)
     }
 
     /// Waits for the group sync where the target asks for it.
-    async fn made_durable(&mut self) -> Result<(), TapError> {
+    async fn make_durable(&mut self) -> Result<(), TapError> {
         if self.scope.tap().needs_sync() {
             self.scope.sync().await?;
         }
@@ -189,7 +194,9 @@ impl Decider {
         }
         let HeldStatement { held, statement, .. } = waiting;
         let ruling = self.scope.rule_approved(&statement, &held.approval);
-        match self.append_durably(decided(&statement, &ruling, Some(&held.approval))).await {
+        let approval = Some(&held.approval);
+        let decided = Decided { statement: &statement, ruling: &ruling, approval };
+        match self.append_decided(&decided).await {
             Ok(receipt) => held.approve(ruling, receipt),
             Err(error) => Decision::Deny(unrecorded(&error)),
         }
@@ -224,36 +231,5 @@ fn approval_decided(
         state,
         by,
         reason,
-    }
-}
-
-fn decided(statement: &Statement, ruling: &Ruling, approval: Option<&ApprovalId>) -> EventBody {
-    let facts = &statement.facts;
-    let (outcome, reason) = match &ruling.verdict {
-        Verdict::Allow => (Outcome::Allow, None),
-        Verdict::Deny(denial) => (Outcome::Deny, Some(denial.client_text.clone())),
-        Verdict::Hold(terms) => (Outcome::Hold, terms.first().map(|term| term.reason.clone())),
-    };
-    EventBody::StatementDecided {
-        decision: ruling.decision_id.clone(),
-        statement: event_text(&statement.text),
-        seq_in_session: statement.seq,
-        verbs: facts.verbs.iter().map(|verb| verb.name.to_owned()).collect(),
-        effects: facts.effects,
-        objects: facts.objects.clone(),
-        functions: facts.functions.clone(),
-        parameters: statement.parameters.clone(),
-        outcome,
-        rules: ruling.rules.clone(),
-        reason,
-        policy_version: ruling.policy_version,
-        in_transaction: statement.in_transaction,
-        approval: approval.cloned(),
-        traceparent: statement.traceparent.clone(),
-        attributes: facts
-            .attributes
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect(),
     }
 }

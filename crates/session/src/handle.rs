@@ -232,9 +232,9 @@ impl SessionHandle {
             seq: StatementSeq(self.shared.seq.fetch_add(1, Ordering::Relaxed) + 1),
             text: draft.text,
             facts: draft.facts,
-            parameters: draft.parameters,
+            parameters: draft.parameters.into(),
             in_transaction: false,
-            state_digest: draft.state_digest,
+            state_digest: draft.state_digest.into(),
             traceparent: draft.traceparent,
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corral_gate::machine::Start;
@@ -276,7 +277,7 @@ impl Rig {
         let ruling = Ruling {
             decision_id: format!("decision-{}", seq.0),
             verdict,
-            rules: vec!["test".to_owned()],
+            rules: Arc::from(["test".to_owned()]),
             policy_version: PolicyVersion(1),
         };
         Decision::of(seq, ruling, receipt)

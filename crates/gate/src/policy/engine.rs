@@ -185,7 +185,7 @@ impl Engine {
             let reasons: Vec<&str> = terms.iter().map(|term| term.reason.as_str()).collect();
             let text = format!("{} A connection cannot wait for an approval.", reasons.join(" "));
             let mut denial = Denial::new(DenialKind::Forbidden, text);
-            denial.rules.clone_from(&judged.rules);
+            denial.rules = judged.rules.to_vec();
             judged.verdict = Verdict::Deny(denial);
         }
         judged
@@ -417,7 +417,7 @@ fn obstructed(obstacle: &Obstacle) -> Judged {
 }
 
 fn refused(denial: Denial) -> Judged {
-    let rules = denial.rules.clone();
+    let rules = denial.rules.as_slice().into();
     Judged { verdict: Verdict::Deny(denial), rules, is_of_the_moment: false }
 }
 

@@ -84,7 +84,7 @@ fn real(engine: &Engine, asked: &Asked<'_>) -> (&'static str, BTreeSet<String>) 
         Verdict::Deny(_) => "deny",
         Verdict::Hold(_) => "hold",
     };
-    (outcome, judged.rules.into_iter().collect())
+    (outcome, judged.rules.iter().cloned().collect())
 }
 
 const PRINCIPALS: [&str; 8] = [

@@ -1,6 +1,8 @@
 //! Answers to many questions become one verdict: any denial denies, any hold holds, and what an
 //! ancestor may not do, a run may not do.
 
+use std::sync::Arc;
+
 use std::collections::BTreeSet;
 
 use crate::decision::{Denial, DenialKind, HoldTerm, Verdict};
@@ -46,7 +48,7 @@ impl<'a> Answer<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Judged {
     pub(crate) verdict: Verdict,
-    pub(crate) rules: Vec<String>,
+    pub(crate) rules: Arc<[String]>,
     /// Some rule that was asked reads the time: true for this moment only.
     pub(crate) is_of_the_moment: bool,
 }
@@ -129,7 +131,7 @@ impl Collector {
             let rules = self.terms.iter().map(|term| term.rule.clone()).collect();
             (Verdict::Hold(self.terms), rules)
         };
-        Judged { verdict, rules, is_of_the_moment }
+        Judged { verdict, rules: rules.into(), is_of_the_moment }
     }
 }
 

@@ -389,7 +389,7 @@ fn request_of(
         target: session.target.clone(),
         database: None,
         statement: statement.text.to_string(),
-        parameters: statement.parameters.clone(),
+        parameters: statement.parameters.to_vec(),
         verbs: facts.verbs.iter().map(|verb| verb.name.to_owned()).collect(),
         effects: facts.effects,
         objects: facts.objects.clone(),

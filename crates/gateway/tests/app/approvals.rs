@@ -58,13 +58,14 @@ async fn an_approval_is_for_exactly_what_was_asked() {
     let mut other_text = original.clone();
     other_text.text = "ALTER TABLE orders DROP note".into();
     let mut other_state = original.clone();
-    other_state.state_digest = "other search path".to_owned();
+    other_state.state_digest = "other search path".into();
     let mut other_parameters = original.clone();
-    other_parameters.parameters = vec![corral_model::statement::Parameter {
+    other_parameters.parameters = [corral_model::statement::Parameter {
         value: None,
-        format: "text".to_owned(),
+        format: "text".into(),
         type_name: None,
-    }];
+    }]
+    .into();
     let mut other_seq = original.clone();
     other_seq.seq = StatementSeq(2);
     for changed in [other_text, other_state, other_parameters, other_seq] {

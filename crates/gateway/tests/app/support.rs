@@ -169,9 +169,9 @@ pub(crate) fn statement(seq: u64, text: &str, verb: Verb) -> Statement {
         seq: StatementSeq(seq),
         text: text.into(),
         facts: Arc::new(facts),
-        parameters: Vec::new(),
+        parameters: Arc::default(),
         in_transaction: false,
-        state_digest: "state".to_owned(),
+        state_digest: "state".into(),
         traceparent: None,
     }
 }

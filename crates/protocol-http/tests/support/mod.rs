@@ -288,7 +288,7 @@ fn ruling(verdict: Verdict) -> Ruling {
     Ruling {
         decision_id: "d-1".into(),
         verdict,
-        rules: Vec::new(),
+        rules: Arc::default(),
         policy_version: PolicyVersion(1),
     }
 }

@@ -318,7 +318,12 @@ impl Scope for ScopeDouble {
 }
 
 fn ruling(verdict: Verdict) -> Ruling {
-    Ruling { decision_id: "d".into(), verdict, rules: Vec::new(), policy_version: PolicyVersion(1) }
+    Ruling {
+        decision_id: "d".into(),
+        verdict,
+        rules: Arc::default(),
+        policy_version: PolicyVersion(1),
+    }
 }
 
 /// Waits until something is true.

@@ -147,9 +147,9 @@ impl LineMachine {
             seq: StatementSeq(self.seq),
             text,
             facts: Arc::new(Facts::default()),
-            parameters: Vec::new(),
+            parameters: Arc::default(),
             in_transaction: false,
-            state_digest: String::new(),
+            state_digest: Arc::from(""),
             traceparent: None,
         })));
     }
@@ -483,7 +483,12 @@ impl Scope for ScopeDouble {
 }
 
 fn ruling(verdict: Verdict) -> Ruling {
-    Ruling { decision_id: "d".into(), verdict, rules: Vec::new(), policy_version: PolicyVersion(1) }
+    Ruling {
+        decision_id: "d".into(),
+        verdict,
+        rules: Arc::default(),
+        policy_version: PolicyVersion(1),
+    }
 }
 
 pub(crate) fn approval() -> ApprovalId {

@@ -33,7 +33,7 @@ impl Binding {
         add(&statement.seq.0.to_be_bytes());
         add(&[u8::from(statement.in_transaction)]);
         add(&statement.facts.statement_count.to_be_bytes());
-        for parameter in &statement.parameters {
+        for parameter in statement.parameters.iter() {
             add(parameter.format.as_bytes());
             add(parameter.type_name.as_deref().unwrap_or("\0").as_bytes());
             add(&[u8::from(parameter.value.is_some())]);
