@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::BytesMut;
-use corral_gate::{Buffers, Harmless, Output, shrink_idle};
+use bytes::{Buf, BytesMut};
+use corral_gate::{Buffers, Harmless, Output, Permit, shrink_idle};
 use corral_model::event::CloseReason;
 
 use crate::codec::server::{Report, Severity, put_report};
@@ -37,6 +37,27 @@ impl Link {
         self.outputs.push_back(output);
     }
 
+    /// Sends the client's message at the front, of this length, under its permit.
+    pub(crate) fn send_permitted(&mut self, permit: &Permit, frame_len: usize) {
+        let Buffers { client_in, target_out, .. } = &mut self.buffers;
+        target_out.push(permit, first(client_in, frame_len));
+        drop_first(client_in, frame_len);
+    }
+
+    /// Sends the client's message at the front, of this length, without a permit, and why.
+    pub(crate) fn send_harmless(&mut self, why: Harmless, frame_len: usize) {
+        let Buffers { client_in, target_out, .. } = &mut self.buffers;
+        target_out.push_harmless(why, first(client_in, frame_len));
+        drop_first(client_in, frame_len);
+    }
+
+    /// Gives the client what is at the front of the target's bytes.
+    pub(crate) fn pass_to_client(&mut self, count: usize) {
+        let Buffers { target_in, client_out, .. } = &mut self.buffers;
+        client_out.extend_from_slice(first(target_in, count));
+        drop_first(target_in, count);
+    }
+
     /// Writes a message of the gateway's own to the target.
     pub(crate) fn tell_target(&mut self, why: Harmless, write: impl FnOnce(&mut BytesMut)) {
         write(&mut self.scratch);
@@ -59,6 +80,17 @@ impl Link {
         }
         self.ask(Output::Close(ending.reason));
     }
+}
+
+/// What is at the front of a buffer, or all of it.
+fn first(buffer: &BytesMut, count: usize) -> &[u8] {
+    buffer.get(..count).unwrap_or(buffer)
+}
+
+/// Takes it away. Unlike `split_to` this makes no second owner of the memory.
+pub(crate) fn drop_first(buffer: &mut BytesMut, count: usize) {
+    let count = count.min(buffer.len());
+    buffer.advance(count);
 }
 
 /// Why a connection ends, and what its client reads.

@@ -1,6 +1,7 @@
 //! What the client sends: one message after the other, each only when the one before is decided.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use corral_gate::Harmless;
 use corral_model::event::CloseReason;
@@ -15,7 +16,7 @@ use crate::codec::target::put_flush;
 use crate::codec::{CodecError, Head, head};
 use crate::deny::Refusal;
 use crate::encoding;
-use crate::link::{Ending, Link};
+use crate::link::{Ending, Link, drop_first};
 
 impl Live {
     /// Looks at the client's messages until one has to wait, or none is whole.
@@ -117,12 +118,15 @@ impl Live {
         match self.readable(text) {
             Ok(None) => self.resolve(Box::new(Task::unread(What::Query, head.frame_len)), link),
             Ok(Some(text)) => {
-                let outline = outline(&text);
-                let text = self.texts.share(&text);
-                let mut task = Task::new(What::Query, text, head.frame_len);
-                if let Some(outline) = outline {
-                    task.outline = self.texts.share(&outline);
-                }
+                let task = match outline(&text) {
+                    // Such a text is a new one each time: it is not looked for.
+                    Some(outline) => {
+                        let outline = self.texts.share(&outline);
+                        let text = Arc::from(&*text);
+                        Task { outline, ..Task::new(What::Query, text, head.frame_len) }
+                    }
+                    None => Task::new(What::Query, self.texts.share(&text), head.frame_len),
+                };
                 self.resolve(Box::new(task), link)
             }
             Err(refusal) => {
@@ -183,7 +187,7 @@ impl Live {
 
     /// Takes the message at the front away without sending it.
     pub(super) fn drop_front(&mut self, frame_len: usize, link: &mut Link) {
-        let _ = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
+        drop_first(&mut link.buffers.client_in, frame_len);
     }
 
     /// Sends a message that carries no statement as it is.
@@ -193,9 +197,7 @@ impl Live {
 
     /// Sends the message at the front as it is, without a permit.
     pub(super) fn send_front(&mut self, why: Harmless, frame_len: usize, link: &mut Link) {
-        let frame_len = frame_len.min(link.buffers.client_in.len());
-        let frame = link.buffers.client_in.split_to(frame_len);
-        link.buffers.target_out.push_harmless(why, &frame);
+        link.send_harmless(why, frame_len);
     }
 }
 

@@ -69,12 +69,10 @@ impl Live {
     }
 
     fn forward_copy(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
-        let frame =
-            link.buffers.client_in.split_to(head.frame_len.min(link.buffers.client_in.len()));
         let Some(running) = self.queue.front().and_then(|pending| pending.running()) else {
             return Err(Ending::client_fault("COPY data without a COPY"));
         };
-        link.buffers.target_out.push(&running.permit, &frame);
+        link.send_permitted(&running.permit, head.frame_len);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use corral_model::event::EventBody;
 use corral_model::ids::StatementSeq;
 use corral_model::limits;
 use corral_model::resource::RecordRows;
-use corral_model::statement::Statement;
+use corral_model::statement::{Parameter, Statement};
 use corral_model::{Effect, TraceParent};
 
 use super::Live;
@@ -84,7 +84,9 @@ impl Live {
             let bound = self.store.portal(portal).map(|portal| portal.analysed.clone());
             return self.resolve_bound(task, bound, link);
         }
-        let needs_names = task.needs_names.or_else(|| self.texts.needs_names(&task.outline));
+        let known = self.texts.find(&task.outline);
+        let needs_names =
+            task.needs_names.or_else(|| known.as_ref().map(|known| known.needs_names));
         if needs_names != Some(false) {
             if self.transaction.is_failed() {
                 if needs_names == Some(true) {
@@ -109,9 +111,11 @@ impl Live {
             self.analyse_with(task, names, link);
             return Ok(());
         }
-        let found = self.texts.find(&task.outline, self.keeper.version(), self.scope.version);
-        if let Some(analysed) = found {
-            task.analysed = Some(analysed.clone());
+        // Only by now it is certain which names hold.
+        let (names_version, scope_version) = (self.keeper.version(), self.scope.version);
+        let found = known.and_then(|known| known.analysed(names_version, scope_version));
+        if found.is_some() {
+            task.analysed = found;
             return self.proceed(task, link);
         }
         let key = self.analysis_key(&task.outline, needs_names != Some(false), &self.scope);
@@ -127,7 +131,7 @@ impl Live {
     fn resolve_bound(
         &mut self,
         mut task: Box<Task>,
-        bound: Option<Analysed>,
+        bound: Option<Arc<Analysed>>,
         link: &mut Link,
     ) -> Result<(), Ending> {
         let Some(bound) = bound else {
@@ -261,17 +265,18 @@ impl Live {
         let scope = task.scope.take().unwrap_or_else(|| self.scope.clone());
         let analysed = match (&task.analysed, is_bound) {
             (Some(bound), true) => {
-                Analysed { analysis, scope_version: scope.version, ..bound.clone() }
+                let bound = Analysed::clone(bound);
+                Arc::new(Analysed { analysis, scope_version: scope.version, ..bound })
             }
             (None | Some(_), _) if task.prepared.is_some() => {
                 let prepared = task.prepared.as_ref().map_or("", |prepared| &*prepared.text);
-                Analysed {
+                Arc::new(Analysed {
                     names: self.keeper.names().cloned(),
                     state_digest: digest([self.keeper.digest(), prepared]),
                     names_version: self.keeper.version(),
                     scope_version: scope.version,
                     analysis,
-                }
+                })
             }
             (None | Some(_), _) => {
                 let is_shared = analysis.is_of_outline();
@@ -292,16 +297,16 @@ impl Live {
         text: &Arc<str>,
         analysis: Arc<Analysis>,
         scope: &Scope,
-    ) -> Analysed {
+    ) -> Arc<Analysed> {
         let needs_names = analysis.needs_names;
         let key = self.analysis_key(text, needs_names, scope);
-        let analysed = Analysed {
+        let analysed = Arc::new(Analysed {
             names: if needs_names { self.keeper.names().cloned() } else { None },
             state_digest: key.names.clone(),
             names_version: self.keeper.version(),
             scope_version: scope.version,
             analysis: analysis.clone(),
-        };
+        });
         self.texts.keep(text, needs_names, Some(analysed.clone()));
         if text.len() <= limits::ANALYSIS_CACHE_TEXT_BYTES_MAX {
             self.keeper.shared.keep_analysis(key, analysis);
@@ -311,10 +316,9 @@ impl Live {
 
     /// What the text does is known.
     fn proceed(&mut self, mut task: Box<Task>, link: &mut Link) -> Result<(), Ending> {
-        let Some(analysed) = task.analysed.clone() else { return Ok(()) };
+        let Some(analysed) = task.analysed.take() else { return Ok(()) };
         if analysed.scope_version != self.scope.version {
             // Masks changed while it was analysed.
-            task.analysed = None;
             return self.resolve(task, link);
         }
         if let (What::Query, None, [StatementKind::Execute { name }]) =
@@ -323,11 +327,9 @@ impl Live {
         {
             task.prepared = Some(prepared.clone());
             task.needs_names = Some(true);
-            task.analysed = None;
             return self.resolve(task, link);
         }
         let analysed = self.with_parameter_types(&task.what, analysed);
-        task.analysed = Some(analysed.clone());
         let analysed = match self.with_fetched_portal(&task.what, analysed) {
             Ok(analysed) => analysed,
             Err(refusal) => {
@@ -344,7 +346,7 @@ impl Live {
             What::Open => {}
             What::Parse { name, types } => {
                 let seq = StatementSeq(self.seq + 1);
-                let statement = self.statement(seq, &task, &analysed, Vec::new());
+                let statement = self.statement(seq, &task, &analysed, Arc::default());
                 task.what = What::Parse { name, types };
                 self.step = Step::ExpectCheck(task);
                 link.ask(Output::Check(Box::new(statement)));
@@ -354,7 +356,7 @@ impl Live {
             }
             // The target plans it, and calls functions that say that they are IMMUTABLE.
             What::Bind(binding) => {
-                if let Some(refusal) = self.bind_refusal(&binding.statement, &analysed) {
+                if let Err(refusal) = self.to_bind(&binding.statement, &analysed) {
                     self.refuse_extended(refusal, task.frame_len, link);
                     return Ok(());
                 }
@@ -365,7 +367,7 @@ impl Live {
                 link.ask(Output::Decide(Box::new(statement)));
             }
             What::Query => {
-                let statement = self.next_statement(&mut task, &analysed, Vec::new());
+                let statement = self.next_statement(&mut task, &analysed, Arc::default());
                 self.step = Step::ExpectDecision(task);
                 link.ask(Output::Decide(Box::new(statement)));
             }
@@ -389,7 +391,7 @@ impl Live {
 
     /// The target makes values of the types that a client gave to its parameters when it binds: a
     /// type of a user's brings its own code along.
-    fn with_parameter_types(&self, what: &What, mut analysed: Analysed) -> Analysed {
+    fn with_parameter_types(&self, what: &What, analysed: Arc<Analysed>) -> Arc<Analysed> {
         let types = match what {
             What::Parse { types, .. } => Some(types),
             What::Bind(binding) => self.store.statement(&binding.statement).map(|old| &old.types),
@@ -400,17 +402,19 @@ impl Live {
         let is_plain =
             |oid: u32| oid == 0 || catalogue.is_some_and(|catalogue| catalogue.is_plain_type(oid));
         let foreign = types.and_then(|types| types.iter().copied().find(|oid| !is_plain(*oid)));
-        if let Some(oid) = foreign {
-            let analysis = analysed.analysis.with_foreign_parameter(oid, self.scope.is_masked());
-            analysed.analysis = Arc::new(analysis);
-        }
-        analysed
+        let Some(oid) = foreign else { return analysed };
+        let analysis = analysed.analysis.with_foreign_parameter(oid, self.scope.is_masked());
+        Arc::new(Analysed { analysis: Arc::new(analysis), ..Analysed::clone(&analysed) })
     }
 
     /// FETCH and MOVE of a portal that came by Bind run its statement: they do what it does. That
     /// is known when nothing is on its way to the target, so that it has the portal, or none, or a
     /// cursor that was decided when it was opened.
-    fn with_fetched_portal(&self, what: &What, analysed: Analysed) -> Result<Analysed, Refusal> {
+    fn with_fetched_portal(
+        &self,
+        what: &What,
+        analysed: Arc<Analysed>,
+    ) -> Result<Arc<Analysed>, Refusal> {
         let runs = matches!(what, What::Query | What::Execute { .. });
         let kinds = analysed.analysis.kinds.as_slice();
         let mut names = kinds.iter().filter_map(|kind| match kind {
@@ -427,7 +431,8 @@ impl Live {
         match self.store.portal(name) {
             Some(portal) if is_known => {
                 let analysis = analysed.analysis.with_portal(&portal.analysed.analysis);
-                Ok(Analysed { analysis: Arc::new(analysis), ..analysed })
+                let analysed = Analysed::clone(&analysed);
+                Ok(Arc::new(Analysed { analysis: Arc::new(analysis), ..analysed }))
             }
             _ => Err(Refusal::own(
                 "0A000",
@@ -444,7 +449,7 @@ impl Live {
         &mut self,
         task: &mut Task,
         analysed: &Analysed,
-        parameters: Vec<corral_model::statement::Parameter>,
+        parameters: Arc<[Parameter]>,
     ) -> Statement {
         self.seq += 1;
         task.seq = StatementSeq(self.seq);
@@ -456,7 +461,7 @@ impl Live {
         seq: StatementSeq,
         task: &Task,
         analysed: &Analysed,
-        parameters: Vec<corral_model::statement::Parameter>,
+        parameters: Arc<[Parameter]>,
     ) -> Statement {
         Statement {
             seq,
@@ -464,7 +469,7 @@ impl Live {
             facts: analysed.analysis.facts.clone(),
             parameters,
             in_transaction: self.transaction.is_in_transaction(),
-            state_digest: analysed.state_digest.to_string(),
+            state_digest: analysed.state_digest.clone(),
             traceparent: TraceParent::in_comment(&task.text),
         }
     }
@@ -549,7 +554,7 @@ impl Live {
         let approved = Approved {
             permit,
             facts: analysed.analysis.facts.clone(),
-            state_digest: analysed.state_digest,
+            state_digest: analysed.state_digest.clone(),
         };
         task.approved = Some(Box::new(approved));
         task.was_held = true;
@@ -563,7 +568,7 @@ impl Live {
         &mut self,
         task: Box<Task>,
         approved: Approved,
-        analysed: &Analysed,
+        analysed: &Arc<Analysed>,
         link: &mut Link,
     ) {
         let is_same = analysed.analysis.facts == approved.facts
@@ -607,7 +612,13 @@ impl Live {
     }
 
     /// Sends a permitted statement.
-    fn forward(&mut self, mut task: Task, permit: Permit, analysed: &Analysed, link: &mut Link) {
+    fn forward(
+        &mut self,
+        mut task: Task,
+        permit: Permit,
+        analysed: &Arc<Analysed>,
+        link: &mut Link,
+    ) {
         let running = Box::new(Running {
             log: RowLog::new(self.admission.record_rows, permit.seq()),
             permit,
@@ -646,12 +657,10 @@ impl Live {
     }
 
     fn forward_query(&mut self, running: Box<Running>, frame_len: usize, link: &mut Link) {
-        let frame = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
-        link.buffers.target_out.push(&running.permit, &frame);
-        let analysis = running.analysis.clone();
+        link.send_permitted(&running.permit, frame_len);
         self.described = None;
         let is_in_block = self.transaction.is_in_block();
-        self.sent(&analysis, link);
+        self.sent(&running.analysis, link);
         let epoch = self.transaction.next_epoch();
         self.queue.push_back(Pending::Query { running: Some(running), stand_in: None, epoch });
         if !is_in_block {
@@ -680,11 +689,9 @@ impl Live {
             let describe = Pending::DescribePortal { sender: Sender::Gateway };
             self.queue.push_back(describe);
         }
-        let frame = link.buffers.client_in.split_to(frame_len.min(link.buffers.client_in.len()));
-        link.buffers.target_out.push(&running.permit, &frame);
-        let analysis = running.analysis.clone();
+        link.send_permitted(&running.permit, frame_len);
         self.open_pipeline();
-        self.sent(&analysis, link);
+        self.sent(&running.analysis, link);
         let number = self.store.portal(&portal).map_or(0, |portal| portal.number);
         self.queue.push_back(Pending::Execute { portal, number, running });
     }

@@ -1,5 +1,6 @@
 //! Messages of the extended protocol: Parse, Bind, Describe, Execute, Close.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use corral_gate::Harmless;
@@ -67,7 +68,7 @@ impl Live {
         name: String,
         types: Arc<[u32]>,
         task: &Task,
-        analysed: Analysed,
+        analysed: Arc<Analysed>,
         link: &mut Link,
     ) {
         let prepared = Prepared { text: task.text.clone(), analysed, types };
@@ -110,18 +111,21 @@ impl Live {
         self.resolve(Box::new(task), link)
     }
 
-    /// Why a Bind cannot be sent: there is no such statement, or its names mean something else than
-    /// when it was prepared. The target may still go by the old meaning.
-    pub(super) fn bind_refusal(&self, statement: &str, analysed: &Analysed) -> Option<Refusal> {
-        let Some(prepared) = self.store.statement(statement) else {
-            return Some(no_statement(statement));
-        };
-        (!means_the_same(&prepared.analysed, analysed)).then(|| {
-            Refusal::own(
-                "0A000",
-                "names in this statement mean something else than when it was prepared; prepare it again",
-            )
-        })
+    /// The statement of a Bind, or why it cannot be sent: there is no such statement, or its names
+    /// mean something else than when it was prepared. The target may still go by the old meaning.
+    pub(super) fn to_bind(
+        &self,
+        statement: &str,
+        analysed: &Analysed,
+    ) -> Result<&Prepared, Refusal> {
+        let prepared = self.store.statement(statement).ok_or_else(|| no_statement(statement))?;
+        if means_the_same(&prepared.analysed, analysed) {
+            return Ok(prepared);
+        }
+        Err(Refusal::own(
+            "0A000",
+            "names in this statement mean something else than when it was prepared; prepare it again",
+        ))
     }
 
     /// What the Bind's text does is known: it is sent, under its permit if it needed one.
@@ -129,22 +133,23 @@ impl Live {
         &mut self,
         binding: Binding,
         task: &Task,
-        analysed: Analysed,
+        analysed: Arc<Analysed>,
         bound: Option<Box<Running>>,
         link: &mut Link,
     ) {
-        if let Some(refusal) = self.bind_refusal(&binding.statement, &analysed) {
-            if let Some(running) = bound {
-                unused(&running.permit, refusal.code, link);
+        let types = match self.to_bind(&binding.statement, &analysed) {
+            Ok(prepared) => prepared.types.clone(),
+            Err(refusal) => {
+                if let Some(running) = bound {
+                    unused(&running.permit, refusal.code, link);
+                }
+                self.refuse_extended(refusal, task.frame_len, link);
+                return;
             }
-            self.refuse_extended(refusal, task.frame_len, link);
-            return;
-        }
+        };
         match &bound {
             Some(running) => {
-                let whole = link.buffers.client_in.len();
-                let frame = link.buffers.client_in.split_to(task.frame_len.min(whole));
-                link.buffers.target_out.push(&running.permit, &frame);
+                link.send_permitted(&running.permit, task.frame_len);
                 // What planning calls may change what names mean.
                 let change = analysed.analysis.session_change;
                 self.keeper.change(change, self.transaction.epoch() + 1);
@@ -153,8 +158,6 @@ impl Live {
             None => self.send_front(Harmless::Preparation, task.frame_len, link),
         }
         let number = self.store.next_number();
-        let prepared = self.store.statement(&binding.statement);
-        let types = prepared.map(|prepared| prepared.types.clone()).unwrap_or_default();
         let portal = Portal {
             text: task.text.clone(),
             analysed,
@@ -296,7 +299,7 @@ pub(super) fn parameter(value: Option<&[u8]>, is_binary: bool, type_oid: Option<
     });
     Parameter {
         value,
-        format: if is_binary { "binary" } else { "text" }.to_owned(),
+        format: Cow::Borrowed(if is_binary { "binary" } else { "text" }),
         type_name: type_oid.filter(|oid| *oid != 0).map(|oid| oid.to_string()),
     }
 }

@@ -1,7 +1,7 @@
 //! Rows on their way to the client: forwarded in runs where they need no mask, rewritten one by
 //! one where they do, recorded where the target says so.
 
-use corral_gate::Output;
+use corral_gate::{Buffers, Output};
 
 use super::Live;
 use super::pending::{Pending, Sender};
@@ -9,7 +9,7 @@ use super::rows::{RowPlan, origins, plan, put_masked_row};
 use super::target::{Passing, broken, pass_frame};
 use crate::codec::answers::{decode_row_description, decode_text_row};
 use crate::codec::{Head, head};
-use crate::link::{Ending, Link};
+use crate::link::{Ending, Link, drop_first};
 
 impl Live {
     /// Forwards all whole rows at the front in one piece, if they are to pass as they are.
@@ -37,8 +37,7 @@ impl Live {
             running.rows += rows;
             running.bytes += end as u64;
         }
-        let run = link.buffers.target_in.split_to(end);
-        link.buffers.client_out.extend_from_slice(&run);
+        link.pass_to_client(end);
         Ok(true)
     }
 
@@ -58,10 +57,11 @@ impl Live {
 
     /// One whole row that needs to be looked at.
     pub(super) fn read_row(&mut self, found: Head, link: &mut Link) -> Result<(), Ending> {
-        let frame = link.buffers.target_in.split_to(found.frame_len);
         if let Some(Pending::Ask(question)) = self.queue.front() {
-            let row = decode_text_row(&frame).map_err(broken)?;
+            let frame = link.buffers.target_in.get(..found.frame_len).unwrap_or_default();
+            let row = decode_text_row(frame).map_err(broken)?;
             self.keeper.add_row(*question, row, found.frame_len);
+            drop_first(&mut link.buffers.target_in, found.frame_len);
             return Ok(());
         }
         if self.queue.front().and_then(Pending::running).is_none() {
@@ -71,14 +71,15 @@ impl Live {
         let Some(running) = self.queue.front_mut().and_then(Pending::running_mut) else {
             return Ok(());
         };
-        let out = &mut link.buffers.client_out;
+        let Buffers { target_in, client_out: out, .. } = &mut link.buffers;
+        let frame = target_in.get(..found.frame_len).unwrap_or_default();
         let start = out.len();
         match &running.plan {
             Some(RowPlan::Masked(cells)) => {
-                put_masked_row(out, &frame, cells).map_err(broken)?;
+                put_masked_row(out, frame, cells).map_err(broken)?;
                 running.masked_rows += 1;
             }
-            Some(RowPlan::Raw) => out.extend_from_slice(&frame),
+            Some(RowPlan::Raw) => out.extend_from_slice(frame),
             None => return Err(Ending::target_fault("a row without a plan")),
         }
         let sent = out.get(start..).unwrap_or_default();
@@ -89,6 +90,7 @@ impl Live {
         {
             link.outputs.push_back(Output::Record(Box::new(event)));
         }
+        drop_first(target_in, found.frame_len);
         Ok(())
     }
 
@@ -98,15 +100,15 @@ impl Live {
         if running.plan.is_some() {
             return Ok(());
         }
-        let (analysis, scope) = (running.analysis.clone(), running.scope.clone());
+        let (analysis, scope) = (&running.analysis, &running.scope);
         let versions = (self.keeper.version(), scope.version);
         if self.layouts.origins_of != versions {
             let catalogue = self.keeper.names().map(|names| &*names.catalogue);
-            self.layouts.origins = origins(&scope, catalogue, &*self.analyst);
+            self.layouts.origins = origins(scope, catalogue, &*self.analyst);
             self.layouts.origins_of = versions;
         }
         let layout = self.layouts.current.as_deref();
-        let planned = plan(&analysis, &scope, layout, self.layouts.origins.as_ref());
+        let planned = plan(analysis, scope, layout, self.layouts.origins.as_ref());
         let planned = planned.map_err(|tripped| self.trip(tripped.0, link))?;
         let fields = self.layouts.current.as_deref().unwrap_or_default();
         if let Some(running) = self.queue.front_mut().and_then(Pending::running_mut) {

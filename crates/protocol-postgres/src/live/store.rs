@@ -20,7 +20,7 @@ use crate::codec::client::Named;
 pub(crate) struct Prepared {
     pub(crate) text: Arc<str>,
     /// As it was when the target resolved its names.
-    pub(crate) analysed: Analysed,
+    pub(crate) analysed: Arc<Analysed>,
     /// OIDs that the client gave.
     pub(crate) types: Arc<[u32]>,
 }
@@ -30,8 +30,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Portal {
     pub(crate) text: Arc<str>,
     /// Under the names of the moment at which it was bound: the target keeps those.
-    pub(crate) analysed: Analysed,
-    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) analysed: Arc<Analysed>,
+    pub(crate) parameters: Arc<[Parameter]>,
     /// OIDs that the client gave in its Parse.
     pub(crate) types: Arc<[u32]>,
     /// Decided when it was bound, and not executed yet: the first Execute runs under this permit.

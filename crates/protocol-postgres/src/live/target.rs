@@ -13,7 +13,7 @@ use crate::codec::answers::{decode_command_complete, decode_error_fields, decode
 use crate::codec::server::put_reduced_error;
 use crate::codec::{CodecError, Head, head};
 use crate::conditions::condition;
-use crate::link::{Ending, Link};
+use crate::link::{Ending, Link, drop_first};
 
 /// Whether a frame's bytes go to the client as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -433,17 +433,15 @@ fn is_copy_foreseen(running: Option<&Running>) -> Result<bool, Ending> {
 /// Sends the client what it is owed of a long frame. False when not all of it has arrived.
 fn pass_owed(link: &mut Link) -> bool {
     let count = link.client_owed.min(link.buffers.target_in.len());
-    let bytes = link.buffers.target_in.split_to(count);
-    link.buffers.client_out.extend_from_slice(&bytes);
+    link.pass_to_client(count);
     link.client_owed -= count;
     link.client_owed == 0
 }
 
 pub(super) fn pass_frame(head: Head, passing: Passing, link: &mut Link) {
-    let frame = link.buffers.target_in.split_to(head.frame_len.min(link.buffers.target_in.len()));
     match passing {
-        Passing::ToClient => link.buffers.client_out.extend_from_slice(&frame),
-        Passing::Swallowed => {}
+        Passing::ToClient => link.pass_to_client(head.frame_len),
+        Passing::Swallowed => drop_first(&mut link.buffers.target_in, head.frame_len),
     }
 }
 

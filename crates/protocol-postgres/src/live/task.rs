@@ -12,7 +12,9 @@ use super::scope::Scope;
 use super::sql_prepared::SqlPrepared;
 use crate::analysis::{Analysis, Names};
 
-/// What a text does, and under which names and masks that was told.
+/// What a text does, and under which names and masks that was told. A session shares it within
+/// itself: what it points to is other sessions' too, and counting there would cost a cache miss
+/// for each count.
 #[derive(Debug, Clone)]
 pub(crate) struct Analysed {
     pub(crate) analysis: Arc<Analysis>,
@@ -28,7 +30,7 @@ pub(crate) struct Analysed {
 pub(crate) struct Binding {
     pub(crate) portal: String,
     pub(crate) statement: String,
-    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) parameters: Arc<[Parameter]>,
 }
 
 /// Which message it is. The message itself stays at the front of the client's buffer.
@@ -39,7 +41,7 @@ pub(crate) enum What {
     Query,
     /// A function by its OID; the text is the SELECT that does the same.
     Call {
-        parameters: Vec<Parameter>,
+        parameters: Arc<[Parameter]>,
     },
     Parse {
         name: String,
@@ -71,7 +73,7 @@ pub(crate) struct Task {
     pub(crate) is_unread: bool,
     /// Told without names.
     pub(crate) needs_names: Option<bool>,
-    pub(crate) analysed: Option<Analysed>,
+    pub(crate) analysed: Option<Arc<Analysed>>,
     /// What its EXECUTE runs, where that is known.
     pub(crate) prepared: Option<SqlPrepared>,
     /// Under which it is being analysed.
