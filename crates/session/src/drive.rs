@@ -1,7 +1,9 @@
 //! The loop: feed the machine, carry out what it wants, write, wait.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use corral_gate::decision::{Decision, Denial, DenialKind};
@@ -15,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::decide::Decider;
-use crate::io::{Happened, Link, Moved, Waiting, nearest, write_all};
+use crate::io::{Happened, Link, Moved, Since, Waiting, nearest, write_all};
 use crate::pending::LoginSlot;
 use crate::scope::{Admitted, ConnectionFacts, Control, Resolution, Totals, Usage};
 use crate::server::Server;
@@ -92,19 +94,28 @@ impl<'a> Driver<'a> {
     /// What is awaited here has room in the session's task for as long as it lives. So whatever
     /// is seldom done (logins, connections, ends) is awaited in a box of its own.
     pub(crate) async fn run(mut self: Box<Self>) {
+        let mut happened = None;
         let reason = loop {
-            if let Some(reason) = self.carry_out().await {
+            let (over, since) = in_one_poll(self.step(happened)).await;
+            if let Some(reason) = over {
                 break reason;
             }
-            let happened = self.wait().await;
-            let now = Instant::now();
-            self.account(happened.moved, now);
-            if let Some(word) = happened.control {
-                Box::pin(self.obey(*word)).await;
-            }
-            self.feed(happened.moved, now);
+            happened = Some(self.wait(since).await);
         };
         Box::pin(self.finish(reason)).await;
+    }
+
+    /// Tells the machine what happened, and does what it wants. Some when the session is over.
+    async fn step(&mut self, happened: Option<Happened>) -> Option<CloseReason> {
+        if let Some(Happened { control, moved }) = happened {
+            let now = Instant::now();
+            self.account(moved, now);
+            if let Some(word) = control {
+                Box::pin(self.obey(*word)).await;
+            }
+            self.feed(moved, now);
+        }
+        self.carry_out().await
     }
 
     /// Hands a gateway's word, or an end of its own finding, to the machine.
@@ -273,7 +284,7 @@ impl<'a> Driver<'a> {
         });
     }
 
-    async fn wait(&mut self) -> Happened {
+    async fn wait(&mut self, since: Since) -> Happened {
         let wants = self.machine.wants();
         let due = nearest([self.machine.next_deadline(), self.own_deadline()]);
         let timer = match due {
@@ -287,6 +298,7 @@ impl<'a> Driver<'a> {
             buffers: self.machine.buffers(),
             wants,
             timer,
+            since,
         }
         .wait()
         .await
@@ -494,6 +506,20 @@ impl Live {
         let timeout = self.idle_timeout.filter(|_| !is_busy)?;
         self.last_activity.checked_add(timeout)
     }
+}
+
+/// Carries something out, and tells whether that took a single poll.
+async fn in_one_poll<T>(work: impl Future<Output = T>) -> (T, Since) {
+    let mut work = pin!(work);
+    let mut since = Since::SamePoll;
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready((done, since)),
+        Poll::Pending => {
+            since = Since::AnotherPoll;
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// A timer that goes off at `at`, or before. What a session waits for mostly moves on with each

@@ -59,6 +59,9 @@ pub(crate) struct Link {
     pub(crate) is_read_closed: bool,
     /// Bytes were written that TLS may still hold back.
     needs_flush: bool,
+    /// In this poll of the session's task it had nothing to read, and has the task's waker: to ask
+    /// again before the next poll tells nothing.
+    is_quiet: bool,
 }
 
 /// A buffer of bytes that wait to be written.
@@ -89,7 +92,7 @@ impl Outgoing for TargetBuffer {
 
 impl Link {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, is_read_closed: false, needs_flush: false }
+        Self { stream, is_read_closed: false, needs_flush: false, is_quiet: false }
     }
 
     /// Writes as much as the socket takes. An error closes the side.
@@ -136,7 +139,7 @@ impl Link {
         let mut chunk = [MaybeUninit::<u8>::uninit(); READ_CHUNK_BYTES];
         let mut buffer = ReadBuf::uninit(&mut chunk);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            Poll::Pending => {}
+            Poll::Pending => self.is_quiet = true,
             Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                 incoming.extend_from_slice(buffer.filled());
                 side.bytes_read = buffer.filled().len();
@@ -157,7 +160,7 @@ impl Link {
     ) -> Side {
         let mut side = Side::default();
         self.poll_write_out(cx, outgoing, &mut side);
-        if is_wanted && !self.is_read_closed {
+        if is_wanted && !self.is_read_closed && !self.is_quiet {
             self.poll_read_in(cx, incoming, &mut side);
         }
         side
@@ -172,6 +175,17 @@ pub(crate) struct Waiting<'a> {
     pub(crate) buffers: &'a mut Buffers,
     pub(crate) wants: Wants,
     pub(crate) timer: Option<Pin<&'a mut Sleep>>,
+    /// Whether the task was polled again since it last waited.
+    pub(crate) since: Since,
+}
+
+/// What lies between two times that a session's task looks at its sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// It is still in the same poll: who had nothing then will wake it.
+    SamePoll,
+    /// It waited for something in between: any of its wakers may be used up.
+    AnotherPoll,
 }
 
 impl Waiting<'_> {
@@ -182,6 +196,10 @@ impl Waiting<'_> {
     pub(crate) async fn wait(mut self) -> Happened {
         let mut written = (0, 0);
         poll_fn(|cx| {
+            if std::mem::replace(&mut self.since, Since::AnotherPoll) == Since::AnotherPoll {
+                let links = [self.client.as_deref_mut(), self.target.as_deref_mut()];
+                links.into_iter().flatten().for_each(|link| link.is_quiet = false);
+            }
             let mut happened = self.poll_once(cx);
             let moved = &mut happened.moved;
             written.0 += moved.client.bytes_written;
