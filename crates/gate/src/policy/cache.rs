@@ -233,14 +233,20 @@ pub struct SessionDecisions {
     target: Arc<TargetFacts>,
     /// The engine that everything in `kept` was decided by.
     engine: Option<Arc<Engine>>,
-    kept: Generations<(SameFacts, ContextKey), Arc<Judged>>,
+    kept: Generations<OwnKey, Arc<Judged>>,
+    /// What was found last: most statements ask what the one before asked, and comparing is
+    /// cheaper than a hash.
+    last: Option<(OwnKey, Arc<Judged>)>,
 }
+
+/// What a session's decisions depend on, beside what is the same for all that it keeps.
+type OwnKey = (SameFacts, ContextKey);
 
 impl SessionDecisions {
     #[must_use]
     pub fn new(subject: Arc<Subject>, target: Arc<TargetFacts>) -> Self {
         let kept = Generations::new(limits::DECISIONS_PER_SESSION_MAX);
-        Self { subject, target, engine: None, kept }
+        Self { subject, target, engine: None, kept, last: None }
     }
 
     #[must_use]
@@ -271,11 +277,20 @@ impl SessionDecisions {
         if !self.engine.as_ref().is_some_and(|last| Arc::ptr_eq(last, engine)) {
             self.engine = Some(Arc::clone(engine));
             self.kept = Generations::new(limits::DECISIONS_PER_SESSION_MAX);
+            self.last = None;
         }
         let context_key = ContextKey::of(context, engine.fields());
+        if let Some(((SameFacts(last), last_context), judged)) = &self.last
+            && Arc::ptr_eq(last, facts)
+            && *last_context == context_key
+        {
+            return engine.stamp(judged, decision_id);
+        }
         let own_key = (SameFacts(Arc::clone(facts)), context_key);
         if let Some(judged) = self.kept.find(&own_key) {
-            return engine.stamp(&judged, decision_id);
+            let ruling = engine.stamp(&judged, decision_id);
+            self.last = Some((own_key, judged));
+            return ruling;
         }
         let topic = Topic::Statement(Arc::clone(facts));
         let key = Key::new(engine, &self.subject, &self.target, topic, context);

@@ -55,7 +55,15 @@ impl App {
     /// # Errors
     /// The [`Denial`] that a client reads when the lease is over.
     pub(crate) fn check_authority(&self) -> Result<(), Denial> {
-        if self.authority.left(Instant::now()).is_zero() {
+        self.check_authority_at(Instant::now())
+    }
+
+    /// As [`App::check_authority`], for who knows what time it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check_authority_at(&self, now: Instant) -> Result<(), Denial> {
+        if self.authority.left(now).is_zero() {
             return Err(Denial::new(DenialKind::Shutdown, AWAY));
         }
         Ok(())

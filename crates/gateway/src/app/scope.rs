@@ -6,7 +6,7 @@ use corral_gate::budget::Ticket;
 use corral_gate::policy::{Context, SessionDecisions};
 use corral_gate::{Denial, DenialKind, Ruling, Tap, TapError, Verdict};
 use corral_model::event::CloseReason;
-use corral_model::ids::{ApprovalId, PolicyVersion, StatementSeq};
+use corral_model::ids::{ApprovalId, PolicyVersion, SessionId, StatementSeq};
 use corral_model::resource::{ColumnName, CommandSpec};
 use corral_model::statement::Facts;
 use corral_model::{ObjectRef, Statement};
@@ -114,10 +114,11 @@ impl SessionScope {
 
     /// Takes over the newest configuration. An error when this session has no place in it.
     fn renew(&mut self) -> Result<(), Denial> {
-        let config = self.app.config();
-        if config.version == self.view.config.version {
+        // Reading the number touches nothing that other threads write to.
+        if self.app.version() == self.view.config.version {
             return Ok(());
         }
+        let config = self.app.config();
         let ended = |text: &str| Denial::new(DenialKind::Ended, text);
         let standing = config
             .standing_under(&self.session.principal, &self.session.sponsor)
@@ -136,17 +137,18 @@ impl SessionScope {
 
     /// Whether this session may still act at all.
     fn check_alive(&mut self) -> Result<(), Denial> {
-        let is_run_live = self.session.run.as_ref().is_none_or(|run| run.is_live(Instant::now()));
+        let now = Instant::now();
+        let is_run_live = self.session.run.as_ref().is_none_or(|run| run.is_live(now));
         if self.session.activity.is_ending() || !is_run_live {
             return Err(Denial::new(DenialKind::Ended, "this session has ended"));
         }
-        self.app.check_authority()?;
+        self.app.check_authority_at(now)?;
         self.renew()
     }
 
     fn ask(&mut self, statement: &Statement) -> Ruling {
         let seq = statement.seq.0;
-        let decision_id = format!("{}.{seq}", self.session.id);
+        let decision_id = decision_id(&self.session.id, seq);
         if let Err(denial) = self.check_alive() {
             return self.refuse(decision_id, denial);
         }
@@ -183,7 +185,7 @@ impl SessionScope {
         denial.decision_id = Some(decision_id.clone());
         Ruling {
             decision_id,
-            rules: denial.rules.clone(),
+            rules: denial.rules.as_slice().into(),
             verdict: Verdict::Deny(denial),
             policy_version: self.view.config.version,
         }
@@ -208,6 +210,12 @@ impl SessionScope {
             }
         }
     }
+}
+
+/// `SESSION.SEQ`.
+fn decision_id(session: &SessionId, seq: u64) -> String {
+    let mut digits = itoa::Buffer::new();
+    [session.as_str(), ".", digits.format(seq)].concat()
 }
 
 impl Scope for SessionScope {
