@@ -1,13 +1,21 @@
 //! A client of rustls's own, with buffers, against the stream.
 
-use rustls::ClientConfig;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use corral_model::limits::{TLS_OVERHEAD_BYTES, TLS_PIECE_BYTES};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes, duplex};
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes, duplex};
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::*;
+use super::ServerTlsStream;
+use crate::stream::Plain;
 
 type Version = &'static rustls::SupportedProtocolVersion;
 const VERSIONS: [Version; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
