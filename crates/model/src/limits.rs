@@ -256,6 +256,13 @@ pub const RECORD_NOTES_BYTES_MAX: usize = 1024 * 1024;
 pub const RECORD_SYNC_QUEUE_LEN_MAX: usize = RECORD_SESSIONS_MAX;
 /// Threads that sync files of the record at once.
 pub const RECORD_SYNC_THREADS: usize = 4;
+/// The journal that synced sessions share, in bytes: filled ahead, so that syncing it changes no
+/// metadata. When it is full, the sessions' own files are synced.
+pub const RECORD_JOURNAL_BYTES: u64 = 32 * 1024 * 1024;
+/// What one session has waiting for the journal, in bytes; of more, its own file is synced.
+pub const RECORD_JOURNAL_PIECE_BYTES_MAX: usize = 64 * 1024;
+/// Files that the journal stands in for at once: they stay open until they are synced themselves.
+pub const RECORD_JOURNAL_FILES_MAX: usize = 1_024;
 /// Time between two signed checkpoints while something changes: entries younger than this are
 /// chained, but not signed yet.
 pub const RECORD_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);

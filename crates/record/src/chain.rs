@@ -7,6 +7,7 @@ use corral_model::limits;
 
 use crate::format::{EntryKind, HEADER_BYTES, Head, Header, encode_frame};
 use crate::sink::Sink;
+use crate::unsynced::{Due, Unsynced};
 
 /// A chain's last file. An entry is in it whole, or the file is cut back to the entry before.
 pub(crate) struct Chain {
@@ -17,6 +18,7 @@ pub(crate) struct Chain {
     /// Cutting back failed: it is tried again before the next entry is written.
     is_torn: bool,
     buffer: Vec<u8>,
+    unsynced: Unsynced,
 }
 
 /// An entry that is in the record.
@@ -34,7 +36,8 @@ pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut Vec<u8>, Head) -> io::Result<(
 impl Chain {
     /// A chain that goes on after `head` in a file of `bytes` bytes.
     pub(crate) fn resume(sink: Arc<dyn Sink>, head: Head, bytes: u64) -> Self {
-        Self { sink, head, bytes, is_torn: false, buffer: Vec::new() }
+        let (buffer, unsynced) = (Vec::new(), Unsynced::Uncounted);
+        Self { sink, head, bytes, is_torn: false, buffer, unsynced }
     }
 
     /// Writes the header and the first entry of a file, in one write.
@@ -48,6 +51,7 @@ impl Chain {
             bytes: 0,
             is_torn: false,
             buffer: Vec::with_capacity(first.bytes.len()),
+            unsynced: Unsynced::Uncounted,
         };
         chain.buffer.extend_from_slice(&first.bytes);
         chain.write_buffer()?;
@@ -67,6 +71,21 @@ impl Chain {
         &self.sink
     }
 
+    /// Keeps what is written until it is synced. Said once the file's first entry is written.
+    pub(crate) fn count_unsynced(&mut self) {
+        self.unsynced = Unsynced::File;
+    }
+
+    /// What has to be made durable for every entry so far to be so.
+    pub(crate) fn take_due(&mut self) -> Due {
+        self.unsynced.take(self.bytes)
+    }
+
+    /// A sync failed.
+    pub(crate) fn doubt(&mut self) {
+        self.unsynced.doubt();
+    }
+
     /// Writes one entry with one system call.
     ///
     /// # Errors
@@ -82,6 +101,7 @@ impl Chain {
         let start = self.bytes;
         self.write_buffer()?;
         self.head = head;
+        self.unsynced.add(&self.buffer);
         if self.buffer.capacity() > limits::RECORD_BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
         }

@@ -4,7 +4,7 @@
 //! file header, 72 bytes                       frame (one entry), 77 bytes and its payload
 //!  0   8  "CORRALRC"                            0   4  length of the payload
 //!  8   1  format version, 1                     4   1  kind (EntryKind)
-//!  9   1  kind: 1 gateway, 2 session            5   8  number in its chain, from 1
+//!  9   1  1 gateway, 2 session, 3 journal       5   8  number in its chain, from 1
 //! 10   1  payloads: 0 = JSON in clear          13  32  hash of the entry before (or the genesis)
 //! 11   5  zero                                 45   n  payload
 //! 16   8  number of the first entry          45+n  32  SHA-256 of the 45+n bytes before
@@ -43,6 +43,8 @@ pub enum FileKind {
     Gateway,
     /// One session's chain.
     Session,
+    /// Rounds of the journal of synced sessions.
+    Journal,
 }
 
 impl FileKind {
@@ -50,6 +52,7 @@ impl FileKind {
         match self {
             Self::Gateway => 1,
             Self::Session => 2,
+            Self::Journal => 3,
         }
     }
 }
@@ -65,6 +68,9 @@ pub enum EntryKind {
     SessionClosed,
     /// Gateway's chain only: 64 bytes of Ed25519 signature, then JSON with the heads of sessions.
     Checkpoint,
+    /// Journal only: 4 bytes of length, that much JSON, entries of sessions' files as they stand
+    /// there, zeros.
+    Round,
 }
 
 impl EntryKind {
@@ -74,6 +80,7 @@ impl EntryKind {
             Self::SessionOpened => 2,
             Self::SessionClosed => 3,
             Self::Checkpoint => 4,
+            Self::Round => 5,
         }
     }
 
@@ -83,6 +90,7 @@ impl EntryKind {
             2 => Some(Self::SessionOpened),
             3 => Some(Self::SessionClosed),
             4 => Some(Self::Checkpoint),
+            5 => Some(Self::Round),
             _ => None,
         }
     }

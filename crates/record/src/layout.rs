@@ -5,6 +5,7 @@
 //! DIR/record.pub                            its public half
 //! DIR/record/gateway/000001.rec …           segments of the gateway's chain
 //! DIR/record/sessions/2026-11-23/ID.rec     one file for each session, by the day it began (UTC)
+//! DIR/record/journal                        copies of entries that no sync of their file covers yet
 //! DIR/record/cut/NAME.OFFSET                torn ends that a start cut off, kept as they were
 //! DIR/record/lock                           held by the gateway that writes
 //! ```
@@ -30,6 +31,10 @@ pub(crate) fn sessions_dir(record_dir: &Path) -> PathBuf {
 
 pub(crate) fn session_path(record_dir: &Path, day: &str, session: &SessionId) -> PathBuf {
     sessions_dir(record_dir).join(day).join(format!("{session}.rec"))
+}
+
+pub(crate) fn journal_path(record_dir: &Path) -> PathBuf {
+    record_dir.join("journal")
 }
 
 pub(crate) fn cut_dir(record_dir: &Path) -> PathBuf {

@@ -11,14 +11,18 @@ mod error;
 mod follow;
 pub mod format;
 mod json;
+mod journal;
 mod key;
 mod layout;
 mod line;
 mod link;
+#[cfg(test)]
+mod power;
 mod read;
 mod recorder;
 mod recover;
 pub mod render;
+mod replay;
 mod scan;
 mod search;
 mod session;
@@ -27,6 +31,7 @@ mod sink;
 mod state;
 mod sync;
 mod tap;
+mod unsynced;
 mod verify;
 
 pub use bundle::{Bundled, bundle};

@@ -143,6 +143,7 @@ impl Events {
                             serde_json::from_slice(entry.payload).map_err(|error| error.to_string())
                         }
                         EntryKind::Checkpoint => checkpoint_event(entry.seq, entry.payload),
+                        EntryKind::Round => Err("a round of the journal".to_owned()),
                     };
                     return match event {
                         Ok(event) => Ok(Some(event)),

@@ -21,6 +21,7 @@ use crate::follow::Follower;
 use crate::format::{
     EntryKind, FileKind, Head, Header, RecordId, chain_name, gateway_genesis, session_genesis,
 };
+use crate::journal::{Journal, JournalSize};
 use crate::key::{PublicKey, Record, SigningKey};
 use crate::layout;
 use crate::line::{Place, Whence, write_event};
@@ -88,6 +89,16 @@ impl Recorder {
         gateway: &str,
         now: OffsetDateTime,
     ) -> Result<(Self, Recovery), RecordError> {
+        Self::open_with(disk, data_dir, gateway, now, JournalSize::default())
+    }
+
+    pub(crate) fn open_with(
+        disk: Arc<dyn Disk>,
+        data_dir: &Path,
+        gateway: &str,
+        now: OffsetDateTime,
+        journal: JournalSize,
+    ) -> Result<(Self, Recovery), RecordError> {
         let record_dir = data_dir.join("record");
         make_folder(&layout::gateway_dir(&record_dir))
             .and_then(|()| make_folder(&layout::sessions_dir(&record_dir)))
@@ -101,7 +112,8 @@ impl Recorder {
         let voice = Voice { gateway: gateway.into(), live, outlet: Arc::default() };
         let recovered = recover(disk.as_ref(), &record_dir, key.public(), &voice, now)?;
         let recovery = recovered.recovery.clone();
-        let syncer = Syncer::start().map_err(RecordError::Thread)?;
+        let journal = Journal::new(Arc::clone(&disk), &record_dir, recovered.record, journal);
+        let syncer = Syncer::start(journal).map_err(RecordError::Thread)?;
         let (signer, pokes) = Signer::new();
         let inner = Arc::new(Inner {
             chain_name: chain_name(&gateway_genesis(key.public().as_bytes(), &recovered.record)),
@@ -135,7 +147,7 @@ impl Recorder {
         durability: Durability,
         opened: &EventBody,
     ) -> Result<SessionTap, RecordError> {
-        let file = self.inner.open_session(at, session, origin, opened)?;
+        let file = self.inner.open_session(at, session, origin, durability, opened)?;
         Ok(SessionTap::new(self.clone(), file, durability, at))
     }
 
@@ -243,9 +255,10 @@ impl Recorder {
 
     pub(crate) fn sync(
         &self,
-        sinks: Vec<Arc<dyn Sink>>,
+        file: Arc<SessionFile>,
+        link: Option<Arc<dyn Sink>>,
     ) -> impl Future<Output = io::Result<()>> + Send + use<> {
-        self.inner.syncer.sync(sinks)
+        self.inner.syncer.sync(file, link)
     }
 
     pub(crate) fn close_session(
@@ -268,6 +281,7 @@ impl Inner {
         at: OffsetDateTime,
         session: SessionId,
         mut origin: Origin,
+        durability: Durability,
         opened: &EventBody,
     ) -> Result<Arc<SessionFile>, RecordError> {
         origin.session = Some(session.clone());
@@ -300,7 +314,11 @@ impl Inner {
         });
         let mut state = self.lock();
         match chain {
-            Ok(chain) => {
+            Ok(mut chain) => {
+                match durability {
+                    Durability::Written => {}
+                    Durability::Synced => chain.count_unsynced(),
+                }
                 self.voice.publish(session.as_str(), first.written(), said);
                 let place = SessionPlace { id: session.clone(), day, origin, whence };
                 let file = Arc::new(SessionFile::new(place, self.voice.clone(), chain, at));
@@ -474,6 +492,7 @@ impl Signs for Inner {
         let written = Written { seq, bytes: 0 };
         self.voice.publish(&self.chain_name, written, Said { at, origin: &origin, body: &body });
         old_sink.sync().and_then(|()| sink.sync()).map_err(RecordError::Append)?;
+        self.syncer.settle();
         Ok(true)
     }
 }

@@ -22,17 +22,18 @@ use crate::key::PublicKey;
 use crate::layout;
 use crate::link::{ClosedLink, OpenedLink, decode_checkpoint};
 use crate::render::stream::len_of;
-use crate::scan::{Entries, Fault, is_zero_from};
+use crate::replay::Place;
+use crate::scan::{Entries, Fault, ends_in_zeros};
 use crate::session::{Said, Voice};
-use crate::sink::{Disk, Sink, make_folder};
+use crate::sink::{Disk, Sink, make_folder, write_all};
 
 /// What a start found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Sessions that were open and are now closed as `lost`.
     pub sessions_lost: u64,
-    /// Those of them whose files are missing, changed, or shorter than what was signed. They were
-    /// left as they are; `corral audit verify` names what is wrong.
+    /// Sessions whose files are missing, changed, shorter than what was signed, or not continued
+    /// by the journal. They were left as they are; `corral audit verify` names what is wrong.
     pub sessions_damaged: Vec<SessionId>,
     /// Bytes of torn ends that were cut off and kept in `record/cut`.
     pub bytes_cut: u64,
@@ -80,6 +81,10 @@ pub(crate) fn recover(
     let mut recoverer =
         Recoverer { disk, record_dir, key, voice, now, record: RecordId::default(), recovery };
     let (mut chain, segment, open) = recoverer.gateway_chain()?;
+    let place = Place { disk, record_dir, key, record: recoverer.record };
+    let replayed = place.replay()?;
+    recoverer.recovery.bytes_cut += replayed.bytes_cut;
+    recoverer.recovery.sessions_damaged = replayed.damaged;
     for (session, open) in open {
         let end = recoverer.close(&session, &open)?;
         chain
@@ -124,7 +129,7 @@ impl Recoverer<'_> {
         let genesis = Head { seq: 0, hash };
         let header = Header { kind: FileKind::Gateway, follows: genesis, record: self.record };
         let sink = self.disk.create(&path).map_err(RecordError::io("make", &path))?;
-        write_all(sink.as_ref(), &header.encode()).map_err(RecordError::io("write", &path))?;
+        write_all(sink.as_ref(), &header.encode(), 0).map_err(RecordError::io("write", &path))?;
         Ok((Chain::resume(sink, genesis, HEADER_BYTES as u64), 1, BTreeMap::new()))
     }
 
@@ -181,21 +186,12 @@ impl Recoverer<'_> {
     /// when the entry is whole and wrong, which no crash does.
     fn cut(&mut self, path: &Path, fault: &Fault) -> Result<Option<u64>, RecordError> {
         let is_torn = fault.is_torn
-            || is_zero_from(path, fault.offset).map_err(RecordError::io("read", path))?;
+            || ends_in_zeros(path, fault.offset).map_err(RecordError::io("read", path))?;
         if !is_torn {
             return Ok(None);
         }
-        let failed = || RecordError::io("cut the torn end of", path);
-        let bytes = fs::metadata(path).map_err(failed())?.len().saturating_sub(fault.offset);
-        let folder = layout::cut_dir(self.record_dir);
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let aside = folder.join(format!("{name}.{}", fault.offset));
-        make_folder(&folder)
-            .and_then(|()| keep_aside(path, fault.offset, &aside))
-            .map_err(RecordError::io("keep a torn end in", &aside))?;
-        let sink = self.disk.open(path).map_err(failed())?;
-        sink.truncate(fault.offset).map_err(failed())?;
-        tracing::warn!(file = %path.display(), offset = fault.offset, bytes, "a torn end was cut");
+        let sink = self.disk.open(path).map_err(RecordError::io("open", path))?;
+        let bytes = cut_at(self.record_dir, path, sink.as_ref(), fault.offset)?;
         self.recovery.bytes_cut += bytes;
         Ok(Some(fault.offset))
     }
@@ -220,7 +216,9 @@ impl Recoverer<'_> {
             Some(head) => Ok(ClosedLink { entries: head.seq, hash: head.hash, ..damaged_end }),
             None => {
                 tracing::warn!(%session, "a recording is damaged; it is left as it is");
-                self.recovery.sessions_damaged.push(session.clone());
+                if !self.recovery.sessions_damaged.contains(session) {
+                    self.recovery.sessions_damaged.push(session.clone());
+                }
                 Ok(damaged_end)
             }
         }
@@ -330,6 +328,7 @@ fn follow(
     let unreadable = |error: serde_json::Error| format!("the entry cannot be read: {error}");
     match kind {
         EntryKind::Event => {}
+        EntryKind::Round => return Err("a round of the journal does not belong here".to_owned()),
         EntryKind::SessionOpened => {
             let link: OpenedLink = serde_json::from_slice(payload).map_err(unreadable)?;
             check_day(&link.day)?;
@@ -426,6 +425,30 @@ fn is_missing_or_empty(path: &Path) -> bool {
     }
 }
 
+/// Cuts a file at `offset` and keeps what stood behind. Returns how much that was, in bytes.
+///
+/// # Errors
+/// The device's.
+pub(crate) fn cut_at(
+    record_dir: &Path,
+    path: &Path,
+    sink: &dyn Sink,
+    offset: u64,
+) -> Result<u64, RecordError> {
+    let failed = || RecordError::io("cut the torn end of", path);
+    let bytes = fs::metadata(path).map_err(failed())?.len().saturating_sub(offset);
+    let folder = layout::cut_dir(record_dir);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let aside = folder.join(format!("{name}.{offset}"));
+    make_folder(&folder)
+        .and_then(|()| keep_aside(path, offset, &aside))
+        .map_err(RecordError::io("keep a torn end in", &aside))?;
+    // Synced, so that what is written there next is never mixed with what was cut.
+    sink.truncate(offset).and_then(|()| sink.sync()).map_err(failed())?;
+    tracing::warn!(file = %path.display(), offset, bytes, "a torn end was cut");
+    Ok(bytes)
+}
+
 /// Copies the end of a file from `offset` on.
 fn keep_aside(path: &Path, offset: u64, aside: &Path) -> io::Result<()> {
     let from = fs::File::open(path)?;
@@ -440,15 +463,4 @@ fn keep_aside(path: &Path, offset: u64, aside: &Path) -> io::Result<()> {
         io::Write::write_all(&mut to, bytes)?;
         at += count as u64;
     }
-}
-
-fn write_all(sink: &dyn Sink, bytes: &[u8]) -> io::Result<()> {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match sink.write_at(rest, written as u64)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => written += count,
-        }
-    }
-    Ok(())
 }

@@ -11,6 +11,9 @@ use crate::format::{
     sha256,
 };
 
+/// What a device writes whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+
 /// Why a file cannot be read on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -41,8 +44,8 @@ pub(crate) struct Entry<'a> {
 }
 
 /// The entries of one file in order.
-pub(crate) struct Entries {
-    reader: BufReader<File>,
+pub(crate) struct Entries<R = BufReader<File>> {
+    reader: R,
     file_bytes: u64,
     offset: u64,
     head: Head,
@@ -79,7 +82,17 @@ impl Entries {
             Err(what) => Err(Fault { offset: 0, seq: 0, what, is_torn: false }),
         })
     }
+}
 
+impl<'a> Entries<&'a [u8]> {
+    /// Entries in memory that follow `head`.
+    pub(crate) fn following(head: Head, record: RecordId, bytes: &'a [u8]) -> Self {
+        let file_bytes = bytes.len() as u64;
+        Self { reader: bytes, file_bytes, offset: 0, head, record, frame: Vec::new() }
+    }
+}
+
+impl<R: BufRead> Entries<R> {
     /// The entry that was read last (before the first: what the header says).
     pub(crate) fn head(&self) -> Head {
         self.head
@@ -194,24 +207,31 @@ fn read_u64(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
-/// Whether a file holds nothing but zeros from `offset` on, as a loss of power leaves it.
+/// Whether a file holds nothing but zeros from `offset`, or from a sector in the entry that begins
+/// there: so a loss of power leaves it, when the file's length was written out and its last bytes
+/// were not.
 ///
 /// # Errors
 /// The device's.
-pub(crate) fn is_zero_from(path: &Path, offset: u64) -> io::Result<bool> {
+pub(crate) fn ends_in_zeros(path: &Path, offset: u64) -> io::Result<bool> {
     use std::os::unix::fs::FileExt;
     let file = File::open(path)?;
+    let mut start = [0; 4];
+    let mut zeros_from = offset;
     let mut at = offset;
     let mut block = [0; 8192];
     loop {
-        match file.read_at(&mut block, at)? {
-            0 => return Ok(true),
-            count => {
-                if block.iter().take(count).any(|byte| *byte != 0) {
-                    return Ok(false);
-                }
-                at += count as u64;
-            }
+        let count = file.read_at(&mut block, at)?;
+        let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        if at == offset {
+            start.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         }
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            zeros_from = at + last as u64 + 1;
+        }
+        at += count as u64;
     }
+    let entry_bytes = u64::from(u32::from_be_bytes(start)) + (FRAME_HEAD_BYTES + HASH_BYTES) as u64;
+    let is_zero = zeros_from == offset;
+    Ok(is_zero || zeros_from.next_multiple_of(SECTOR_BYTES) < (offset + entry_bytes).min(at))
 }

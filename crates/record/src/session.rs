@@ -18,6 +18,7 @@ use crate::chain::{Chain, Written};
 use crate::format::{EntryKind, Head};
 use crate::line::{Place, Whence, write_decided, write_event};
 use crate::sink::Sink;
+use crate::unsynced::Due;
 
 /// How events of one chain are named and shown to followers.
 #[derive(Clone)]
@@ -149,6 +150,20 @@ impl SessionFile {
             last_at: writing.last_at,
             sink: Arc::clone(writing.chain.sink()),
         }
+    }
+
+    /// What has to be made durable for every entry so far to be so.
+    pub(crate) fn take_due(&self) -> Due {
+        self.lock().chain.take_due()
+    }
+
+    /// A sync of the file failed: nothing in it counts as synced again.
+    pub(crate) fn doubt(&self) {
+        self.lock().chain.doubt();
+    }
+
+    pub(crate) fn sink(&self) -> Arc<dyn Sink> {
+        Arc::clone(self.lock().chain.sink())
     }
 
     /// Writes what waits, then this entry.
@@ -296,4 +311,28 @@ pub(crate) struct SessionPlace {
     pub(crate) day: String,
     pub(crate) origin: Origin,
     pub(crate) whence: Whence,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::chain::FirstEntry;
+    use crate::format::{FileKind, Header};
+
+    /// A session of durability `synced` that has its first entry.
+    pub(crate) fn synced_file_on(sink: Arc<dyn Sink>, id: &str) -> Arc<SessionFile> {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let (live, _) = broadcast::channel(1);
+        let voice = Voice { gateway: "gw".into(), live, outlet: Arc::default() };
+        let origin = Origin::default();
+        let whence = Whence::new("gw", &origin).expect("whence");
+        let follows = Head { seq: 0, hash: [0; 32] };
+        let header = Header { kind: FileKind::Session, follows, record: [7; 16] };
+        let first = FirstEntry::encode(header, EntryKind::Event, &mut |_, _| Ok(()));
+        let mut chain = Chain::start(sink, &first.expect("an entry")).expect("written");
+        chain.count_unsynced();
+        let id = SessionId::new(id).expect("an id");
+        let place = SessionPlace { id, day: "2026-11-23".to_owned(), origin, whence };
+        Arc::new(SessionFile::new(place, voice, chain, at))
+    }
 }

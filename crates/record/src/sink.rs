@@ -85,6 +85,23 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Writes all of `bytes` at `offset`.
+///
+/// # Errors
+/// The device's; some of it may be written.
+pub(crate) fn write_all(sink: &dyn Sink, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match sink.write_at(rest, offset + written as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 struct FileSink {
     file: File,
     folder: PathBuf,

@@ -159,6 +159,7 @@ pub(crate) fn sync_changed(files: Vec<(Arc<SessionFile>, u64)>) -> Vec<Changed> 
         match stand.sink.sync() {
             Ok(()) => changed.push(Changed { file, head: stand.head, at: stand.last_at }),
             Err(error) => {
+                file.doubt();
                 tracing::warn!(session = %file.id, %error, "a recording cannot be synced");
             }
         }

@@ -1,11 +1,13 @@
-//! Syncs files for all sessions that wait: files asked for while a round is under way are synced
-//! once in the next, however many entries wait for each.
+//! Makes entries durable for all sessions that wait: those that ask while a round is under way
+//! share the next, however many entries wait for each.
 //!
-//! The files of a round are synced by a few threads at once. Each sync waits for the device to
-//! empty its cache, and a file system that keeps a journal (ext4, xfs) lets those that wait at the
-//! same time share that: 16 files took 5 ms with 4 threads, and 44 ms one after the other.
+//! A round is one write and one sync of the journal. Files that need a sync of their own (a
+//! session's first, a long one's, all where the journal failed) are synced by a few threads at
+//! once: each sync waits for the device to empty its cache, and a file system that keeps a journal
+//! (ext4, xfs) lets those that wait at the same time share that. 16 files took 5 ms with 4
+//! threads, and 44 ms one after the other.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -14,32 +16,44 @@ use std::thread::JoinHandle;
 use corral_model::limits;
 use tokio::sync::oneshot;
 
+use crate::journal::{Journal, Piece};
+use crate::session::SessionFile;
 use crate::sink::Sink;
+use crate::unsynced::Due;
 
-/// Syncs asked for at once are one sync for each file.
+/// Entries that wait at once are made durable at once.
 pub(crate) struct Syncer {
     /// None only while it is dropped.
-    requests: Option<SyncSender<Request>>,
+    orders: Option<SyncSender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
+enum Order {
+    Sync(Request),
+    /// The files that the journal stands in for are to be synced themselves.
+    Settle,
+}
+
 struct Request {
-    sinks: Vec<Arc<dyn Sink>>,
+    file: Arc<SessionFile>,
+    /// The gateway's chain, when the session's link in it may not be durable yet.
+    link: Option<Arc<dyn Sink>>,
     done: oneshot::Sender<io::Result<()>>,
 }
 
 impl Syncer {
     /// # Errors
     /// When no thread can be started.
-    pub(crate) fn start() -> io::Result<Self> {
-        let (requests, receiver) = sync_channel(limits::RECORD_SYNC_QUEUE_LEN_MAX);
+    pub(crate) fn start(journal: Journal) -> io::Result<Self> {
+        let (orders, receiver) = sync_channel(limits::RECORD_SYNC_QUEUE_LEN_MAX);
         let thread = std::thread::Builder::new()
             .name("record-sync".to_owned())
-            .spawn(move || serve(&receiver))?;
-        Ok(Self { requests: Some(requests), thread: Some(thread) })
+            .spawn(move || serve(&receiver, journal))?;
+        Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
 
-    /// Returns when everything that was written to `sinks` before the call is synced.
+    /// Returns when everything that was written to a session's file before the call survives a
+    /// loss of power, and `link` is synced.
     ///
     /// # Errors
     /// The device's, or when [`limits::RECORD_SYNC_QUEUE_LEN_MAX`] requests wait.
@@ -48,11 +62,14 @@ impl Syncer {
     /// Dropping the future only forgets the result.
     pub(crate) fn sync(
         &self,
-        sinks: Vec<Arc<dyn Sink>>,
+        file: Arc<SessionFile>,
+        link: Option<Arc<dyn Sink>>,
     ) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let (done, result) = oneshot::channel();
-        let sent = match &self.requests {
-            Some(requests) => requests.try_send(Request { sinks, done }).map_err(refusal),
+        let sent = match &self.orders {
+            Some(orders) => {
+                orders.try_send(Order::Sync(Request { file, link, done })).map_err(refusal)
+            }
             None => Err(ended()),
         };
         async move {
@@ -60,11 +77,19 @@ impl Syncer {
             result.await.unwrap_or_else(|_| Err(ended()))
         }
     }
+
+    /// Has the journal settled, soon.
+    pub(crate) fn settle(&self) {
+        if let Some(orders) = &self.orders {
+            // Full: the next checkpoint asks again.
+            let _ = orders.try_send(Order::Settle);
+        }
+    }
 }
 
 impl Drop for Syncer {
     fn drop(&mut self) {
-        self.requests = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
@@ -74,7 +99,7 @@ impl Drop for Syncer {
     }
 }
 
-fn refusal(error: TrySendError<Request>) -> io::Error {
+fn refusal(error: TrySendError<Order>) -> io::Error {
     match error {
         TrySendError::Full(_) => {
             io::Error::new(io::ErrorKind::WouldBlock, "too many sessions wait for a sync")
@@ -87,42 +112,126 @@ fn ended() -> io::Error {
     io::Error::other("the record's sync thread has ended")
 }
 
-fn serve(requests: &Receiver<Request>) {
-    while let Ok(first) = requests.recv() {
-        let mut batch = vec![first];
-        batch.extend(requests.try_iter().take(limits::RECORD_SYNC_QUEUE_LEN_MAX));
-        let results = sync_each_once(&batch);
-        for (request, result) in batch.into_iter().zip(results) {
-            // The session may have ended while it waited.
-            let _ = request.done.send(result);
+fn serve(orders: &Receiver<Order>, mut journal: Journal) {
+    while let Ok(first) = orders.recv() {
+        let mut requests = Vec::new();
+        let mut is_to_settle = false;
+        let waiting = orders.try_iter().take(limits::RECORD_SYNC_QUEUE_LEN_MAX);
+        for order in std::iter::once(first).chain(waiting) {
+            match order {
+                Order::Sync(request) => requests.push(request),
+                Order::Settle => is_to_settle = true,
+            }
+        }
+        serve_round(requests, &mut journal);
+        if is_to_settle {
+            journal.settle();
         }
     }
+    journal.end();
 }
 
-fn sync_each_once(batch: &[Request]) -> Vec<io::Result<()>> {
-    let mut places: HashMap<*const (), usize> = HashMap::new();
-    let mut sinks: Vec<&Arc<dyn Sink>> = Vec::new();
-    for sink in batch.iter().flat_map(|request| &request.sinks) {
-        places.entry(address(sink)).or_insert_with(|| {
-            sinks.push(sink);
-            sinks.len() - 1
-        });
+/// Answers those first that wait for nothing but the journal.
+fn serve_round(requests: Vec<Request>, journal: &mut Journal) {
+    let mut round = Round::default();
+    for request in &requests {
+        round.take(&request.file);
     }
-    let outcomes = sync_all(&sinks);
-    let outcome_of = |sink: &Arc<dyn Sink>| {
-        let place = places.get(&address(sink)).copied().unwrap_or(usize::MAX);
-        // A file whose sync nobody told of is not synced.
-        outcomes.get(place).copied().unwrap_or(Err(io::ErrorKind::Other)).map_err(io::Error::from)
-    };
-    batch.iter().map(|request| request.sinks.iter().try_for_each(outcome_of)).collect()
+    round.write_journal(journal);
+    let (own, shared): (Vec<_>, Vec<_>) =
+        requests.into_iter().partition(|request| round.has_to_sync(request));
+    for request in shared {
+        round.answer(request);
+    }
+    round.sync_files(&own);
+    for request in own {
+        round.answer(request);
+    }
 }
 
-fn address(sink: &Arc<dyn Sink>) -> *const () {
-    Arc::as_ptr(sink).cast()
+/// What became of the files of a round. Of a file that is not here nothing is known.
+#[derive(Default)]
+struct Round {
+    outcomes: BTreeMap<*const (), Result<(), io::ErrorKind>>,
+    pieces: Vec<Piece>,
+    /// Files that have to be synced themselves.
+    files: Vec<Arc<SessionFile>>,
+}
+
+impl Round {
+    fn take(&mut self, file: &Arc<SessionFile>) {
+        let address = address_of(file);
+        if self.outcomes.contains_key(&address) {
+            return;
+        }
+        let is_durable = match file.take_due() {
+            Due::Nothing => Ok(()),
+            Due::Never => Err(io::ErrorKind::Other),
+            Due::Entries { offset, bytes } => {
+                self.pieces.push(Piece { file: Arc::clone(file), offset, bytes });
+                // Until it is.
+                Err(io::ErrorKind::Other)
+            }
+            Due::File => {
+                self.files.push(Arc::clone(file));
+                Err(io::ErrorKind::Other)
+            }
+        };
+        self.outcomes.insert(address, is_durable);
+    }
+
+    fn write_journal(&mut self, journal: &mut Journal) {
+        let pieces = std::mem::take(&mut self.pieces);
+        match journal.write(&pieces) {
+            Ok(()) => {
+                let safe = pieces.iter().map(|piece| (address_of(&piece.file), Ok(())));
+                self.outcomes.extend(safe);
+            }
+            // The files have the same entries.
+            Err(error) => {
+                tracing::debug!(%error, "files are synced without the journal");
+                self.files.extend(pieces.into_iter().map(|piece| piece.file));
+            }
+        }
+    }
+
+    fn has_to_sync(&self, request: &Request) -> bool {
+        let is_own = self.files.iter().any(|file| Arc::ptr_eq(file, &request.file));
+        is_own || request.link.is_some()
+    }
+
+    fn sync_files(&mut self, requests: &[Request]) {
+        let of_files = self.files.iter().map(|file| (address_of(file), file.sink()));
+        let links = requests.iter().filter_map(|request| request.link.as_ref());
+        let of_links = links.map(|link| (address_of(link), Arc::clone(link)));
+        let sinks: BTreeMap<*const (), Arc<dyn Sink>> = of_files.chain(of_links).collect();
+        let (addresses, sinks): (Vec<_>, Vec<_>) = sinks.into_iter().unzip();
+        self.outcomes.extend(addresses.into_iter().zip(sync_all(&sinks)));
+        for file in &self.files {
+            if self.outcome(address_of(file)).is_err() {
+                file.doubt();
+            }
+        }
+    }
+
+    fn outcome(&self, address: *const ()) -> Result<(), io::ErrorKind> {
+        self.outcomes.get(&address).copied().unwrap_or(Err(io::ErrorKind::Other))
+    }
+
+    fn answer(&self, request: Request) {
+        let of_link = request.link.as_ref().map_or(Ok(()), |link| self.outcome(address_of(link)));
+        let result = self.outcome(address_of(&request.file)).and(of_link);
+        // The session may have ended while it waited.
+        let _ = request.done.send(result.map_err(io::Error::from));
+    }
+}
+
+fn address_of<T: ?Sized>(shared: &Arc<T>) -> *const () {
+    Arc::as_ptr(shared).cast()
 }
 
 /// One outcome for each sink, in their order.
-fn sync_all(sinks: &[&Arc<dyn Sink>]) -> Vec<Result<(), io::ErrorKind>> {
+pub(crate) fn sync_all(sinks: &[Arc<dyn Sink>]) -> Vec<Result<(), io::ErrorKind>> {
     let share = sinks.len().div_ceil(limits::RECORD_SYNC_THREADS).max(1);
     let mut shares = sinks.chunks(share);
     let own = shares.next().unwrap_or_default();
@@ -146,16 +255,20 @@ fn sync_all(sinks: &[&Arc<dyn Sink>]) -> Vec<Result<(), io::ErrorKind>> {
     })
 }
 
-fn sync_one_by_one(sinks: &[&Arc<dyn Sink>]) -> Vec<Result<(), io::ErrorKind>> {
+fn sync_one_by_one(sinks: &[Arc<dyn Sink>]) -> Vec<Result<(), io::ErrorKind>> {
     sinks.iter().map(|sink| sink.sync().map_err(|error| error.kind())).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::journal::JournalSize;
+    use crate::session::tests::synced_file_on;
+    use crate::sink::FileDisk;
 
     /// Counts syncs; each waits until the test lets it go.
     struct Gate {
@@ -201,39 +314,57 @@ mod tests {
         }
     }
 
+    fn journal_in(dir: &Path) -> Journal {
+        Journal::new(Arc::new(FileDisk), dir, [7; 16], JournalSize::default())
+    }
+
     #[test]
     fn files_of_a_round_are_synced_at_once_and_each_has_its_own_outcome() {
+        let dir = tempfile::tempdir().expect("a folder");
         let all = Arc::new(std::sync::Barrier::new(limits::RECORD_SYNC_THREADS));
-        let batch: Vec<Request> = (0..limits::RECORD_SYNC_THREADS)
+        let mut waits = Vec::new();
+        let requests: Vec<Request> = (0..limits::RECORD_SYNC_THREADS)
             .map(|number| {
                 let sink: Arc<dyn Sink> =
                     Arc::new(Meeting { all: all.clone(), fails: number == 1 });
-                Request { sinks: vec![sink], done: oneshot::channel().0 }
+                let (done, result) = oneshot::channel();
+                waits.push(result);
+                let file = synced_file_on(sink, &format!("s{number}"));
+                Request { file, link: None, done }
             })
             .collect();
+        let files: Vec<_> = requests.iter().map(|request| Arc::clone(&request.file)).collect();
         // One after the other they would wait for each other for ever.
-        let kinds: Vec<_> = sync_each_once(&batch)
-            .into_iter()
-            .map(|result| result.map_err(|error| error.kind()))
-            .collect();
-        for (number, kind) in kinds.into_iter().enumerate() {
+        serve_round(requests, &mut journal_in(dir.path()));
+        for (number, mut wait) in waits.into_iter().enumerate() {
+            let result = wait.try_recv().expect("answered").map_err(|error| error.kind());
             let expect = if number == 1 { Err(io::ErrorKind::StorageFull) } else { Ok(()) };
-            assert_eq!(kind, expect, "file {number}");
+            assert_eq!(result, expect, "file {number}");
+            let due = files.get(number).map(|file| file.take_due());
+            let expect = if number == 1 { Due::Never } else { Due::Nothing };
+            assert_eq!(due, Some(expect), "file {number}");
         }
     }
 
     #[test]
     fn waits_that_come_during_a_sync_share_the_next() {
+        let dir = tempfile::tempdir().expect("a folder");
         let (started, has_started) = sync_channel(8);
         let (go, wait) = sync_channel(8);
         let gate = Arc::new(Gate { syncs: AtomicUsize::new(0), started, go: Mutex::new(wait) });
-        let sink: Arc<dyn Sink> = gate.clone();
-        let syncer = Syncer::start().expect("a thread");
+        let link: Arc<dyn Sink> = gate.clone();
+        let syncer = Syncer::start(journal_in(dir.path())).expect("a thread");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let free = |name: &str| {
+            let all = Arc::new(std::sync::Barrier::new(1));
+            synced_file_on(Arc::new(Meeting { all, fails: false }), name)
+        };
 
-        let first = syncer.sync(vec![Arc::clone(&sink)]);
+        let first = syncer.sync(free("s0"), Some(Arc::clone(&link)));
         has_started.recv().expect("the first sync runs");
-        let others: Vec<_> = (0..20).map(|_| syncer.sync(vec![Arc::clone(&sink)])).collect();
+        let others: Vec<_> = (1..=20)
+            .map(|number| syncer.sync(free(&format!("s{number}")), Some(Arc::clone(&link))))
+            .collect();
         go.send(()).expect("the first sync ends");
         go.send(()).expect("the second sync ends");
 

@@ -76,11 +76,9 @@ impl SessionTap {
         if !self.needs_sync() {
             return Ok(());
         }
-        let mut sinks = vec![self.file.stand().sink];
-        if !self.is_link_synced {
-            sinks.push(self.recorder.gateway_sink());
-        }
-        self.recorder.sync(sinks).await.map_err(TapError::Unavailable)?;
+        let link = (!self.is_link_synced).then(|| self.recorder.gateway_sink());
+        let file = Arc::clone(&self.file);
+        self.recorder.sync(file, link).await.map_err(TapError::Unavailable)?;
         self.is_link_synced = true;
         self.is_dirty = false;
         Ok(())
@@ -110,7 +108,14 @@ impl SessionTap {
             bytes_to_target: totals.bytes_to_target,
             duration_ms: totals.duration_ms,
         };
-        self.recorder.close_session(&self.file, at, reason, body).map_err(TapError::Unavailable)
+        let result = self.recorder.close_session(&self.file, at, reason, body);
+        match self.durability {
+            Durability::Written => {}
+            // Nobody waits for it. The gateway's chain says how the file ends, and is synced with
+            // whatever session begins next: the end must not be lost alone.
+            Durability::Synced => drop(self.recorder.sync(Arc::clone(&self.file), None)),
+        }
+        result.map_err(TapError::Unavailable)
     }
 }
 

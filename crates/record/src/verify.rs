@@ -257,6 +257,7 @@ impl Verifier<'_> {
             EntryKind::Checkpoint => {
                 self.checkpoint(decode_checkpoint(payload, at, self.key)?, at.seq)
             }
+            EntryKind::Round => Err("a round of the journal does not belong here".to_owned()),
         }
     }
 

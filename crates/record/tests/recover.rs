@@ -124,6 +124,35 @@ fn zeros_that_a_loss_of_power_left_are_cut() {
 }
 
 #[test]
+fn an_entry_whose_last_sectors_are_zeros_is_cut_and_one_that_was_changed_is_not() {
+    for is_changed in [false, true] {
+        let dir = tempfile::tempdir().expect("a folder");
+        crashed(dir.path());
+        let path = session_path(dir.path(), "s1");
+        let mut bytes = std::fs::read(&path).expect("a session");
+        let (start, length) = *entries_in(&bytes).last().expect("entries");
+        let sector = (start + 1).next_multiple_of(512);
+        assert!(sector < start + length, "an entry in two sectors");
+        bytes[sector..].fill(0);
+        if is_changed {
+            bytes[start + length - 1] = 1;
+        }
+        std::fs::write(&path, &bytes).expect("torn");
+        let (recorder, recovery) = open_at(dir.path(), at(100)).expect("opened");
+        drop(recorder);
+        if is_changed {
+            assert_eq!(recovery.sessions_damaged, [session_id("s1")]);
+            check(dir.path()).expect_err("it is named");
+        } else {
+            assert_eq!(recovery.sessions_damaged, []);
+            assert_eq!(recovery.bytes_cut, length as u64);
+            check(dir.path()).expect("verified");
+            assert_eq!(statements_of(&events_of(dir.path(), "s1")), [1, 2]);
+        }
+    }
+}
+
+#[test]
 fn what_was_signed_is_never_cut() {
     let dir = tempfile::tempdir().expect("a folder");
     let (recorder, _) = open(dir.path());
