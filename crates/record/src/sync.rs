@@ -155,7 +155,7 @@ struct Round {
     outcomes: BTreeMap<*const (), Result<(), io::ErrorKind>>,
     pieces: Vec<Piece>,
     /// Files that have to be synced themselves.
-    files: Vec<Arc<SessionFile>>,
+    files: BTreeMap<*const (), Arc<SessionFile>>,
 }
 
 impl Round {
@@ -173,7 +173,7 @@ impl Round {
                 Err(io::ErrorKind::Other)
             }
             Due::File => {
-                self.files.push(Arc::clone(file));
+                self.files.insert(address, Arc::clone(file));
                 Err(io::ErrorKind::Other)
             }
         };
@@ -190,25 +190,25 @@ impl Round {
             // The files have the same entries.
             Err(error) => {
                 tracing::debug!(%error, "files are synced without the journal");
-                self.files.extend(pieces.into_iter().map(|piece| piece.file));
+                let files = pieces.into_iter().map(|piece| (address_of(&piece.file), piece.file));
+                self.files.extend(files);
             }
         }
     }
 
     fn has_to_sync(&self, request: &Request) -> bool {
-        let is_own = self.files.iter().any(|file| Arc::ptr_eq(file, &request.file));
-        is_own || request.link.is_some()
+        request.link.is_some() || self.files.contains_key(&address_of(&request.file))
     }
 
     fn sync_files(&mut self, requests: &[Request]) {
-        let of_files = self.files.iter().map(|file| (address_of(file), file.sink()));
+        let of_files = self.files.iter().map(|(address, file)| (*address, file.sink()));
         let links = requests.iter().filter_map(|request| request.link.as_ref());
         let of_links = links.map(|link| (address_of(link), Arc::clone(link)));
         let sinks: BTreeMap<*const (), Arc<dyn Sink>> = of_files.chain(of_links).collect();
         let (addresses, sinks): (Vec<_>, Vec<_>) = sinks.into_iter().unzip();
         self.outcomes.extend(addresses.into_iter().zip(sync_all(&sinks)));
-        for file in &self.files {
-            if self.outcome(address_of(file)).is_err() {
+        for (address, file) in &self.files {
+            if self.outcome(*address).is_err() {
                 file.doubt();
             }
         }
@@ -373,5 +373,63 @@ mod tests {
             runtime.block_on(other).expect("synced");
         }
         assert_eq!(gate.syncs.load(Ordering::SeqCst), 2);
+    }
+
+    /// Counts its syncs.
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Sink for Counted {
+        fn write_at(&self, bytes: &[u8], _offset: u64) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn truncate(&self, _bytes: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn sessions_that_were_synced_once_need_the_journal_only_until_it_settles() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut journal = journal_in(dir.path());
+        let sinks: Vec<_> = (0..16).map(|_| Arc::new(Counted::default())).collect();
+        let files: Vec<_> = sinks
+            .iter()
+            .enumerate()
+            .map(|(number, sink)| {
+                let sink: Arc<dyn Sink> = sink.clone();
+                synced_file_on(sink, &format!("s{number}"))
+            })
+            .collect();
+        let sync_all_files = |journal: &mut Journal| {
+            let (requests, waits): (Vec<_>, Vec<_>) = files
+                .iter()
+                .map(|file| {
+                    let (done, wait) = oneshot::channel();
+                    (Request { file: Arc::clone(file), link: None, done }, wait)
+                })
+                .unzip();
+            serve_round(requests, journal);
+            for mut wait in waits {
+                wait.try_recv().expect("answered").expect("synced");
+            }
+            sinks.iter().map(|sink| sink.0.load(Ordering::SeqCst)).sum::<usize>()
+        };
+        assert_eq!(sync_all_files(&mut journal), 16);
+        for _ in 0..3 {
+            for file in &files {
+                let body = corral_model::event::EventBody::GatewayStopped {};
+                file.append(time::OffsetDateTime::UNIX_EPOCH, &body).expect("written");
+            }
+            assert_eq!(sync_all_files(&mut journal), 16);
+        }
+        journal.settle();
+        assert_eq!(sync_all_files(&mut journal), 32);
     }
 }
