@@ -41,7 +41,7 @@ fn open(disk: &PowerDisk, dir: &Path, size: JournalSize) -> Option<(Recorder, Re
 
 fn begin(recorder: &Recorder, id: &str) -> Option<SessionTap> {
     let opened = EventBody::SessionOpened {
-        protocol: "postgres".to_owned(),
+        protocol: "wire".to_owned(),
         client_address: "127.0.0.1:5123".to_owned(),
         tls: true,
         claims: Vec::new(),
