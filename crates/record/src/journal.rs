@@ -1,5 +1,5 @@
 //! The journal of synced sessions: copies of the entries that wait for a sync, of all sessions, so
-//! that one sync makes all of them durable. The sessions' files are the record; see ADR 11 and
+//! that one sync makes all of them durable. The sessions' files are the record; see ADR 12 and
 //! [`crate::replay`] for what a start does with it.
 //!
 //! ```text
