@@ -201,3 +201,28 @@ async fn a_wrong_token_is_refused_before_the_target_is_dialled() {
     assert_eq!(world.line().await, "");
     assert_eq!(target_saw(&world), 0);
 }
+
+#[tokio::test]
+async fn what_a_target_sends_while_the_record_is_synced_is_read_after() {
+    let told = Arc::new(Told::default());
+    told.waits_for_sync.store(true, Ordering::SeqCst);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let gateway = Gateway { told: told.clone(), target, ttl: None, idle_timeout: None };
+    let client = TcpStream::connect(start(gateway).await).await.unwrap();
+    let target_lines = Arc::new(AtomicUsize::new(0));
+    let mut world = World { told: told.clone(), target_lines, client: BufReader::new(client) };
+    world.send("good\n").await;
+    let (mut at_target, _) = listener.accept().await.unwrap();
+    world.send("select\n").await;
+    world.until("it is decided", |told| told.has("decided Allow")).await;
+
+    // It comes while nobody reads, and nothing else comes.
+    at_target.write_all(b"early\n").await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    told.synced.notify_one();
+    let answer = tokio::time::timeout(Duration::from_secs(10), world.line()).await;
+    assert_eq!(answer.expect("it is read"), "early");
+}

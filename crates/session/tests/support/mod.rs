@@ -28,7 +28,7 @@ use corral_session::{OwnKey, Service, Totals, Usage};
 use corral_transport::{Address, Endpoint, Listener};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// First line is the token; every other line is a statement, whose echo is its result.
 pub(crate) struct Lines;
@@ -263,6 +263,9 @@ pub(crate) struct Told {
     pub(crate) changes: watch::Sender<()>,
     /// Nothing more is permitted.
     pub(crate) is_forbidden: AtomicBool,
+    /// Every entry waits for a sync, which ends when `synced` says so.
+    pub(crate) waits_for_sync: AtomicBool,
+    pub(crate) synced: Notify,
     /// The columns to mask from the next configuration on.
     pub(crate) masked: Mutex<Option<Arc<[ColumnName]>>>,
 }
@@ -279,6 +282,8 @@ impl Default for Told {
             bytes_max: AtomicU64::new(u64::MAX),
             changes: watch::Sender::default(),
             is_forbidden: AtomicBool::default(),
+            waits_for_sync: AtomicBool::default(),
+            synced: Notify::new(),
             masked: Mutex::default(),
         }
     }
@@ -405,7 +410,7 @@ impl Tap for ScopeDouble {
     }
 
     fn needs_sync(&self) -> bool {
-        false
+        self.told.waits_for_sync.load(Ordering::SeqCst)
     }
 }
 
@@ -415,7 +420,11 @@ impl Scope for ScopeDouble {
     }
 
     fn sync(&mut self) -> BoxFuture<'_, Result<(), TapError>> {
-        Box::pin(async { Ok(()) })
+        let told = self.told.clone();
+        Box::pin(async move {
+            told.synced.notified().await;
+            Ok(())
+        })
     }
 
     fn rule(&mut self, statement: &Statement) -> Ruling {
