@@ -41,6 +41,22 @@ fn a_session_opens_after_its_names_are_known() {
 }
 
 #[test]
+fn what_another_session_changed_is_seen_by_a_text_that_is_known() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("select 1"));
+    world.send(&query("select 1"));
+    let mut other = world.neighbour();
+    other.send(&query("create table t"));
+    world.words.generation.fetch_add(1, Ordering::Relaxed);
+    other.send(&query("select 5"));
+    let questions = world.target.questions;
+    world.send(&query("select 1"));
+    assert_eq!(world.target.questions, questions, "the other one asked");
+    let seen: Vec<_> = world.decided.iter().map(|one| one.facts.functions.clone()).collect();
+    assert_eq!(seen, [["g0"], ["g0"], ["g1"]]);
+}
+
+#[test]
 fn temporary_objects_are_asked_for_where_there_are_some() {
     let mut world = World::new(Setting::default());
     // Another client of a pooler left them.

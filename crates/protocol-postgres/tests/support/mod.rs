@@ -131,7 +131,9 @@ impl Analyst for Words {
     }
 
     fn catalogue(&self, _rows: &[Row]) -> Result<Catalogue, CatalogueError> {
-        Ok(Catalogue::default())
+        let generation = self.generation.load(Ordering::Relaxed).to_string();
+        let row = ["builtin", &generation, "pg_catalog", "now"];
+        Catalogue::from_rows(&[row.map(|cell| Some(cell.to_owned())).to_vec()])
     }
 
     fn session_names(&self, rows: &[Row]) -> Result<SessionNames, CatalogueError> {
@@ -183,6 +185,7 @@ impl Default for Setting {
 }
 
 pub(crate) struct World {
+    protocol: Arc<Postgres>,
     pub(crate) machine: Box<dyn Machine>,
     pub(crate) words: Arc<Words>,
     pub(crate) target: FakeTarget,
@@ -221,10 +224,25 @@ impl World {
 
     pub(crate) fn with_start(setting: Setting, start: Start) -> Self {
         let words = Arc::new(Words::default());
-        let protocol = Postgres::with_analyst(words.clone());
+        let protocol = Arc::new(Postgres::with_analyst(words.clone()));
+        Self::of(protocol, words, setting, start)
+    }
+
+    /// Another session of the same gateway, whose client has logged in and read everything.
+    pub(crate) fn neighbour(&self) -> Self {
+        let (protocol, words) = (self.protocol.clone(), self.words.clone());
+        let mut world = Self::of(protocol, words, self.setting.clone(), start(self.now));
+        world.log_in();
+        world.told();
+        world.decided.clear();
+        world
+    }
+
+    fn of(protocol: Arc<Postgres>, words: Arc<Words>, setting: Setting, start: Start) -> Self {
         let now = start.now;
         Self {
             machine: protocol.accept(start),
+            protocol,
             words,
             target: FakeTarget::default(),
             setting,
