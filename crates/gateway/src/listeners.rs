@@ -154,9 +154,7 @@ impl Listeners {
                 };
                 match accepted {
                     Ok(accepted) => {
-                        let server = server.clone();
-                        let target = target.clone();
-                        sessions.spawn(async move { server.serve(accepted, target).await });
+                        sessions.spawn(server.clone().serve(accepted, target.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection cannot be accepted");

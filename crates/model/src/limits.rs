@@ -165,7 +165,7 @@ pub const TARGET_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes waiting to be written to one side; above it, reading from the other side stops.
 pub const WRITE_BUFFER_BYTES_HIGH: usize = 256 * 1024;
 /// An empty buffer that is longer is given back while its session waits, in bytes.
-pub const IDLE_BUFFER_BYTES_KEPT: usize = 512;
+pub const IDLE_BUFFER_BYTES_KEPT: usize = 256;
 /// Bytes read from a socket at once.
 pub const READ_CHUNK_BYTES: usize = 32 * 1024;
 /// Bytes of a client's TLS read from a socket at once, on the stack: the longest record

@@ -1,5 +1,6 @@
 //! One chain being written: where it ends, and how the next entry gets there whole or not at all.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
@@ -9,6 +10,12 @@ use crate::format::{EntryKind, HEADER_BYTES, Head, Header, encode_frame};
 use crate::sink::Sink;
 use crate::unsynced::{Due, Unsynced};
 
+thread_local! {
+    /// Where this thread makes entries: taken and given back within one of them, so that no chain
+    /// holds room for its next one.
+    static ENTRY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A chain's last file. An entry is in it whole, or the file is cut back to the entry before.
 pub(crate) struct Chain {
     sink: Arc<dyn Sink>,
@@ -17,7 +24,6 @@ pub(crate) struct Chain {
     bytes: u64,
     /// Cutting back failed: it is tried again before the next entry is written.
     is_torn: bool,
-    buffer: Vec<u8>,
     unsynced: Unsynced,
 }
 
@@ -36,8 +42,7 @@ pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut Vec<u8>, Head) -> io::Result<(
 impl Chain {
     /// A chain that goes on after `head` in a file of `bytes` bytes.
     pub(crate) fn resume(sink: Arc<dyn Sink>, head: Head, bytes: u64) -> Self {
-        let (buffer, unsynced) = (Vec::new(), Unsynced::Uncounted);
-        Self { sink, head, bytes, is_torn: false, buffer, unsynced }
+        Self { sink, head, bytes, is_torn: false, unsynced: Unsynced::Uncounted }
     }
 
     /// Writes the header and the first entry of a file, in one write.
@@ -45,17 +50,8 @@ impl Chain {
     /// # Errors
     /// The device's; then the file is empty, or has to be removed.
     pub(crate) fn start(sink: Arc<dyn Sink>, first: &FirstEntry) -> io::Result<Self> {
-        let mut chain = Self {
-            sink,
-            head: first.head,
-            bytes: 0,
-            is_torn: false,
-            buffer: Vec::with_capacity(first.bytes.len()),
-            unsynced: Unsynced::Uncounted,
-        };
-        chain.buffer.extend_from_slice(&first.bytes);
-        chain.write_buffer()?;
-        chain.head = first.head;
+        let mut chain = Self::resume(sink, first.head, 0);
+        chain.write_all(&first.bytes)?;
         Ok(chain)
     }
 
@@ -92,25 +88,36 @@ impl Chain {
     /// The device's, or `InvalidInput` when the entry is too long; the chain is as it was, and the
     /// same call may succeed later.
     pub(crate) fn append(&mut self, kind: EntryKind, fill: Fill<'_>) -> io::Result<Written> {
-        self.buffer.clear();
-        let head = encode_frame(&mut self.buffer, kind, self.head, fill)?;
+        let mut entry = ENTRY.take();
+        entry.clear();
+        let result = self.append_in(&mut entry, kind, fill);
+        if entry.capacity() <= limits::RECORD_BUFFER_BYTES_KEPT {
+            ENTRY.set(entry);
+        }
+        result
+    }
+
+    fn append_in(
+        &mut self,
+        entry: &mut Vec<u8>,
+        kind: EntryKind,
+        fill: Fill<'_>,
+    ) -> io::Result<Written> {
+        let head = encode_frame(entry, kind, self.head, fill)?;
         if self.is_torn {
             self.sink.truncate(self.bytes)?;
             self.is_torn = false;
         }
         let start = self.bytes;
-        self.write_buffer()?;
+        self.write_all(entry)?;
         self.head = head;
-        self.unsynced.add(&self.buffer);
-        if self.buffer.capacity() > limits::RECORD_BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
-        }
+        self.unsynced.add(entry);
         Ok(Written { seq: head.seq, bytes: self.bytes - start })
     }
 
-    fn write_buffer(&mut self) -> io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
-        while let Some(rest) = self.buffer.get(written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             // usize fits into u64 wherever this runs.
             let result = self.sink.write_at(rest, self.bytes + written as u64);
             match result {

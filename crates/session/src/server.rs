@@ -47,27 +47,40 @@ impl Server {
     ///
     /// # Cancel safety
     /// Dropping it closes both connections; the session's scope releases everything.
-    pub async fn serve(&self, accepted: Accepted, listener_target: Option<TargetName>) {
+    pub fn serve(
+        self: Arc<Self>,
+        accepted: Accepted,
+        listener_target: Option<TargetName>,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let Accepted { stream, client_ip, client_address } = accepted;
-        let spec = self.service.protocol().spec();
-        let mut facts = ConnectionFacts {
+        let facts = ConnectionFacts {
             client_ip,
             client_address,
             is_tls: false,
             listener_target,
-            protocol: spec.id,
+            protocol: self.protocol(),
             shown: None,
         };
-        let slot = match self.logins.take().await {
-            Ok(slot) => slot,
-            Err(why) => return self.authority.refused(&facts, &why.to_string()),
-        };
-        let login = slot.login();
-        let session = async {
+        // In a box: what is moved on is not also kept in the task.
+        let coming = Box::new((stream, facts));
+        async move {
+            let slot = match self.logins.take().await {
+                Ok(slot) => slot,
+                Err(why) => return self.authority.refused(&coming.1, &why.to_string()),
+            };
+            let login = slot.login();
+            self.logins.in_turns(login, Box::pin(self.session(coming, slot))).await;
+        }
+    }
+
+    /// The way to the session, and the session.
+    async fn session(&self, coming: Box<(Stream, ConnectionFacts)>, slot: LoginSlot) {
+        // In a box, which is gone when the session starts.
+        let started = Box::pin(async {
+            let (stream, mut facts) = *coming;
             let direct = self.accept_direct_tls(stream, &mut facts);
-            // In a box, which is gone when the session starts.
-            match Box::pin(tokio::time::timeout(limits::LOGIN_DEADLINE, direct)).await {
-                Ok(Ok(stream)) => self.start(stream, facts, slot).await,
+            match tokio::time::timeout(limits::LOGIN_DEADLINE, direct).await {
+                Ok(Ok(stream)) => return Some(self.start(stream, facts, slot)),
                 Ok(Err(error)) => {
                     tracing::debug!(client = %facts.client_address, %error, "connection ended");
                     self.authority.refused(&facts, "the connection ended before the login");
@@ -76,8 +89,11 @@ impl Server {
                     self.authority.refused(&facts, "nothing was sent before the login deadline");
                 }
             }
-        };
-        self.logins.in_turns(login, Box::pin(session)).await;
+            None
+        });
+        if let Some(session) = started.await {
+            session.await;
+        }
     }
 
     /// Serves a connection that was handed over with its login already shown, in
