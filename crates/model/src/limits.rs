@@ -135,6 +135,12 @@ pub const MANIFEST_DEPTH_MAX: usize = 32;
 pub const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 /// Dialling and logging in to a target.
 pub const TARGET_LOGIN_DEADLINE: Duration = Duration::from_secs(15);
+/// Logins at targets that have their turn at once, per listener: more make a server on this machine
+/// or one like it no faster, and whoever is logged in slower.
+pub const TARGET_LOGIN_TURNS: usize = 8;
+/// After this time the next one begins, although the login goes on. With a target that answers
+/// later than that, a listener begins 320 logins a second.
+pub const TARGET_LOGIN_TURN: Duration = Duration::from_millis(25);
 /// Connections that log in at once, per listener: ten thousand mute connections cost at most this
 /// many small buffers.
 pub const PENDING_LOGINS_MAX: usize = 512;

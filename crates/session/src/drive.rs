@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::decide::Decider;
+use crate::dials::Dial;
 use crate::io::{Happened, Link, Moved, Since, Waiting, nearest, write_all};
 use crate::pending::LoginSlot;
 use crate::scope::{Admitted, ConnectionFacts, Control, Resolution, Totals, Usage};
@@ -58,6 +59,8 @@ pub(crate) struct Driver<'a> {
     facts: ConnectionFacts,
     /// Held until the login is over.
     login: Option<LoginSlot>,
+    /// Held until the login at the target is over.
+    dial: Option<Dial>,
     /// The gateway refused and recorded it.
     is_refused: bool,
     started_at: Instant,
@@ -82,6 +85,7 @@ impl<'a> Driver<'a> {
             target: None,
             facts,
             login: Some(login),
+            dial: None,
             is_refused: false,
             started_at: Instant::now(),
             timer: None,
@@ -136,6 +140,7 @@ impl<'a> Driver<'a> {
                 Output::DialTarget => Box::pin(self.dial_target()).await,
                 Output::StartTargetTls => Box::pin(self.start_target_tls()).await,
                 Output::SessionOpened { cancel_key } => {
+                    self.dial = None;
                     if let Some(live) = &mut self.live {
                         live.decider.scope.opened(cancel_key);
                     }
@@ -222,6 +227,10 @@ impl<'a> Driver<'a> {
     }
 
     async fn dial_target(&mut self) {
+        self.dial = self.server.dials.take().await;
+        if self.dial.is_none() {
+            return self.refuse_target(&"too many others log in at targets");
+        }
         let Some(live) = &self.live else { return };
         match timeout(limits::TARGET_LOGIN_DEADLINE, live.endpoint.dial()).await {
             Ok(Ok(stream)) => {

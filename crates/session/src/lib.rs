@@ -8,6 +8,7 @@
 
 mod analysts;
 mod decide;
+mod dials;
 mod drive;
 mod handle;
 pub mod http;

@@ -11,6 +11,7 @@ use corral_model::limits;
 use corral_transport::{Accepted, ServerTls, Stream};
 
 use crate::analysts::Analysts;
+use crate::dials::Dials;
 use crate::drive::Driver;
 use crate::http;
 use crate::pending::{LoginSlot, Pending};
@@ -28,6 +29,7 @@ pub struct Server {
     pub(crate) tls: Option<ServerTls>,
     /// Connections that have not logged in yet.
     logins: Pending,
+    pub(crate) dials: Dials,
 }
 
 impl Server {
@@ -38,8 +40,8 @@ impl Server {
         analysts: Analysts,
         tls: Option<ServerTls>,
     ) -> Self {
-        let logins = Pending::new();
-        Self { service, authority, analysts, tls, logins }
+        let (logins, dials) = (Pending::new(), Dials::new());
+        Self { service, authority, analysts, tls, logins, dials }
     }
 
     /// Serves one connection until it ends. Never fails: what goes wrong is told to the client,
