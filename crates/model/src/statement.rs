@@ -146,6 +146,19 @@ pub enum ObjectRole {
     Reached,
 }
 
+impl ObjectRole {
+    /// As it is written in the record.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Define => "define",
+            Self::Reached => "reached",
+        }
+    }
+}
+
 /// An object that a statement touches, as far as the target's catalogue told.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectRef {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use corral_model::limits;
 
 use crate::format::{EntryKind, HEADER_BYTES, Head, Header, encode_frame};
-use crate::sink::Sink;
+use crate::sink::{Sink, write_all};
 use crate::unsynced::{Due, Unsynced};
 
 thread_local! {
@@ -51,7 +51,7 @@ impl Chain {
     /// The device's; then the file is empty, or has to be removed.
     pub(crate) fn start(sink: Arc<dyn Sink>, first: &FirstEntry) -> io::Result<Self> {
         let mut chain = Self::resume(sink, first.head, 0);
-        chain.write_all(&first.bytes)?;
+        chain.write(&first.bytes)?;
         Ok(chain)
     }
 
@@ -109,33 +109,23 @@ impl Chain {
             self.is_torn = false;
         }
         let start = self.bytes;
-        self.write_all(entry)?;
+        self.write(entry)?;
         self.head = head;
         self.unsynced.add(entry);
         Ok(Written { seq: head.seq, bytes: self.bytes - start })
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            // usize fits into u64 wherever this runs.
-            let result = self.sink.write_at(rest, self.bytes + written as u64);
-            match result {
-                Ok(0) => return self.cut_back(written, io::ErrorKind::WriteZero.into()),
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.cut_back(written, error),
-            }
+    /// All of it is in the file behind what is counted, or the file is cut back.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = write_all(self.sink.as_ref(), bytes, self.bytes);
+        if written.is_ok() {
+            self.bytes += bytes.len() as u64;
+        } else {
+            // Also when nothing was counted: a failed write may have moved the end of the file.
+            self.is_torn = self.sink.truncate(self.bytes).is_err();
+            tracing::debug!(is_torn = self.is_torn, "an entry was cut back");
         }
-        self.bytes += written as u64;
-        Ok(())
-    }
-
-    fn cut_back(&mut self, written: usize, cause: io::Error) -> io::Result<()> {
-        // Also when nothing was counted: a failed write may have moved the end of the file.
-        self.is_torn = self.sink.truncate(self.bytes).is_err();
-        tracing::debug!(written, is_torn = self.is_torn, "an entry was cut back");
-        Err(cause)
+        written
     }
 }
 

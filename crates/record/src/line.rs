@@ -8,7 +8,7 @@ use std::io;
 use corral_gate::{Decided, Ruling, event_text};
 use corral_model::event::{EventBody, Origin};
 use corral_model::limits;
-use corral_model::statement::{Facts, ObjectRef, ObjectRole, Parameter, Statement};
+use corral_model::statement::{Facts, ObjectRef, Parameter, Statement};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::UtcOffset;
@@ -209,13 +209,7 @@ fn put_object(buffer: &mut Vec<u8>, object: &ObjectRef) -> io::Result<()> {
     put_name(buffer, "kind");
     put_text(buffer, kind)?;
     put_name(buffer, "role");
-    let role = match role {
-        ObjectRole::Read => "read",
-        ObjectRole::Write => "write",
-        ObjectRole::Define => "define",
-        ObjectRole::Reached => "reached",
-    };
-    put_text(buffer, role)?;
+    put_text(buffer, role.name())?;
     buffer.push(b'}');
     Ok(())
 }
@@ -241,7 +235,7 @@ mod tests {
     use corral_gate::{Denial, DenialKind, HoldTerm, Verdict};
     use corral_model::event::CloseReason;
     use corral_model::ids::{ApprovalId, PolicyVersion, SessionId, StatementSeq, TargetName};
-    use corral_model::statement::{Attribute, Effects, Verb};
+    use corral_model::statement::{Attribute, Effects, ObjectRole, Verb};
     use corral_model::{Effect, Event, TraceParent};
     use time::macros::datetime;
 

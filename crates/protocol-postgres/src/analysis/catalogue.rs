@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use corral_model::resource::ColumnName;
 
 pub use fixture::rows_of_text;
+pub(crate) use read::has_temporary_schema;
 
 /// Reads the database's catalogue. One statement, eight columns; every cell is text or NULL. An ordinary login
 /// may run it, on PostgreSQL 13 to 18. As the others here it names the schema of everything, of
@@ -233,12 +234,6 @@ impl Catalogue {
     pub(super) fn types_named(&self, name: &str) -> &[u32] {
         self.type_names.get(name).map_or(&[], Vec::as_slice)
     }
-}
-
-/// Whether these rows of [`SESSION_SQL`] tell of a schema for temporary objects.
-#[must_use]
-pub fn has_temporary_schema(rows: &[Row]) -> bool {
-    read::has_temporary_schema(rows)
 }
 
 /// What a backslash is in a string without a letter in front (`standard_conforming_strings`).

@@ -77,7 +77,8 @@ pub(super) fn session(rows: &[Row]) -> Result<SessionNames, CatalogueError> {
     Ok(names)
 }
 
-pub(super) fn has_temporary_schema(rows: &[Row]) -> bool {
+/// Whether these rows of [`super::SESSION_SQL`] tell of a schema for temporary objects.
+pub(crate) fn has_temporary_schema(rows: &[Row]) -> bool {
     rows.iter().map(Cells).any(|cells| {
         cells.text(0) == "setting" && cells.text(1) == "temporary" && cells.text(2) != "0"
     })
