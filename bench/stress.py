@@ -151,10 +151,12 @@ class Stress:
         before.stop()
         note(f"{way.name}: {OPENING} sessions open at once")
         during.start()
-        report = json.loads(subprocess.run(
-            [sys.executable, __file__, "--open"], text=True, check=True, stdout=subprocess.PIPE,
-            input=json.dumps([*way.address, way.password, way.database, OPENING])).stdout)
-        during.stop()
+        with subprocess.Popen([sys.executable, __file__, "--open"], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as opener:
+            print(json.dumps([*way.address, way.password, way.database, OPENING]),
+                  file=opener.stdin, flush=True)
+            report = json.loads(opener.stdout.readline())
+            during.stop()
         active = "select 1 from pg_stat_activity where usename = 'bench'"
         wait_until(lambda: not self.server.execute(active), "the sessions have ended", 60)
         p99 = percentile(before.seconds, 99), percentile(during.seconds, 99)
@@ -288,11 +290,13 @@ async def open_many(host, port, token, database, count):
     ends = await asyncio.gather(*(open_session((host, port), token, database, context)
                                   for _ in range(count)))
     outcomes = [end[0] for end in ends]
+    print(json.dumps({name: outcomes.count(name) for name in ("served", "refused", "broken")} | {
+        "last_s": max(at for _, at, _ in ends) - started}), flush=True)
+    # What is measured is over. The sessions stay open until then.
+    await asyncio.to_thread(sys.stdin.read)
     for _, _, writer in ends:
         if writer:
             writer.transport.abort()
-    return {name: outcomes.count(name) for name in ("served", "refused", "broken")} | {
-        "last_s": max(at for _, at, _ in ends) - started}
 
 
 def main():
@@ -304,7 +308,7 @@ def main():
     arguments.add_argument("--open", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.open:
-        print(json.dumps(asyncio.run(open_many(*json.load(sys.stdin)))))
+        asyncio.run(open_many(*json.loads(sys.stdin.readline())))
         return 0
     stress = Stress(options.quick)
     try:

@@ -49,6 +49,8 @@ struct Inner {
     voice: Voice,
     disk: Arc<dyn Disk>,
     state: Mutex<State>,
+    /// Held while a session begins on a thread of its own.
+    beginning: tokio::sync::Mutex<()>,
     /// Held while a checkpoint is made, so that there is one at a time.
     signing: Mutex<()>,
     syncer: Syncer,
@@ -123,6 +125,7 @@ impl Recorder {
             voice,
             disk,
             state: Mutex::new(State::of(recovered, now)),
+            beginning: tokio::sync::Mutex::default(),
             signing: Mutex::new(()),
             syncer,
             signer,
@@ -136,6 +139,7 @@ impl Recorder {
     }
 
     /// Begins a session's recording. `opened` is its first entry; `origin.session` is set here.
+    /// Blocks on the disk.
     ///
     /// # Errors
     /// [`RecordError`] when it is not in the record: the session must be refused.
@@ -149,6 +153,31 @@ impl Recorder {
     ) -> Result<SessionTap, RecordError> {
         let file = self.inner.open_session(at, session, origin, durability, opened)?;
         Ok(SessionTap::new(self.clone(), file, durability, at))
+    }
+
+    /// As [`Recorder::session`], beside the threads that sessions run on: a device may take
+    /// milliseconds to make a file, for which no open session should wait. In the order of asking,
+    /// one at a time: the files are in one folder, and more at once only wait for each other.
+    ///
+    /// # Errors
+    /// As [`Recorder::session`]; [`RecordError::Thread`] when the runtime is stopping.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, a session that began all the same is closed in the record as
+    /// one whose [`SessionTap`] was dropped.
+    pub async fn begin_session(
+        &self,
+        at: OffsetDateTime,
+        session: SessionId,
+        origin: Origin,
+        durability: Durability,
+        opened: EventBody,
+    ) -> Result<SessionTap, RecordError> {
+        let _turn = self.inner.beginning.lock().await;
+        let recorder = self.clone();
+        let begin = move || recorder.session(at, session, origin, durability, &opened);
+        let begun = tokio::task::spawn_blocking(begin).await;
+        begun.map_err(|error| RecordError::Thread(io::Error::other(error)))?
     }
 
     /// Writes an event that belongs to no session, and that something depends on. Returns its id.

@@ -388,7 +388,8 @@ impl App {
         };
         let durability = entry.target.spec.record.durability;
         let at = OffsetDateTime::now_utc();
-        let tap = self.recorder.session(at, id.clone(), entry.origin.clone(), durability, &opened);
+        let origin = entry.origin.clone();
+        let tap = self.recorder.begin_session(at, id.clone(), origin, durability, opened).await;
         let tap = tap.map_err(|error| {
             tracing::warn!(%error, "a session is refused because it cannot be recorded");
             let text = "the record cannot be written; no session is opened";
