@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::decide::Decider;
-use crate::dials::Dial;
+use crate::dials::{Dial, Where};
 use crate::io::{Happened, Link, Moved, Since, Waiting, nearest, write_all};
 use crate::pending::LoginSlot;
 use crate::scope::{Admitted, ConnectionFacts, Control, Resolution, Totals, Usage};
@@ -227,12 +227,14 @@ impl<'a> Driver<'a> {
     }
 
     async fn dial_target(&mut self) {
-        self.dial = self.server.dials.take().await;
+        let Some(live) = &self.live else { return };
+        let endpoint = &live.endpoint;
+        let place = if endpoint.is_local() { Where::Local } else { Where::Remote };
+        self.dial = self.server.dials.take(place).await;
         if self.dial.is_none() {
             return self.refuse_target(&"too many others log in at targets");
         }
-        let Some(live) = &self.live else { return };
-        match timeout(limits::TARGET_LOGIN_DEADLINE, live.endpoint.dial()).await {
+        match timeout(limits::TARGET_LOGIN_DEADLINE, endpoint.dial()).await {
             Ok(Ok(stream)) => {
                 self.target = Some(Link::new(stream));
                 self.machine.handle(Input::TargetConnected, Instant::now());
