@@ -6,6 +6,7 @@ table is the median over rounds whose order is shuffled; target/bench.json holds
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -31,7 +32,7 @@ os.environ.setdefault("CORRAL_BIN", str(TARGET / "corral"))
 sys.path.insert(0, str(ROOT / "tests"))
 
 from harness.gateway import Gateway  # noqa: E402
-from harness.postgres import RealPostgres  # noqa: E402
+from harness.postgres import RealPostgres, certificate  # noqa: E402
 from harness.waiting import wait_until  # noqa: E402
 from harness.wire import SSL_REQUEST, Wire, message, text  # noqa: E402
 
@@ -88,6 +89,7 @@ cedar: |
 {policy}
 """
 POLICY_RULES = 50
+MASKED = ", 2 of 9 masked"
 
 
 def policy():
@@ -163,9 +165,11 @@ class Bench:
         self.idle = 50 if quick else 200
         self.runs = []
         self.processes = []
+        self.files = contextlib.ExitStack()
 
     def set_up(self):
-        self.server = RealPostgres(SERVER_SETTINGS)
+        _, tls = self.files.enter_context(certificate())
+        self.server = RealPostgres(SERVER_SETTINGS | tls)
         self.server.execute(f"create role bench login password '{PASSWORD}'")
         self.server.execute(f"create role {BULK_ROLE} login")
         self.server.trust(BULK_ROLE)
@@ -190,13 +194,15 @@ class Bench:
             direct,
             self.floor("floor", []),
             Way("corral", corral, run["token"], "bench", pid=pid),
+            Way("direct tls", direct.address, PASSWORD, "bench", tls=True),
             self.floor("floor tls", ["--tls"], tls=True),
             Way("corral tls", corral, run["token"], "bench", tls=True, pid=pid),
         ]
         self.masked = [
-            Way("corral, 2 of 9 masked", corral, run["token"], "masked", pid=pid),
-            Way("corral tls, 2 of 9 masked", corral, run["token"], "masked", tls=True, pid=pid),
+            Way("corral" + MASKED, corral, run["token"], "masked", pid=pid),
+            Way("corral tls" + MASKED, corral, run["token"], "masked", tls=True, pid=pid),
         ]
+        self.killed = self.ways[2]
 
     def new_run(self):
         return self.gateway.json("runs", "start", "--name", "bench", "--for", "ben@example.com",
@@ -329,7 +335,7 @@ class Bench:
         if "kill" in self.parts:
             note("kill latency")
             for _ in range(3 if self.quick else 10):
-                self.kill(self.ways[2])
+                self.kill(self.killed)
 
     def tear_down(self):
         for process in self.processes:
@@ -339,6 +345,7 @@ class Bench:
             self.gateway.close()
         if hasattr(self, "server"):
             self.server.stop()
+        self.files.close()
 
     # -- what came out
 
@@ -363,11 +370,11 @@ class Bench:
             add(f"pgbench -S {mode}: tps", what, "tps")
         for what in ("bulk select", "bulk copy"):
             add(f"{what}: CPU s/GB", what, "cpu_s_per_gb")
-        masked = [self.median("bulk select", way.name, "cpu_s_per_gb") for way in self.masked]
-        if masked[0] is not None:
-            select = next(figures for name, figures in rows if name.startswith("bulk select"))
-            rows.append(("bulk select, 2 of 9 masked: CPU s/GB",
-                         [None, select[1], masked[0], select[3], masked[1]]))
+        masked = {way.name.removesuffix(MASKED): way.name for way in self.masked}
+        names = [masked.get(way.name, way.name) for way in self.ways]
+        figures = [self.median("bulk select", name, "cpu_s_per_gb") for name in names]
+        if any(figure is not None for figure in figures):
+            rows.append((f"bulk select{MASKED}: CPU s/GB", figures))
         add("new connection: CPU ms", "connections", "cpu_ms")
         add("idle connection: KiB", "idle connections", "kib")
         return rows
@@ -376,7 +383,8 @@ class Bench:
         print(f"\n{'':38}" + "".join(f"{way.name:>12}" for way in self.ways)
               + f"{'tls ratio':>12}")
         for name, figures in self.table():
-            ratio = figures[4] / figures[3] if figures[3] else None
+            of = dict(zip((way.name for way in self.ways), figures))
+            ratio = of["corral tls"] / of["floor tls"] if of["floor tls"] else None
             print(f"{name:38}" + "".join(
                 f"{'–' if figure is None else f'{figure:.2f}':>12}"
                 for figure in [*figures, ratio]))

@@ -20,9 +20,9 @@ import xml.etree.ElementTree
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from harness.certificates import Authority  # noqa: E402
 from harness.gateway import Gateway  # noqa: E402
-from harness.postgres import RealPostgres, bin_folder, free_port, server_user  # noqa: E402
+from harness.postgres import (  # noqa: E402
+    RealPostgres, bin_folder, certificate, free_port, server_user)
 from places import CACHE, PYTHON, client_programs, server_programs  # noqa: E402
 
 WAYS = ("direct", "corral")
@@ -112,22 +112,6 @@ def _clean_env():
 
 
 @contextlib.contextmanager
-def _certificate():
-    """An authority's file, and settings of a server that has a certificate of it."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-tls-"))
-    try:
-        authority = Authority(folder, "authority")
-        certificate, key = authority.issue("server", "IP:127.0.0.1,DNS:localhost")
-        key.chmod(0o600)
-        folder.chmod(0o755)
-        if user := server_user():
-            os.chown(key, user.pw_uid, user.pw_gid)
-        yield authority.file, {"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
 def _reachable(programs):
     """A server's folder as the server's account can enter it, which is not root's home."""
     if not server_user() or not programs.is_relative_to(CACHE):
@@ -147,7 +131,7 @@ def way(name, settings=None, version=None):
     """A fresh server of this major version, or the newest that is installed, and the way to it."""
     programs = server_programs(version) if version else bin_folder()
     clients = client_programs(version) if version else programs
-    with _reachable(programs) as programs, _certificate() as (authority, tls), RealPostgres(
+    with _reachable(programs) as programs, certificate() as (authority, tls), RealPostgres(
             settings=(settings or {}) | tls, password=PASSWORD, programs=programs) as server:
         env = _clean_env() | {"PGSSLMODE": "verify-full"}
         if name == "direct":

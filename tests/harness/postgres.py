@@ -1,5 +1,6 @@
 """A PostgreSQL server of its own: own data directory, free port, removed when stopped."""
 
+import contextlib
 import glob
 import os
 import pathlib
@@ -12,6 +13,7 @@ import tempfile
 
 import psycopg
 
+from .certificates import Authority
 from .waiting import DeadlinePassed, wait_until
 
 PORT_ATTEMPTS = 5
@@ -52,6 +54,22 @@ def server_user():
         except KeyError:
             continue
     raise RuntimeError("root cannot run PostgreSQL, and there is no user postgres or nobody")
+
+
+@contextlib.contextmanager
+def certificate():
+    """An authority's file, and settings of a server that has a certificate of it."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="corral-tls-"))
+    try:
+        authority = Authority(folder, "authority")
+        issued, key = authority.issue("server", "IP:127.0.0.1,DNS:localhost")
+        key.chmod(0o600)
+        folder.chmod(0o755)
+        if user := server_user():
+            os.chown(key, user.pw_uid, user.pw_gid)
+        yield authority.file, {"ssl": "on", "ssl_cert_file": issued, "ssl_key_file": key}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class RealPostgres:
