@@ -440,15 +440,15 @@ impl Meter {
         self.max.store(max_of(bound), Ordering::Relaxed);
     }
 
-    /// Takes one, unless none is left.
-    fn try_take(&self) -> bool {
+    /// Takes so many, unless fewer are left.
+    fn try_take(&self, count: u64) -> bool {
         let max = self.max.load(Ordering::Relaxed);
-        let take = |used: u64| (used < max).then_some(used.saturating_add(1));
+        let take = |used: u64| used.checked_add(count).filter(|sum| *sum <= max);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
-    fn give_back(&self) {
-        let give = |used: u64| Some(used.saturating_sub(1));
+    fn give_back(&self, count: u64) {
+        let give = |used: u64| Some(used.saturating_sub(count));
         let _always_ok = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, give);
     }
 
@@ -534,7 +534,7 @@ impl RunBudget {
                 });
             }
         }
-        if !self.children.try_take() {
+        if !self.children.try_take(1) {
             return Err(self.spent(SpentKind::Children));
         }
         Ok(Arc::new(Self::make(run, depth, Some(Arc::clone(self)), bounds, used)))
@@ -625,14 +625,16 @@ impl RunBudget {
         *self.locked_bounds() = bounds;
     }
 
-    /// Charges one statement to the run and every ancestor, or to none. Concurrent charges never
+    /// Charges what one text does, so many statements, to the run and every ancestor, or to none:
+    /// as writes, too, all of them, if any may do more than read. A text without any counts as one.
+    /// Concurrent charges never
     /// pass a ceiling; one that is refused elsewhere in the chain may for that moment take
     /// another's place, so the bias is to refuse.
     ///
     /// # Errors
     /// [`Spent`] when any of them has no statement, row or byte left, or no write for a statement
     /// that may do more than read.
-    pub fn charge_statement(&self, effects: Effects) -> Result<(), Spent> {
+    pub fn charge_statement(&self, effects: Effects, count: u32) -> Result<(), Spent> {
         // A budget of 0 rows is not spent by statements that return none; used == max only counts
         // as spent once something was used.
         let is_spent = |meter: &Meter| meter.used() > 0 && meter.is_spent();
@@ -646,22 +648,23 @@ impl RunBudget {
         }
         // Writes first: who is refused for a write that comes back a moment later only misses
         // that write, and a spent budget of statements ends its run.
+        let count = u64::from(count.max(1));
         let is_write = is_write(effects);
         if is_write {
-            self.take_one(|node| &node.writes, SpentKind::Writes)?;
+            self.take(count, |node| &node.writes, SpentKind::Writes)?;
         }
-        self.take_one(|node| &node.statements, SpentKind::Statements).inspect_err(|_| {
+        self.take(count, |node| &node.statements, SpentKind::Statements).inspect_err(|_| {
             if is_write {
-                self.chain().for_each(|node| node.writes.give_back());
+                self.chain().for_each(|node| node.writes.give_back(count));
             }
         })
     }
 
-    /// Takes one from the run's and every ancestor's meter, or from none.
-    fn take_one(&self, meter: fn(&Self) -> &Meter, kind: SpentKind) -> Result<(), Spent> {
+    /// Takes so many from the run's and every ancestor's meter, or from none.
+    fn take(&self, count: u64, meter: fn(&Self) -> &Meter, kind: SpentKind) -> Result<(), Spent> {
         for (taken, node) in self.chain().enumerate() {
-            if !meter(node).try_take() {
-                self.chain().take(taken).for_each(|below| meter(below).give_back());
+            if !meter(node).try_take(count) {
+                self.chain().take(taken).for_each(|below| meter(below).give_back(count));
                 // The topmost: whoever ends the run for it ends all that has nothing left.
                 let above = node.chain().filter(|node| meter(node).is_spent());
                 return Err(above.last().unwrap_or(node).spent(kind));
@@ -695,7 +698,7 @@ impl RunBudget {
             return;
         }
         if let Some(parent) = &self.parent {
-            parent.children.give_back();
+            parent.children.give_back(1);
         }
     }
 

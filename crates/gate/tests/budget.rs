@@ -317,18 +317,32 @@ fn rows_that_pass_a_ceiling_end_the_session_and_stop_the_next_statement() {
     let root = RunBudget::root(run_id("root"), bounds, Used::default());
     let child = root.child(run_id("child"), RunBounds::default(), Used::default());
     let child = child.expect("there is room");
-    assert_eq!(child.charge_statement(READ), Ok(()));
+    assert_eq!(child.charge_statement(READ, 1), Ok(()));
     assert_eq!(child.charge(10, 400), Ok(()));
-    let spent = child.charge_statement(READ).expect_err("all ten rows were sent");
+    let spent = child.charge_statement(READ, 1).expect_err("all ten rows were sent");
     let sentence = Denial::from(spent).sentence();
     assert_eq!(sentence, "corral: agents: at most 10 rows are allowed in run root");
     assert_eq!(child.charge(1, 0).map_err(|spent| spent.kind), Err(SpentKind::Rows));
     assert_eq!(root.used(), Used { statements: 1, writes: 0, rows: 11, bytes: 400 });
     root.set_bounds(RunBounds { bytes: bound(400), ..RunBounds::default() });
-    let spent = child.charge_statement(READ).map_err(|spent| spent.kind);
+    let spent = child.charge_statement(READ, 1).map_err(|spent| spent.kind);
     assert_eq!(spent, Err(SpentKind::Bytes));
     root.set_bounds(RunBounds::default());
-    assert_eq!(child.charge_statement(READ), Ok(()));
+    assert_eq!(child.charge_statement(READ, 1), Ok(()));
+}
+
+#[test]
+fn a_text_of_several_statements_counts_as_so_many() {
+    let bounds = RunBounds { statements: bound(5), writes: bound(3), ..RunBounds::default() };
+    let root = RunBudget::root(run_id("root"), bounds, Used::default());
+    let write = Effects::of(Effect::Write);
+    assert_eq!(root.charge_statement(write, 4).map_err(|spent| spent.kind), Err(SpentKind::Writes));
+    assert_eq!(root.used().statements, 0, "all of it or nothing");
+    assert_eq!(root.charge_statement(write, 3), Ok(()));
+    assert_eq!(root.charge_statement(READ, 3).map_err(|s| s.kind), Err(SpentKind::Statements));
+    assert_eq!(root.charge_statement(READ, 0), Ok(()), "an empty text");
+    assert_eq!(root.charge_statement(READ, 1), Ok(()));
+    assert_eq!(root.used(), Used { statements: 5, writes: 3, rows: 0, bytes: 0 });
 }
 
 #[test]
@@ -346,7 +360,7 @@ fn statements_charged_by_many_threads_are_charged_exactly() {
         let threads: Vec<_> = children
             .iter()
             .map(|child| {
-                scope.spawn(|| (0..100).filter(|_| child.charge_statement(READ).is_ok()).count())
+                scope.spawn(|| (0..100).filter(|_| child.charge_statement(READ, 1).is_ok()).count())
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum()
@@ -480,7 +494,7 @@ proptest! {
                     if is_allowed {
                         reference.add(run, 1, 1);
                     }
-                    prop_assert_eq!(runs[run].charge_statement(READ).is_ok(), is_allowed);
+                    prop_assert_eq!(runs[run].charge_statement(READ, 1).is_ok(), is_allowed);
                 }
                 Step::Charge { run, rows, bytes } => {
                     let run = run % runs.len();

@@ -388,6 +388,12 @@ fn every_other_use_of_a_masked_column_is_refused() {
     check("SELECT ssn FROM people; SELECT 1");
     check("SET search_path = other; SELECT * FROM people");
     check("CREATE TABLE t (id int); SELECT id FROM notes");
+    // A join that renames columns by place, of which some cannot be counted.
+    check(
+        "SELECT j.e || '' FROM (json_each('{}') WITH ORDINALITY AS f(x) CROSS JOIN people) \
+         AS j(k, v, o, a, b, c, d, e)",
+    );
+    check("SELECT id FROM (generate_series(1, 2) AS g CROSS JOIN people) AS j(a, id)");
 }
 
 #[test]
@@ -526,6 +532,27 @@ fn effects_are_what_a_statement_does_not_how_it_starts() {
         "SELECT (SELECT set_config(name, 'x', false) FROM notes) FROM pg_settings WHERE name = 'work_mem'",
         &["read", "administer"],
     );
+    for inner in [
+        "SELECT count(*) FROM (VALUES ('role')) AS x(name) WHERE set_config(name, 'x', false) = ''",
+        "SELECT 1 FROM (VALUES ('role')) AS x(name), LATERAL (SELECT set_config(name, 'x', false)) y",
+        "SELECT 1 FROM (VALUES ('role')) AS x(name) GROUP BY set_config(name, 'x', false)",
+        "SELECT 1 FROM (VALUES ('role')) AS x(name) ORDER BY set_config(name, 'x', false)",
+        "SELECT 1 FROM (VALUES ('role')) AS x(name) LIMIT set_config(name, 'x', false)::int",
+    ] {
+        check(
+            &format!("SELECT ({inner}) FROM pg_settings WHERE name = 'work_mem'"),
+            &["read", "administer"],
+        );
+    }
+    check(
+        "SELECT 1 FROM pg_settings WHERE name = 'work_mem' ORDER BY set_config(name, 'x', false)",
+        &["read", "administer"],
+    );
+    check(
+        "WITH pg_settings AS (SELECT 'role' AS name) \
+         SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'work_mem'",
+        &["read", "administer"],
+    );
     check("LOCK TABLE protected_oddly, odd_mails IN ACCESS SHARE MODE", &["read"]);
     check("SELECT pg_advisory_unlock_all()", &["read"]);
     check("SELECT pg_advisory_lock(1)", &["read", "write"]);
@@ -587,6 +614,17 @@ fn effects_are_what_a_statement_does_not_how_it_starts() {
     check("SELECT 1 @+@ 2", &["read", "unknown"]);
     check("SELECT 1 OPERATOR(public.@+@) 2", &["read", "unknown"]);
     check("SELECT p.fullname FROM people p", &["read", "unknown"]);
+    // Another row of that name has such a column; this one does not.
+    check(
+        "SELECT (SELECT p.fullname FROM people p) FROM (SELECT 1 AS fullname) p",
+        &["read", "unknown"],
+    );
+    check(
+        "SELECT public.people.fullname FROM people, other.people AS fullname",
+        &["read", "unknown"],
+    );
+    check("SELECT p.name FROM people p", &["read"]);
+    check("SELECT public.people.name, other.people.id FROM public.people, other.people", &["read"]);
     check("INSERT INTO audited VALUES (1, 'x')", &["write", "unknown"]);
     check("INSERT INTO ruled VALUES (1)", &["write"]);
     check("INSERT INTO computed DEFAULT VALUES", &["write"]);
@@ -688,6 +726,19 @@ fn objects_are_listed_with_their_role_and_what_they_reach() {
     check("SELECT * FROM events", &["- public.events_2024", "r public.events"]);
     check("INSERT INTO notes SELECT * FROM gone", &["r public.gone", "w public.notes"]);
     check("UPDATE notes SET note = '' RETURNING id", &["r public.notes", "w public.notes"]);
+    check("SELECT * FROM notes FOR UPDATE", &["r public.notes", "w public.notes"]);
+    check(
+        "SELECT * FROM notes n CROSS JOIN gone g FOR SHARE OF n",
+        &["r public.gone", "r public.notes", "w public.notes"],
+    );
+    check(
+        "SELECT * FROM notes WHERE EXISTS (SELECT FROM gone) FOR NO KEY UPDATE",
+        &["- public.citext_eq", "r public.gone", "r public.notes", "w public.notes"],
+    );
+    check(
+        "SELECT * FROM (SELECT id FROM notes) AS n, gone FOR UPDATE",
+        &["r public.gone", "r public.notes", "w public.gone", "w public.notes"],
+    );
     check("ALTER TABLE notes ADD x int", &["d public.notes"]);
     check("CREATE TABLE fresh (id int)", &["d public.fresh"]);
     check("INSERT INTO audited VALUES (1)", &["- public.trg", "w public.audited"]);
@@ -697,6 +748,33 @@ fn objects_are_listed_with_their_role_and_what_they_reach() {
     check("EXPLAIN DELETE FROM notes", &["r public.notes"]);
     check("DROP VIEW people_names", &["d public.people_names"]);
     check("SELECT * FROM missing", &["r .missing"]);
+}
+
+#[test]
+fn names_are_not_certain_behind_the_end_of_a_transaction() {
+    let names = names();
+    for end in ["COMMIT", "END", "ROLLBACK", "ABORT", "ROLLBACK TO s", "COMMIT AND CHAIN"] {
+        for scope in [open(), masked()] {
+            let found = analyse(&format!("{end}; SELECT id FROM people"), Some(&names), &scope);
+            assert!(found.facts.effects.contains(Effect::Unknown), "{end}");
+        }
+        let found = analyse(&format!("SELECT id FROM people; {end}"), Some(&names), &open());
+        assert!(!found.facts.effects.contains(Effect::Unknown), "{end}");
+    }
+    let whole =
+        "BEGIN; SAVEPOINT s; SELECT id FROM people; RELEASE s; SELECT id FROM notes; COMMIT";
+    let found = analyse(whole, Some(&names), &open());
+    assert!(!found.facts.effects.contains(Effect::Unknown));
+}
+
+#[test]
+fn an_upsert_updates_too() {
+    let names = names();
+    let insert = "INSERT INTO notes VALUES (1, 'x') ON CONFLICT (id) DO";
+    let found = analyse(&format!("{insert} UPDATE SET note = 'y'"), Some(&names), &open());
+    assert_eq!(verbs(&found), ["insert", "update"]);
+    let found = analyse(&format!("{insert} NOTHING"), Some(&names), &open());
+    assert_eq!(verbs(&found), ["insert"]);
 }
 
 #[test]

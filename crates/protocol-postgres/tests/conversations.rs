@@ -717,6 +717,63 @@ fn a_text_behind_a_change_of_encoding_waits_for_it() {
 }
 
 #[test]
+fn rows_that_copy_sends_are_counted() {
+    for text in [query("copy t to stdout"), [extended("copy t to stdout"), sync()].concat()] {
+        let mut world = World::open(Setting::default());
+        world.send(&text);
+        assert_eq!(world.completed(), [("00000".into(), Some("COPY 2".into()), 2)]);
+    }
+    let mut world = World::open(Setting::default());
+    world.send(&[query("copy t from stdin"), message(b'd', b"x"), message(b'c', b"")].concat());
+    assert_eq!(world.completed(), [("00000".into(), Some("COPY 2".into()), 0)], "none to a client");
+}
+
+#[test]
+fn names_are_compared_as_the_target_does() {
+    let mut world = World::open(Setting::default());
+    let long = |end: char| format!("{}{end}", "n".repeat(63));
+    let (one, other) = (long('1'), long('2'));
+    let run = |statement: &str, portal: &str| {
+        [bind(portal, statement, &[]), execute(portal, 0), sync()].concat()
+    };
+    world.send(&[parse(&one, "select 1"), sync()].concat());
+    world.told();
+    world.send(&run(&other, ""));
+    assert_eq!(world.told(), ["2", "D 1", "C SELECT 1", "Z I"], "the same statement there");
+    world.send(&[close(b'S', &other), parse(&one, "select 5"), sync()].concat());
+    assert_eq!(world.told(), ["3", "1", "Z I"]);
+    world.send(&run(&other, ""));
+    assert_eq!(world.decided.last().map(|one| &*one.text), Some("select 5"));
+    world.told();
+    world.send(&[close(b'S', &other), sync()].concat());
+    world.told();
+    world.send(&run(&one, ""));
+    let told = world.told();
+    assert!(told[0].starts_with("E 26000"), "{told:?}");
+    // Portals, within one transaction.
+    world.send(&query("begin"));
+    world.send(&[parse("", "select 1"), bind(&one, "", &[]), close(b'P', &other), sync()].concat());
+    world.told();
+    world.send(&[execute(&one, 0), sync()].concat());
+    let told = world.told();
+    assert!(told[0].starts_with("E 34000"), "{told:?}");
+    // What the target would convert before it compares.
+    for message in [
+        parse("\u{e9}", "select 1"),
+        bind("\u{e9}", "", &[]),
+        bind("", "\u{e9}", &[]),
+        describe(b'S', "\u{e9}"),
+        execute("\u{e9}", 0),
+        close(b'P', "\u{e9}"),
+    ] {
+        let mut world = World::open(Setting::default());
+        world.send(&[message, sync()].concat());
+        let told = world.told();
+        assert!(told[0].starts_with("E 42602"), "{told:?}");
+    }
+}
+
+#[test]
 fn a_large_message_of_copy_data_is_held_nowhere() {
     let mut world = World::open(Setting { chunk: 64 * 1024, ..Setting::default() });
     let large = vec![b'x'; corral_model::limits::CLIENT_MESSAGE_BYTES_MAX + 1];

@@ -194,7 +194,7 @@ impl SessionScope {
     /// Charges one allowed statement to the run and its ancestors.
     fn charge_statement(&mut self, ruling: Ruling, facts: &Facts) -> Ruling {
         let Some(run) = self.session.run.clone() else { return ruling };
-        match run.budget().charge_statement(facts.effects) {
+        match run.budget().charge_statement(facts.effects, facts.statement_count) {
             Ok(()) => {
                 for verb in facts.verbs.iter().filter(|verb| verb.effect.is_some()) {
                     if !self.verbs.contains(&verb.name) {

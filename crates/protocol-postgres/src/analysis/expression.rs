@@ -182,7 +182,8 @@ impl Walker<'_> {
         }
         match fields.as_slice() {
             [name] => self.bare_name(name, position),
-            [.., alias, name] => self.dotted_name(alias, name, position),
+            [alias, name] => self.dotted_name(None, alias, name, position),
+            [.., schema, alias, name] => self.dotted_name(Some(schema), alias, name, position),
             [] => self.unknown("a column has no name", position),
         }
     }
@@ -200,23 +201,33 @@ impl Walker<'_> {
         }
     }
 
-    fn dotted_name(&mut self, alias: &str, name: &str, position: Option<usize>) {
+    fn dotted_name(
+        &mut self,
+        schema: Option<&str>,
+        alias: &str,
+        name: &str,
+        position: Option<usize>,
+    ) {
         let mut is_masked = false;
         let mut is_masked_row = false;
-        let mut is_column = false;
+        // Of what the name before the dot may mean: whether each has such a column.
+        let mut is_column = true;
+        let mut is_found = false;
         for entry in self.levels.iter().flat_map(|level| &level.entries) {
             if entry.alias != alias {
                 continue;
             }
+            let is_meant = schema.is_none() || entry.schema.as_deref() == schema;
+            is_found |= is_meant;
             let mut columns = entry.shape.columns.iter().filter(|column| column.is_named(name));
             match columns.next() {
-                Some(column) => {
-                    is_column = true;
-                    is_masked |= column.mask.is_some();
-                }
-                None if entry.is_relation && SYSTEM_COLUMNS.contains(&name) => is_column = true,
+                Some(column) => is_masked |= column.mask.is_some(),
+                None if entry.is_relation && SYSTEM_COLUMNS.contains(&name) => {}
                 // `row.name` calls name(row) where the row has no such column.
-                None => is_masked_row |= entry.shape.has_mask(),
+                None => {
+                    is_column &= !is_meant;
+                    is_masked_row |= entry.shape.has_mask();
+                }
             }
         }
         if is_masked {
@@ -224,7 +235,7 @@ impl Walker<'_> {
         } else if is_masked_row {
             self.refuse_whole_row(alias, position);
         }
-        if !is_column && !self.levels.is_empty() {
+        if (!is_found || !is_column) && !self.levels.is_empty() {
             self.maybe_call_attribute(name, position);
         }
     }

@@ -139,6 +139,13 @@ impl Walker<'_> {
             self.unknown("a join is of a kind that is not on the list", None);
         }
         if let Some(alias) = &join.alias {
+            if !alias.colnames.is_empty() && shape.has_mask() && !shape.is_exact {
+                self.found.obstacle(
+                    "a join of masked columns beside columns that cannot be counted may not \
+                     rename its columns",
+                    None,
+                );
+            }
             // An alias hides the names inside.
             shape.rename(&strings(&alias.colnames));
             if let Some(level) = self.levels.last_mut() {

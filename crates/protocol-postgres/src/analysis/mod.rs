@@ -205,6 +205,19 @@ pub enum StatementKind {
     Unknown,
 }
 
+impl StatementKind {
+    /// Whether a transaction, or a part of one, ends here.
+    fn ends_transaction(&self) -> bool {
+        matches!(
+            self,
+            Self::Commit { .. }
+                | Self::Rollback { .. }
+                | Self::RollbackToSavepoint
+                | Self::TwoPhase
+        )
+    }
+}
+
 /// What may be different after a text ran. What a transaction changed may change back when it, or
 /// a savepoint in it, ends: who caches names asks again then, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -309,8 +322,10 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
         let needed = std::mem::take(&mut walker.found.needs_names);
         walker.is_additive = false;
         let outcome = walker.statement(node);
-        let is_kept = walker.found.change == SessionChange::default()
-            || (walker.is_additive && !walker.is_masking());
+        // The end of a transaction may take back what was set or made in it, before this text.
+        let is_kept = !outcome.kind.ends_transaction()
+            && (walker.found.change == SessionChange::default()
+                || (walker.is_additive && !walker.is_masking()));
         if walker.found.needs_names && !is_certain {
             let position = offset(raw.stmt_location);
             walker.unknown(

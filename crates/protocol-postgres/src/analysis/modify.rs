@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CopyStmt, DeleteStmt, InferClause, InsertStmt, MergeStmt, Node, RangeVar, ReturningClause,
-    UpdateStmt, WithClause,
+    CopyStmt, DeleteStmt, InferClause, InsertStmt, MergeStmt, Node, OnConflictAction, RangeVar,
+    ReturningClause, UpdateStmt, WithClause,
 };
 
 use super::StatementKind;
@@ -25,6 +25,9 @@ impl Walker<'_> {
             walker.target_relation(insert.relation.as_ref());
             walker.expressions(&insert.cols);
             if let Some(conflict) = &insert.on_conflict_clause {
+                if conflict.action == OnConflictAction::OnconflictUpdate as i32 {
+                    walker.found.verb(verbs::UPDATE);
+                }
                 walker.infer(conflict.infer.as_deref());
                 walker.expressions(&conflict.target_list);
                 walker.optional(conflict.where_clause.as_deref());

@@ -3,15 +3,19 @@
 
 use std::collections::HashMap;
 
+use corral_model::{ObjectRef, ObjectRole};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExprKind, ColumnRef, CommonTableExpr, Node, ResTarget, SelectStmt, SetOperation, WithClause,
+    AExprKind, ColumnRef, CommonTableExpr, Node, RangeVar, ResTarget, SelectStmt, SetOperation,
+    WithClause,
 };
 
 use super::expression::literal;
 use super::shape::{Entry, Level, OutColumn, Shape, beside};
-use super::walker::{Walker, offset, strings};
+use super::walker::{Walker, find_relation, is_before_servers, offset, strings};
 use super::{SessionChange, verbs};
+
+const SERVER_SCHEMA: &str = "pg_catalog";
 
 impl Walker<'_> {
     /// A query of any kind: SELECT, VALUES, or a statement with RETURNING.
@@ -86,21 +90,17 @@ impl Walker<'_> {
     }
 
     fn plain_select(&mut self, select: &SelectStmt) -> Shape {
+        // What WHERE lets through does not hold in WHERE itself, nor in another query's list.
+        let outer = self.pinned_setting.take();
         self.levels.push(Level::default());
-        for item in &select.from_clause {
-            let shape = self.range_item(item);
-            if let Some(level) = self.levels.last_mut() {
-                level.star = beside(std::mem::take(&mut level.star), shape);
-            }
-        }
-        let pinned = pinned_setting(select);
-        let outer = std::mem::replace(&mut self.pinned_setting, pinned);
+        self.from(select);
+        self.pinned_setting = self.pinned_setting_of(select);
         let shape = if select.values_lists.is_empty() {
             self.targets(&select.target_list)
         } else {
             self.values(&select.values_lists)
         };
-        self.pinned_setting = outer;
+        self.pinned_setting = None;
         self.optional(select.where_clause.as_deref());
         self.sort(&select.group_clause, &shape);
         self.optional(select.having_clause.as_deref());
@@ -119,12 +119,50 @@ impl Walker<'_> {
         }
         self.locks(select);
         self.levels.pop();
+        self.pinned_setting = outer;
         shape
+    }
+
+    /// What `name` is in the list of a query over `pg_settings`, where its WHERE says so: pg_dump
+    /// changes a setting only where it exists. The view must be the server's, and the `=`.
+    fn pinned_setting_of(&mut self, select: &SelectStmt) -> Option<String> {
+        let (named, value) = pins_setting(select)?;
+        let is_of_query = named.schemaname.is_empty()
+            && self.tables.iter().any(|scope| scope.contains_key(&named.relname));
+        let names = self.names()?;
+        let relation = find_relation(names, named)?;
+        let is_servers = relation.schema == SERVER_SCHEMA && !is_of_query;
+        (is_servers && !is_before_servers(names, "=")).then(|| value.to_owned())
     }
 
     fn limits(&mut self, select: &SelectStmt) {
         self.optional(select.limit_offset.as_deref());
         self.optional(select.limit_count.as_deref());
+    }
+
+    /// FROM; with FOR UPDATE and the like, what is read there is written to as well.
+    fn from(&mut self, select: &SelectStmt) {
+        let before = std::mem::take(&mut self.found.objects);
+        for item in &select.from_clause {
+            let shape = self.range_item(item);
+            if let Some(level) = self.levels.last_mut() {
+                level.star = beside(std::mem::take(&mut level.star), shape);
+            }
+        }
+        if !select.locking_clause.is_empty() {
+            let of = locked_alone(select);
+            let is_locked = |object: &&ObjectRef| {
+                let is_named = |named: &&RangeVar| named.relname == object.name;
+                object.role == ObjectRole::Read
+                    && of.as_ref().is_none_or(|of| of.iter().any(is_named))
+            };
+            let locked = self.found.objects.iter().filter(is_locked);
+            let locked: Vec<ObjectRef> = locked
+                .map(|object| ObjectRef { role: ObjectRole::Write, ..object.clone() })
+                .collect();
+            self.found.objects.extend(locked);
+        }
+        self.found.objects.extend(before);
     }
 
     fn locks(&mut self, select: &SelectStmt) {
@@ -415,19 +453,48 @@ impl Walker<'_> {
     }
 }
 
-/// `FROM pg_settings WHERE name = 'literal'`: pg_dump changes a setting only where it exists.
-fn pinned_setting(select: &SelectStmt) -> Option<String> {
+/// The relations that `FOR UPDATE OF …` names. None: whatever FROM reads may be locked.
+fn locked_alone(select: &SelectStmt) -> Option<Vec<&RangeVar>> {
+    let mut relations = Vec::new();
+    let mut items: Vec<&Node> = select.from_clause.iter().collect();
+    while let Some(item) = items.pop() {
+        match &item.node {
+            Some(NodeEnum::RangeVar(named)) => relations.push(named),
+            Some(NodeEnum::JoinExpr(join)) if join.alias.is_none() => {
+                items.extend([&join.larg, &join.rarg].into_iter().flatten().map(Box::as_ref));
+            }
+            _ => {}
+        }
+    }
+    let mut locked = Vec::new();
+    for clause in &select.locking_clause {
+        let Some(NodeEnum::LockingClause(clause)) = &clause.node else { return None };
+        if clause.locked_rels.is_empty() {
+            return None;
+        }
+        for named in &clause.locked_rels {
+            let Some(NodeEnum::RangeVar(named)) = &named.node else { return None };
+            let is_meant = |relation: &&&RangeVar| {
+                let shown = relation.alias.as_ref().map_or(&relation.relname, |a| &a.aliasname);
+                *shown == named.relname
+            };
+            locked.push(*relations.iter().find(is_meant)?);
+        }
+    }
+    Some(locked)
+}
+
+/// `FROM pg_settings WHERE name = 'literal'`: the relation and the literal.
+fn pins_setting(select: &SelectStmt) -> Option<(&RangeVar, &str)> {
     let [from] = select.from_clause.as_slice() else { return None };
     let Some(NodeEnum::RangeVar(named)) = &from.node else { return None };
-    let is_settings = named.relname == "pg_settings"
-        && matches!(named.schemaname.as_str(), "" | "pg_catalog")
-        && named.alias.is_none();
     let Some(NodeEnum::AExpr(equality)) = &select.where_clause.as_ref()?.node else { return None };
     let is_equality =
         equality.kind == AExprKind::AexprOp as i32 && strings(&equality.name) == ["="];
     let is_name = equality.lexpr.as_deref().is_some_and(is_setting_name);
     let value = equality.rexpr.as_deref().and_then(literal)?;
-    (is_settings && is_equality && is_name).then(|| value.to_owned())
+    (named.relname == "pg_settings" && named.alias.is_none() && is_equality && is_name)
+        .then_some((named, value))
 }
 
 /// The bare column `name`.

@@ -437,6 +437,13 @@ pub(super) fn find_relation<'a>(names: &'a Names, named: &RangeVar) -> Option<&'
     }
 }
 
+/// Whether a user-made operator of this name stands before the server's on the search path.
+pub(super) fn is_before_servers(names: &Names, operator: &str) -> bool {
+    let before = names.session.path.iter().take_while(|schema| *schema != "pg_catalog");
+    let own = names.catalogue.operators_named(operator);
+    before.into_iter().any(|schema| own.iter().any(|operator| operator.schema == *schema))
+}
+
 /// User-made functions that a name may mean. The temporary schema is searched only by name.
 pub(super) fn user_functions<'a>(
     names: &'a Names,

@@ -631,6 +631,7 @@ impl Live {
             tag: None,
             plan: None,
             is_call: matches!(task.what, What::Call { .. }),
+            is_copying_out: false,
         });
         match std::mem::replace(&mut task.what, What::Query) {
             What::Query => {

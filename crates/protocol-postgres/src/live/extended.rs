@@ -21,6 +21,8 @@ use crate::deny::Refusal;
 use crate::digest::{digest, hex};
 use crate::link::{Ending, Link};
 
+/// `NAMEDATALEN` without the NUL at its end, in every server that was not built otherwise.
+const NAME_BYTES_MAX: usize = 63;
 /// Recorded of a permit that was given at Bind, when other columns are masked at Execute: the
 /// statement is decided again.
 const MASKS_CHANGED: &str = "55000";
@@ -28,38 +30,35 @@ const MASKS_CHANGED: &str = "55000";
 impl Live {
     pub(super) fn read_parse(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let parse = decode_parse(front(link, head)).map_err(Ending::client_fault)?;
-        let refusal = self.name_refusal(Named::Statement, parse.name);
-        let what = What::Parse { name: parse.name.to_owned(), types: parse.types.into() };
-        match (refusal, self.readable(parse.text)) {
-            (None, Ok(None)) => self.resolve(Box::new(Task::unread(what, head.frame_len)), link),
-            (None, Ok(Some(text))) => {
-                let text = self.texts.share(&text);
-                self.resolve(Box::new(Task::new(what, text, head.frame_len)), link)
-            }
-            (Some(refusal), _) | (None, Err(refusal)) => {
+        let name = self.new_name(Named::Statement, parse.name);
+        let (name, text) = match (name, self.readable(parse.text)) {
+            (Ok(name), Ok(text)) => (name.to_owned(), text),
+            (Err(refusal), _) | (Ok(_), Err(refusal)) => {
                 self.refuse_extended(refusal, head.frame_len, link);
-                Ok(())
+                return Ok(());
             }
-        }
+        };
+        let what = What::Parse { name, types: parse.types.into() };
+        let task = match text {
+            None => Task::unread(what, head.frame_len),
+            Some(text) => Task::new(what, self.texts.share(&text), head.frame_len),
+        };
+        self.resolve(Box::new(task), link)
     }
 
-    fn name_refusal(&self, named: Named, name: &str) -> Option<Refusal> {
-        if name.starts_with(RESERVED) {
-            return Some(Refusal::own(
-                "42602",
-                format_args!("names that begin with \"{RESERVED}\" are the gateway's own"),
-            ));
+    /// The name of something that the client makes.
+    fn new_name<'a>(&self, named: Named, name: &'a str) -> Result<&'a str, Refusal> {
+        let name = own_name(name)?;
+        if self.store.has_room(named, name) {
+            return Ok(name);
         }
-        if !self.store.has_room(named, name) {
-            return Some(Refusal::own(
-                "54000",
-                format_args!(
-                    "more than {} prepared statements or portals are open",
-                    limits::PREPARED_PER_SESSION_MAX
-                ),
-            ));
-        }
-        None
+        Err(Refusal::own(
+            "54000",
+            format_args!(
+                "more than {} prepared statements or portals are open",
+                limits::PREPARED_PER_SESSION_MAX
+            ),
+        ))
     }
 
     /// The Parse was checked: it is sent.
@@ -88,14 +87,18 @@ impl Live {
 
     pub(super) fn read_bind(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let bind = decode_bind(front(link, head)).map_err(Ending::client_fault)?;
-        if let Some(refusal) = self.name_refusal(Named::Portal, bind.portal) {
-            self.refuse_extended(refusal, head.frame_len, link);
-            return Ok(());
-        }
-        let Some(prepared) = self.store.statement(bind.statement) else {
-            let refusal = no_statement(bind.statement);
-            self.refuse_extended(refusal, head.frame_len, link);
-            return Ok(());
+        let portal = self.new_name(Named::Portal, bind.portal);
+        let found = portal.and_then(|portal| {
+            let statement = as_compared(bind.statement)?;
+            let prepared = self.store.statement(statement);
+            Ok((portal, statement, prepared.ok_or_else(|| no_statement(statement))?))
+        });
+        let (portal, statement, prepared) = match found {
+            Ok(found) => found,
+            Err(refusal) => {
+                self.refuse_extended(refusal, head.frame_len, link);
+                return Ok(());
+            }
         };
         let types = prepared.types.iter().copied().map(Some).chain(std::iter::repeat(None));
         let values = bind.values.iter().zip(types);
@@ -103,8 +106,8 @@ impl Live {
             .map(|((value, is_binary), type_oid)| parameter(*value, *is_binary, type_oid))
             .collect();
         let what = What::Bind(Binding {
-            portal: bind.portal.to_owned(),
-            statement: bind.statement.to_owned(),
+            portal: portal.to_owned(),
+            statement: statement.to_owned(),
             parameters,
         });
         let task = Task::new(what, prepared.text.clone(), head.frame_len);
@@ -175,6 +178,13 @@ impl Live {
 
     pub(super) fn read_describe(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let (named, name) = decode_named(front(link, head)).map_err(Ending::client_fault)?;
+        let name = match as_compared(name) {
+            Ok(name) => name,
+            Err(refusal) => {
+                self.refuse_extended(refusal, head.frame_len, link);
+                return Ok(());
+            }
+        };
         // A name that is not known here may be SQL's own (a cursor of DECLARE): what it looks like
         // may be told, or the target says that there is none.
         let pending = match named {
@@ -191,11 +201,17 @@ impl Live {
 
     pub(super) fn read_execute(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let execute = decode_execute(front(link, head)).map_err(Ending::client_fault)?;
-        let name = execute.portal.to_owned();
         let scope_version = self.scope.version;
-        let Some(portal) = self.store.portal_mut(&name) else {
-            self.refuse_extended(no_portal(&name), head.frame_len, link);
-            return Ok(());
+        let found = as_compared(execute.portal).and_then(|name| {
+            let portal = self.store.portal_mut(name);
+            Ok((name.to_owned(), portal.ok_or_else(|| no_portal(name))?))
+        });
+        let (name, portal) = match found {
+            Ok(found) => found,
+            Err(refusal) => {
+                self.refuse_extended(refusal, head.frame_len, link);
+                return Ok(());
+            }
         };
         if portal.analysed.scope_version == scope_version
             && let Some(running) = portal.bound.take().or_else(|| portal.suspended.take())
@@ -214,10 +230,13 @@ impl Live {
 
     pub(super) fn read_close(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let (named, name) = decode_named(front(link, head)).map_err(Ending::client_fault)?;
-        if let Some(refusal) = self.close_refusal(name) {
-            self.refuse_extended(refusal, head.frame_len, link);
-            return Ok(());
-        }
+        let name = match own_name(name) {
+            Ok(name) => name,
+            Err(refusal) => {
+                self.refuse_extended(refusal, head.frame_len, link);
+                return Ok(());
+            }
+        };
         if named == Named::Statement {
             self.sql.forget(name);
         }
@@ -231,15 +250,29 @@ impl Live {
         self.forward_front(head, link);
         Ok(())
     }
+}
 
-    fn close_refusal(&self, name: &str) -> Option<Refusal> {
-        name.starts_with(RESERVED).then(|| {
-            Refusal::own(
-                "42602",
-                format_args!("names that begin with \"{RESERVED}\" are the gateway's own"),
-            )
-        })
+/// As much of a name as the target compares. It cuts longer ones without a word (`NAMEDATALEN` in
+/// `pg_config_manual.h`), so two that differ behind that are one statement or portal there. Others
+/// than ASCII it converts before, which can make them longer, or the same.
+fn as_compared(name: &str) -> Result<&str, Refusal> {
+    if !name.is_ascii() {
+        let text = "names of prepared statements and portals have letters of ASCII only here";
+        return Err(Refusal::own("42602", text));
     }
+    Ok(name.get(..NAME_BYTES_MAX).unwrap_or(name))
+}
+
+/// The same of a name that the client makes or closes.
+fn own_name(name: &str) -> Result<&str, Refusal> {
+    let name = as_compared(name)?;
+    if name.starts_with(RESERVED) {
+        return Err(Refusal::own(
+            "42602",
+            format_args!("names that begin with \"{RESERVED}\" are the gateway's own"),
+        ));
+    }
+    Ok(name)
 }
 
 fn no_statement(name: &str) -> Refusal {

@@ -50,6 +50,8 @@ pub(crate) struct Running {
     pub(crate) log: Option<Box<RowLog>>,
     /// A FunctionCall: one value comes back, and no rows.
     pub(crate) is_call: bool,
+    /// COPY sends rows to the client; how many, its tag says.
+    pub(crate) is_copying_out: bool,
 }
 
 /// One message that the target has to answer.

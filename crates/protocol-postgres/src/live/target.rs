@@ -58,6 +58,7 @@ impl Live {
         if can_stream {
             if let Some(running) = self.queue.front_mut().and_then(|front| front.running_mut()) {
                 running.rows += u64::from(head.tag == b'D');
+                running.is_copying_out = head.tag == b'd';
                 running.bytes += head.frame_len as u64;
             }
             link.client_owed = head.frame_len;
@@ -160,6 +161,7 @@ impl Live {
         match self.queue.front_mut().and_then(|front| front.running_mut()) {
             Some(running) => {
                 running.bytes += head.frame_len as u64;
+                running.is_copying_out = !running.is_call;
                 Ok(Passing::ToClient)
             }
             None => Err(Ending::target_fault("COPY data that no request asked for")),
@@ -188,7 +190,7 @@ impl Live {
                 if let Some(Pending::Execute { mut running, portal, number }) =
                     self.queue.pop_front()
                 {
-                    running.tag = tag;
+                    completed(&mut running, tag);
                     finish_with_rows(&mut running, "00000", link);
                     // Executed ahead of its own suspension.
                     let portal = self.store.same_portal_mut(&portal, number);
@@ -203,7 +205,7 @@ impl Live {
                 self.layouts.current = None;
                 let is_only = slot.as_ref().is_some_and(|run| run.analysis.kinds.len() <= 1);
                 if let Some(running) = slot {
-                    running.tag = tag;
+                    completed(running, tag);
                     running.plan = None;
                     if is_only {
                         // With several statements, ReadyForQuery tells that this was the last.
@@ -447,4 +449,14 @@ pub(super) fn pass_frame(head: Head, passing: Passing, link: &mut Link) {
 
 fn skip_frame(head: Head, link: &mut Link) {
     pass_frame(head, Passing::Swallowed, link);
+}
+
+/// The target says that a statement is done. A row of COPY is not a message of its own: its head
+/// and its end are too.
+fn completed(running: &mut Running, tag: Option<String>) {
+    if std::mem::take(&mut running.is_copying_out) {
+        let count = tag.as_deref().and_then(|tag| tag.strip_prefix("COPY "));
+        running.rows += count.and_then(|count| count.parse().ok()).unwrap_or(0_u64);
+    }
+    running.tag = tag;
 }

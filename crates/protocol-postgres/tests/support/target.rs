@@ -195,7 +195,7 @@ impl FakeTarget {
             self.greet(out);
             return;
         }
-        let parts = texts(body);
+        let mut parts = texts(body);
         let is_question = parts.iter().any(|part| part.contains("corral.question"));
         let ends_question = self.was_question && matches!(tag, b'S' | b'H');
         self.was_question = is_question;
@@ -211,6 +211,14 @@ impl FakeTarget {
         if self.is_skipping && tag != b'S' && tag != b'X' {
             return;
         }
+        // Names are compared by their first 63 bytes; a kind stands before some.
+        let (names, kind) = match tag {
+            b'P' | b'E' => (1, 0),
+            b'B' => (2, 0),
+            b'D' | b'C' => (1, 1),
+            _ => (0, 0),
+        };
+        parts.iter_mut().take(names).for_each(|name| name.truncate(63 + kind));
         match tag {
             b'Q' => self.query(&parts[0], out),
             b'P' => self.parse(parts, out),

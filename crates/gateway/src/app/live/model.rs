@@ -428,7 +428,7 @@ impl<'a> World<'a> {
         let is_granted = self.engine.within_grants(&self.chains[at], &self.facts[kind]).is_ok();
         assert_eq!(is_granted, self.model.is_granted(at, verb), "run {at}, {}", verb.name);
         if is_live && may_use && is_granted {
-            let fits = run.budget().charge_statement(self.facts[kind].effects).is_ok();
+            let fits = run.budget().charge_statement(self.facts[kind].effects, 1).is_ok();
             assert_eq!(fits, self.model.charge(at, verb), "whether run {at} has budget left");
         }
         assert_eq!(run.budget().used(), self.model.runs[at].used, "what run {at} used");
