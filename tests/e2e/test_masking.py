@@ -57,6 +57,8 @@ DENIED = {
     "copy a query": "copy (select ssn from customers) to stdout",
     "explain": "explain select * from customers where id = 1",
     "explain analyze": "explain (analyze, verbose) select * from customers",
+    "a join with renamed columns": "select j.d || '' from (json_each('{\"a\":1}') with ordinality "
+                                   "as f(x) cross join customers) as j(k, v, o, a, b, c, d)",
     "statistics": "select most_common_vals from pg_stats where tablename = 'customers'",
     "raw statistics": "select stavalues1 from pg_statistic",
     "activity": "select query from pg_stat_activity",
@@ -192,6 +194,18 @@ create operator lies.|| (leftarg = text, rightarg = text, function = lies.cat);
 create function lies.eq(text, text) returns bool language sql immutable as 'select false';
 create operator lies.= (leftarg = text, rightarg = text, function = lies.eq);
 """
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "rollback to s"])
+def test_the_end_of_a_transaction_hides_no_classified_table(own_shop, end):
+    own_shop.gateway.run("delete", "policy", "holds")
+    with own_shop.connect("orders-db", own_shop.run("hider")["token"]) as connection:
+        connection.execute("begin")
+        connection.execute("savepoint s")
+        connection.execute("create temp table customers (id int, ssn text) on commit drop")
+        assert connection.execute("select ssn || '' from customers").fetchall() == []
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="send it alone"):
+            connection.execute(f"{end}; select ssn || '' from customers")
 
 
 def test_operators_and_types_of_others_answer_none_of_the_gateways_questions(own_shop):
