@@ -238,3 +238,88 @@ fn a_suspended_portal_that_is_closed_is_completed_once() {
     let rows: Vec<u64> = world.completed().iter().map(|done| done.2).collect();
     assert_eq!(rows, [0, 2, 0], "begin, the portal, commit");
 }
+
+fn parses(world: &World, text: &str) -> bool {
+    world.target.log.iter().any(|line| line.starts_with('P') && line.contains(text))
+}
+
+#[test]
+fn a_literal_of_an_unknown_statement_is_decided_before_it_is_parsed() {
+    let mut world = World::open(Setting::default());
+    let text = "update mystery approve '{5}'";
+    world.send(&[parse("p", text), flush()].concat());
+    world.told();
+    assert_eq!(world.decided.len(), 1);
+    assert!(!parses(&world, text), "{:?}", world.target.log);
+    let denial = Denial::new(DenialKind::ApprovalDenied, "no");
+    world.input(Input::Decided(Decision::Deny(denial)));
+    world.send(&sync());
+    assert_eq!(world.told(), ["E 42501 corral: no", "Z I"]);
+    assert!(!parses(&world, text), "{:?}", world.target.log);
+    assert!(codes(&world).is_empty());
+
+    // The same without a literal has nothing that could run.
+    world.send(&[parse("p", "update mystery approve 5"), sync()].concat());
+    assert_eq!(world.told(), ["1", "Z I"]);
+    assert_eq!(world.decided.len(), 1);
+}
+
+#[test]
+fn parse_bind_and_execute_are_one_decision() {
+    let mut world = World::open(Setting::default());
+    let text = "update mystery approve '{5}'";
+    let bound = bind("", "", &[Some("one")]);
+    world.send(&[parse("", text), bound, execute("", 0), sync()].concat());
+    assert_eq!(world.told(), ["N 00000 corral: approve it at https://gateway/"]);
+    assert_eq!(world.decided[0].parameters[0].value.as_deref(), Some("one"));
+    let permit = world.permit(world.decided[0].seq);
+    world.input(Input::Decided(permit));
+    assert_eq!(world.told(), ["1", "2", "C UPDATE 3", "Z I"]);
+    assert_eq!(world.decided.len(), 1);
+    assert_eq!(world.completed(), [("00000".into(), Some("UPDATE 3".into()), 0)]);
+}
+
+#[test]
+fn the_permit_of_a_parse_is_for_what_was_decided() {
+    let literal = "update mystery 'x'";
+    let cases: [(&str, Vec<u8>, Vec<u8>, usize); 5] = [
+        ("next", Vec::new(), bind("", "p", &[]), 1),
+        ("described", describe(b'S', "p"), bind("", "p", &[]), 1),
+        ("other values", Vec::new(), bind("", "p", &[Some("1")]), 1),
+        ("other values, later", flush(), bind("", "p", &[Some("1")]), 2),
+        ("later", sync(), bind("", "p", &[]), 2),
+    ];
+    for (name, between, bound, decisions) in cases {
+        let mut world = World::open(Setting::default());
+        let messages = [parse("p", literal), between, bound, execute("", 0), sync()];
+        world.send(&messages.concat());
+        assert_eq!(world.decided.len(), decisions, "{name}");
+        assert_eq!(codes(&world), vec!["00000"; decisions], "{name}");
+        world.send(&terminate());
+        assert_eq!(codes(&world).len(), decisions, "{name}");
+    }
+}
+
+#[test]
+fn a_decided_parse_is_completed_once_however_it_ends() {
+    let endings: [(&str, Vec<u8>, &str); 4] = [
+        ("synced", sync(), "00000"),
+        ("another one parsed", [parse("", "select 1"), sync()].concat(), "00000"),
+        ("ended", terminate(), "00000"),
+        ("refused", [parse("", "forbidden"), sync()].concat(), "00000"),
+    ];
+    for (name, ending, code) in endings {
+        for flushed in [false, true] {
+            let mut world = World::open(Setting::default());
+            let between = if flushed { flush() } else { Vec::new() };
+            world.send(&[parse("p", "update mystery 'x'"), between, ending.clone()].concat());
+            world.send(&terminate());
+            assert_eq!(codes(&world), [code], "{name}");
+        }
+    }
+    let mut world = World::open(Setting::default());
+    world.send(&[parse("p", "select 1"), sync()].concat());
+    // The target has the name.
+    world.send(&[parse("p", "update mystery 'x'"), flush(), sync()].concat());
+    assert_eq!(codes(&world), ["42P05"]);
+}

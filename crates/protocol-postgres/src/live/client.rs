@@ -82,6 +82,9 @@ impl Live {
         if self.copy.is_active {
             return self.read_copy_message(head, link);
         }
+        if self.parsed.is_some() && !matches!(head.tag, b'B' | b'D' | b'H') {
+            self.end_parsed(link);
+        }
         if self.is_skipping && head.tag != b'S' {
             return if is_known(head.tag) {
                 self.drop_front(head.frame_len, link);

@@ -17,6 +17,7 @@ use corral_model::{Effect, TraceParent};
 use super::Live;
 use super::extended::{no_portal, reads_alike};
 use super::names::{Need, ReadNames};
+use super::parsed::{Parsed, parameters_ahead, runs_when_parsed};
 use super::pending::{Pending, Running, Sender};
 use super::questions::failed_transaction;
 use super::refuse::plain;
@@ -344,10 +345,17 @@ impl Live {
         }
         match std::mem::replace(&mut task.what, What::Query) {
             What::Open => {}
-            What::Parse { name, types } => {
+            What::Parse { name, types, .. } if runs_when_parsed(&analysed.analysis, &task.text) => {
+                let parameters = parameters_ahead(link, task.frame_len, &name, &types);
+                task.what = What::Parse { name, types, parameters: parameters.clone() };
+                let statement = self.next_statement(&mut task, &analysed, parameters);
+                self.step = Step::ExpectDecision(task);
+                link.ask(Output::Decide(Box::new(statement)));
+            }
+            What::Parse { name, types, parameters } => {
                 let seq = StatementSeq(self.seq + 1);
                 let statement = self.statement(seq, &task, &analysed, Arc::default());
-                task.what = What::Parse { name, types };
+                task.what = What::Parse { name, types, parameters };
                 self.step = Step::ExpectCheck(task);
                 link.ask(Output::Check(Box::new(statement)));
             }
@@ -491,8 +499,8 @@ impl Live {
             return;
         }
         match (denial, std::mem::replace(&mut task.what, What::Query), task.analysed.take()) {
-            (None, What::Parse { name, types }, Some(analysed)) => {
-                self.forward_parse(name, types, &task, analysed, link);
+            (None, What::Parse { name, types, .. }, Some(analysed)) => {
+                self.forward_parse(name, types, &task, analysed, None, link);
             }
             (Some(denial), _, analysed) => {
                 let analysis = analysed.as_ref().map(|analysed| &*analysed.analysis);
@@ -653,7 +661,17 @@ impl Live {
             What::Bind(binding) => {
                 self.forward_bind(binding, &task, analysed.clone(), Some(running), link);
             }
-            What::Open | What::Parse { .. } => {}
+            What::Parse { name, types, parameters } => {
+                let parsed = Parsed {
+                    statement: name.clone(),
+                    parameters,
+                    analysed: analysed.clone(),
+                    running,
+                };
+                let decided = Some(Box::new(parsed));
+                self.forward_parse(name, types, &task, analysed.clone(), decided, link);
+            }
+            What::Open => {}
         }
     }
 

@@ -9,6 +9,7 @@ use corral_model::statement::Parameter;
 
 use super::client::front;
 use super::decide::unused;
+use super::parsed::Parsed;
 use super::pending::{Pending, Running, Sender};
 use super::store::{Portal, Prepared};
 use super::task::{Analysed, Binding, Task, What};
@@ -38,7 +39,8 @@ impl Live {
                 return Ok(());
             }
         };
-        let what = What::Parse { name, types: parse.types.into() };
+        let what =
+            What::Parse { name, types: parse.types.into(), parameters: Arc::default() };
         let task = match text {
             None => Task::unread(what, head.frame_len),
             Some(text) => Task::new(what, self.texts.share(&text), head.frame_len),
@@ -61,21 +63,36 @@ impl Live {
         ))
     }
 
-    /// The Parse was checked: it is sent.
+    /// The Parse was checked, or decided: it is sent.
     pub(super) fn forward_parse(
         &mut self,
         name: String,
         types: Arc<[u32]>,
         task: &Task,
         analysed: Arc<Analysed>,
+        decided: Option<Box<Parsed>>,
         link: &mut Link,
     ) {
+        match &decided {
+            Some(parsed) => {
+                link.send_permitted(&parsed.running.permit, task.frame_len);
+                self.ran_aside(&analysed);
+            }
+            None => self.send_front(Harmless::Preparation, task.frame_len, link),
+        }
+        self.parsed = decided;
         let prepared = Prepared { text: task.text.clone(), analysed, types };
         self.sql.forget(&name);
-        let undo = self.store.prepare(name, prepared);
-        self.queue.push_back(Pending::Parse { sender: Sender::Client, undo: Some(Box::new(undo)) });
+        let undo = Some(Box::new(self.store.prepare(name, prepared)));
+        self.queue.push_back(Pending::Parse { sender: Sender::Client, undo, running: None });
         self.open_pipeline();
-        self.send_front(Harmless::Preparation, task.frame_len, link);
+    }
+
+    /// What parsing or planning calls may change what names mean.
+    fn ran_aside(&mut self, analysed: &Analysed) {
+        let epoch = self.transaction.epoch() + 1;
+        self.keeper.change(analysed.analysis.session_change, epoch);
+        self.sql.sent(&analysed.analysis, epoch);
     }
 
     /// A message of the extended protocol is sent.
@@ -100,17 +117,20 @@ impl Live {
                 return Ok(());
             }
         };
-        let types = prepared.types.iter().copied().map(Some).chain(std::iter::repeat(None));
-        let values = bind.values.iter().zip(types);
-        let parameters = values
-            .map(|((value, is_binary), type_oid)| parameter(*value, *is_binary, type_oid))
-            .collect();
-        let what = What::Bind(Binding {
+        let text = prepared.text.clone();
+        let binding = Binding {
             portal: portal.to_owned(),
             statement: statement.to_owned(),
-            parameters,
-        });
-        let task = Task::new(what, prepared.text.clone(), head.frame_len);
+            parameters: bound_parameters(&bind.values, &prepared.types),
+        };
+        if let Some(parsed) = self.take_parsed(&binding.statement, &binding.parameters) {
+            let task = Task::new(What::Query, text, head.frame_len);
+            let Parsed { analysed, running, .. } = *parsed;
+            self.forward_bind(binding, &task, analysed, Some(running), link);
+            return Ok(());
+        }
+        self.end_parsed(link);
+        let task = Task::new(What::Bind(binding), text, head.frame_len);
         self.resolve(Box::new(task), link)
     }
 
@@ -153,10 +173,7 @@ impl Live {
         match &bound {
             Some(running) => {
                 link.send_permitted(&running.permit, task.frame_len);
-                // What planning calls may change what names mean.
-                let change = analysed.analysis.session_change;
-                self.keeper.change(change, self.transaction.epoch() + 1);
-                self.sql.sent(&analysed.analysis, self.transaction.epoch() + 1);
+                self.ran_aside(&analysed);
             }
             None => self.send_front(Harmless::Preparation, task.frame_len, link),
         }
@@ -315,6 +332,16 @@ pub(super) fn reads_alike(then: Option<&Names>, now: Option<&Names>) -> bool {
         (Some(then), Some(now)) => then.session.backslash() == now.session.backslash(),
         _ => true,
     }
+}
+
+/// The values of a Bind.
+pub(super) fn bound_parameters(
+    values: &[(Option<&[u8]>, bool)],
+    types: &[u32],
+) -> Arc<[Parameter]> {
+    let types = types.iter().copied().map(Some).chain(std::iter::repeat(None));
+    let values = values.iter().zip(types);
+    values.map(|((value, is_binary), type_oid)| parameter(*value, *is_binary, type_oid)).collect()
 }
 
 /// A bound value as an approver and the record see it. Long ones are named by digest, so that

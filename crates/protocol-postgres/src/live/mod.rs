@@ -12,6 +12,7 @@ mod decide;
 mod extended;
 mod messages;
 mod names;
+mod parsed;
 mod pending;
 mod questions;
 mod refuse;
@@ -37,6 +38,7 @@ use corral_model::limits;
 
 use self::copy::CopyIn;
 use self::names::Keeper;
+use self::parsed::Parsed;
 use self::pending::{Pending, Running};
 use self::rows::Origins;
 use self::scope::Scope;
@@ -81,6 +83,7 @@ pub(crate) struct Live {
     /// A Flush was sent because the queue is full.
     has_flushed: bool,
     is_client_gone: bool,
+    parsed: Option<Box<Parsed>>,
     copy: CopyIn,
     store: Store,
     sql: SqlStatements,
@@ -116,6 +119,7 @@ impl Live {
             described: None,
             has_flushed: false,
             is_client_gone: false,
+            parsed: None,
             copy: CopyIn::default(),
             store: Store::default(),
             sql: SqlStatements::default(),
@@ -211,12 +215,14 @@ impl Live {
             }
             Step::Ready | Step::ExpectCheck(_) | Step::ExpectDecision(_) => {}
         }
+        self.end_parsed(link);
         let queue = std::mem::take(&mut self.queue);
         let is_busy = !queue.is_empty();
         let mut undos = Vec::new();
         for pending in queue {
             match pending {
                 Pending::Execute { running, .. }
+                | Pending::Parse { running: Some(running), .. }
                 | Pending::Query { running: Some(running), .. } => {
                     finish(&running, code, link);
                 }

@@ -60,6 +60,8 @@ pub(crate) enum Pending {
     Parse {
         sender: Sender,
         undo: Option<Box<Undo>>,
+        /// It was sent under a permit that nothing else uses.
+        running: Option<Box<Running>>,
     },
     /// A Parse that must fail, in a refused message's place.
     Refused(Box<Refusal>),

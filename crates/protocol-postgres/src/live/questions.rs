@@ -80,7 +80,7 @@ impl Live {
         link.tell_target(Harmless::Probe, |out| put_question(out, text, answer));
         self.queue.extend([
             close(),
-            Pending::Parse { sender, undo: None },
+            Pending::Parse { sender, undo: None, running: None },
             Pending::Bind { sender, number: 0, undo: None },
             Pending::Ask(question),
             close(),

@@ -143,13 +143,18 @@ impl Live {
 
     /// Takes the front of the queue away; says whether its sender reads the answer.
     fn pop_for(&mut self, sender: Sender, link: &mut Link) -> Passing {
-        if let Some(
-            Pending::Bind { undo: Some(undo), .. } | Pending::Close { undo: Some(undo), .. },
-        ) = self.queue.pop_front()
-        {
-            for mut running in Store::done(*undo) {
+        match self.queue.pop_front() {
+            Some(
+                Pending::Bind { undo: Some(undo), .. } | Pending::Close { undo: Some(undo), .. },
+            ) => {
+                for mut running in Store::done(*undo) {
+                    finish_with_rows(&mut running, "00000", link);
+                }
+            }
+            Some(Pending::Parse { running: Some(mut running), .. }) => {
                 finish_with_rows(&mut running, "00000", link);
             }
+            _ => {}
         }
         match sender {
             Sender::Client => Passing::ToClient,
@@ -313,6 +318,7 @@ impl Live {
 
     /// An error in the extended protocol: the target skips up to the next Sync.
     fn fail_pipeline(&mut self, frame: &[u8], code: &str, link: &mut Link) -> Result<(), Ending> {
+        self.end_parsed(link);
         let failed = self.queue.front().is_some_and(Pending::is_question);
         let given_up = match (failed, code) {
             (true, QUERY_CANCELED) => {
@@ -360,7 +366,15 @@ impl Live {
         link: &mut Link,
     ) -> Option<Box<crate::deny::Refusal>> {
         match pending {
-            Pending::Parse { undo, .. }
+            Pending::Parse { undo, running: Some(mut running), .. } => {
+                finish_with_rows(&mut running, code, link);
+                self.unmake(
+                    Pending::Parse { sender: Sender::Client, undo, running: None },
+                    code,
+                    link,
+                )
+            }
+            Pending::Parse { undo, running: None, .. }
             | Pending::Bind { undo, .. }
             | Pending::Close { undo, .. } => {
                 if let Some(undo) = undo {

@@ -46,6 +46,8 @@ pub(crate) enum What {
     Parse {
         name: String,
         types: Arc<[u32]>,
+        /// Of the Bind that follows, where the Parse is decided for both.
+        parameters: Arc<[Parameter]>,
     },
     Bind(Binding),
     Execute {
