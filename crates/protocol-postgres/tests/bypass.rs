@@ -879,7 +879,7 @@ fn kinds_tell_the_wire_what_comes_back() {
     check("DEALLOCATE p", &[StatementKind::Deallocate { name: Some("p".to_owned()) }]);
     check(
         "DECLARE c CURSOR FOR SELECT 1",
-        &[StatementKind::DeclareCursor { name: "c".to_owned() }],
+        &[StatementKind::DeclareCursor { name: "c".to_owned(), is_held: false }],
     );
     check("PREPARE p AS SELECT 1", &[StatementKind::Prepare { name: "p".to_owned() }]);
     check("SET ROLE x", &[StatementKind::Set { name: Some("role".to_owned()) }]);

@@ -36,6 +36,7 @@ use corral_model::{Effect, Effects};
 use catalogue::Backslash;
 pub use catalogue::{Catalogue, SessionNames};
 pub use outline::outline;
+use pg_query::NodeEnum;
 use shape::Shape;
 use walker::{Walker, offset};
 
@@ -65,6 +66,11 @@ pub struct Analysis {
     /// are unknown and must not be decided on.
     pub needs_names: bool,
     pub session_change: SessionChange,
+    /// It calls functions whose bodies were looked at: the names in one are looked up when it runs.
+    pub has_bodies: bool,
+    /// All names in it mean what they mean when it runs, and not what they meant when it was
+    /// bound: it has such bodies, or is no query.
+    pub resolves_late: bool,
     /// Set when the rows of the text's only statement hold masked columns.
     pub mask: Option<ResultMask>,
     /// Why the facts hold [`Effect::Unknown`], when they do.
@@ -108,6 +114,12 @@ impl Analysis {
 
     /// The same with a parameter of this type, whose values are made by code that is not known.
     pub(crate) fn with_foreign_parameter(&self, oid: u32, is_masking: bool) -> Self {
+        let text = format!("a parameter has the type with the OID {oid}, whose code is not known");
+        self.with_unknown(text, is_masking, "leave the type out")
+    }
+
+    /// The same, where it cannot be told after all what it does.
+    pub(crate) fn with_unknown(&self, text: String, is_masking: bool, advice: &str) -> Self {
         let mut analysis = self.clone();
         let mut facts = Facts::clone(&self.facts);
         if !facts.verbs.contains(&verbs::UNKNOWN) {
@@ -115,13 +127,10 @@ impl Analysis {
             facts.verbs.sort();
         }
         facts.effects.insert(Effect::Unknown);
-        let text = format!("a parameter has the type with the OID {oid}, whose code is not known");
         if is_masking && facts.obstacle.is_none() {
             facts.obstacle = Some(Obstacle {
                 rule: findings::MASKING_RULE,
-                text: format!(
-                    "{text}; a session with masked columns cannot run it; leave the type out"
-                ),
+                text: format!("{text}; a session with masked columns cannot run it; {advice}"),
                 position: None,
                 is_size: false,
             });
@@ -186,6 +195,8 @@ pub enum StatementKind {
     /// DECLARE CURSOR: the cursor is a portal of that name too.
     DeclareCursor {
         name: String,
+        /// WITH HOLD: it runs when its transaction ends.
+        is_held: bool,
     },
     /// FETCH, MOVE: runs a portal of that name, also one of the protocol's.
     Fetch {
@@ -304,7 +315,7 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
         Ok(parsed) => parsed,
         Err(reason) => {
             walker.unknown(reason.clone(), None);
-            let analysis = finish(walker, vec![StatementKind::Unknown], None);
+            let analysis = finish(walker, vec![StatementKind::Unknown], false, None);
             return Analysis { parse_error: Some(reason), ..analysis };
         }
     };
@@ -348,11 +359,31 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
             None,
         );
     }
+    let are_queries = are_queries(&parsed);
     drop(parsed);
-    finish(walker, kinds, mask)
+    finish(walker, kinds, are_queries, mask)
 }
 
-fn finish(mut walker: Walker<'_>, kinds: Vec<StatementKind>, mask: Option<ResultMask>) -> Analysis {
+/// Whether the target resolves the names of these statements when they are parsed.
+fn are_queries(parsed: &pg_query::protobuf::ParseResult) -> bool {
+    parsed.stmts.iter().all(|raw| match raw.stmt.as_ref().and_then(|node| node.node.as_ref()) {
+        Some(NodeEnum::SelectStmt(found)) => found.into_clause.is_none(),
+        Some(
+            NodeEnum::InsertStmt(_)
+            | NodeEnum::UpdateStmt(_)
+            | NodeEnum::DeleteStmt(_)
+            | NodeEnum::MergeStmt(_),
+        ) => true,
+        _ => false,
+    })
+}
+
+fn finish(
+    mut walker: Walker<'_>,
+    kinds: Vec<StatementKind>,
+    are_queries: bool,
+    mask: Option<ResultMask>,
+) -> Analysis {
     let needs_names = walker.found.needs_names;
     if needs_names && walker.names.is_none() {
         walker.unknown("the names of the target are not known", None);
@@ -361,12 +392,23 @@ fn finish(mut walker: Walker<'_>, kinds: Vec<StatementKind>, mask: Option<Result
         // The names in a function's body are looked up when it runs, after the change perhaps.
         walker.unknown("it changes what the names in a function that it calls mean", None);
     }
+    let has_bodies = walker.body_count > 0;
     let mask = mask.filter(|_| walker.found.obstacle.is_none());
     let unknown = walker.found.unknown.take();
     let session_change = walker.found.change;
     let facts = walker.found.into_facts(kinds.len(), mask.is_some());
     let facts = Arc::new(facts);
-    Analysis { facts, kinds, needs_names, session_change, mask, unknown, parse_error: None }
+    Analysis {
+        facts,
+        kinds,
+        needs_names,
+        session_change,
+        has_bodies,
+        resolves_late: has_bodies || !are_queries,
+        mask,
+        unknown,
+        parse_error: None,
+    }
 }
 
 fn why_too_large(text: &str) -> Option<String> {
@@ -399,6 +441,8 @@ fn too_large(text: String) -> Analysis {
         kinds: vec![StatementKind::Unknown],
         needs_names: false,
         session_change: SessionChange::ANY,
+        has_bodies: false,
+        resolves_late: true,
         mask: None,
         unknown: None,
         parse_error: None,

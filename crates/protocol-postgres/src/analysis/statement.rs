@@ -14,6 +14,9 @@ use super::shape::Shape;
 use super::walker::{Access, Walker, offset, strings};
 use super::{StatementKind, verbs};
 
+/// PostgreSQL's `CURSOR_OPT_HOLD`.
+const CURSOR_OPT_HOLD: i32 = 0x20;
+
 /// A statement's kind, and the columns that it returns, where it is a query.
 pub(super) struct Outcome {
     pub(super) kind: StatementKind,
@@ -85,7 +88,8 @@ impl Walker<'_> {
                     self.statement(query);
                 }
                 self.refuse_classified("a cursor");
-                StatementKind::DeclareCursor { name: found.portalname.clone() }.into()
+                let is_held = found.options & CURSOR_OPT_HOLD != 0;
+                StatementKind::DeclareCursor { name: found.portalname.clone(), is_held }.into()
             }
             NodeEnum::FetchStmt(found) => {
                 // A portal of the protocol can be fetched from by its name, too.

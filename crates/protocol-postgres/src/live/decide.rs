@@ -15,6 +15,7 @@ use corral_model::statement::{Parameter, Statement};
 use corral_model::{Effect, TraceParent};
 
 use super::Live;
+use super::cursors::{Opened, resolves_late, runs_bodies};
 use super::extended::{no_portal, reads_alike};
 use super::names::{Need, ReadNames};
 use super::parsed::{Parsed, parameters_ahead, runs_when_parsed};
@@ -26,7 +27,7 @@ use super::scope::Scope;
 use super::sql_prepared::SqlPrepared;
 use super::task::{Analysed, Approved, Hold, Step, Task, What};
 use crate::analysis::catalogue::CatalogueError;
-use crate::analysis::{Analysis, Names, StatementKind};
+use crate::analysis::{Analysis, Names, SessionChange, StatementKind};
 use crate::analyst::Analyst;
 use crate::codec::client::Named;
 use crate::codec::server::{
@@ -81,7 +82,7 @@ impl Live {
             }
             return Ok(());
         }
-        if let (What::Execute { portal }, false) = (&task.what, task.was_held) {
+        if let (What::Execute { portal }, false, None) = (&task.what, task.was_held, &task.opened) {
             let bound = self.store.portal(portal).map(|portal| portal.analysed.clone());
             return self.resolve_bound(task, bound, link);
         }
@@ -106,8 +107,8 @@ impl Live {
                 return Ok(());
             }
         }
-        if task.prepared.is_some() {
-            // What EXECUTE does is not a matter of its text: it is not kept.
+        if task.prepared.is_some() || task.opened.is_some() {
+            // What EXECUTE and FETCH do is not a matter of their texts: it is not kept.
             let names = self.keeper.names().cloned();
             self.analyse_with(task, names, link);
             return Ok(());
@@ -128,7 +129,8 @@ impl Live {
         Ok(())
     }
 
-    /// An Execute: its names are those of the moment at which it was bound.
+    /// An Execute: its names are those of the moment at which it was bound, but where the target
+    /// looks them up later. There it may do what it did then, and what it would do by now.
     fn resolve_bound(
         &mut self,
         mut task: Box<Task>,
@@ -139,6 +141,19 @@ impl Live {
             self.refuse(&task, Refusal::as_postgres("34000", "portal does not exist"), link);
             return Ok(());
         };
+        if resolves_late(&bound.analysis) && !self.transaction.is_failed() {
+            let need = self.keeper.need(self.transaction.is_idle(), link.now);
+            if need != Need::Nothing {
+                self.ask_names(need, task, link);
+                return Ok(());
+            }
+            if bound.names_version != self.keeper.version() {
+                task.needs_names = Some(true);
+                task.opened =
+                    Some(Arc::from([Opened { text: task.text.clone(), analysed: bound }]));
+                return self.resolve(task, link);
+            }
+        }
         if bound.scope_version == self.scope.version {
             task.analysed = Some(bound);
             return self.proceed(task, link);
@@ -183,10 +198,14 @@ impl Live {
         task.scope = Some(scope.clone());
         let analyst = self.analyst.clone();
         let prepared = task.prepared.clone();
+        let opened = task.opened.clone();
         let work = Work(Box::new(move || {
-            let analysis = match prepared {
-                Some(prepared) => analyse_known(&*analyst, &text, &prepared, names, &scope),
-                None => analyst.analyse(&text, names.as_deref(), &scope.mask),
+            let analysis = match (prepared, opened) {
+                (Some(prepared), _) => analyse_known(&*analyst, &text, &prepared, names, &scope),
+                (None, Some(opened)) => {
+                    analyse_opened(&*analyst, &text, &opened, names.as_deref(), &scope)
+                }
+                (None, None) => analyst.analyse(&text, names.as_deref(), &scope.mask),
             };
             let analysis = Box::new(analysis);
             let done: Box<dyn Any + Send> = Box::new(Done::Analysed(analysis));
@@ -262,18 +281,22 @@ impl Live {
         analysis: Arc<Analysis>,
         link: &mut Link,
     ) -> Result<(), Ending> {
-        let is_bound = matches!(task.what, What::Execute { .. }) && !task.was_held;
+        let is_bound =
+            matches!(task.what, What::Execute { .. }) && !task.was_held && task.opened.is_none();
         let scope = task.scope.take().unwrap_or_else(|| self.scope.clone());
         let analysed = match (&task.analysed, is_bound) {
             (Some(bound), true) => {
                 let bound = Analysed::clone(bound);
                 Arc::new(Analysed { analysis, scope_version: scope.version, ..bound })
             }
-            (None | Some(_), _) if task.prepared.is_some() => {
-                let prepared = task.prepared.as_ref().map_or("", |prepared| &*prepared.text);
+            (None | Some(_), _) if task.prepared.is_some() || task.opened.is_some() => {
+                let prepared = task.prepared.as_ref().map(|prepared| &*prepared.text);
+                let opened = task.opened.iter().flat_map(|opened| opened.iter());
+                let parts = prepared.into_iter().chain(opened.map(|opened| &*opened.text));
+                let parts = std::iter::once(&**self.keeper.digest()).chain(parts);
                 Arc::new(Analysed {
                     names: self.keeper.names().cloned(),
-                    state_digest: digest([self.keeper.digest(), prepared]),
+                    state_digest: digest(parts),
                     names_version: self.keeper.version(),
                     scope_version: scope.version,
                     analysis,
@@ -329,6 +352,24 @@ impl Live {
             task.prepared = Some(prepared.clone());
             task.needs_names = Some(true);
             return self.resolve(task, link);
+        }
+        let is_plain = task.opened.is_none()
+            && matches!(&*analysed.analysis.kinds, [StatementKind::Rows | StatementKind::NoRows]);
+        let analysed = if is_plain {
+            analysed
+        } else {
+            match self.with_cursors(&task, analysed) {
+                Ok(analysed) => analysed,
+                Err(opened) => {
+                    task.opened = Some(opened);
+                    task.needs_names = Some(true);
+                    return self.resolve(task, link);
+                }
+            }
+        };
+        if !is_plain && let Some(refusal) = self.masks_moved(&task, &analysed) {
+            self.give_up(&task, refusal, link);
+            return Ok(());
         }
         let analysed = self.with_parameter_types(&task.what, analysed);
         let analysed = match self.with_fetched_portal(&task.what, analysed) {
@@ -386,6 +427,10 @@ impl Live {
                 link.ask(Output::Decide(Box::new(statement)));
             }
             What::Execute { portal } => {
+                if let Some(running) = self.take_suspended(&portal, &task, &analysed) {
+                    self.forward_execute(portal, running, task.frame_len, link);
+                    return Ok(());
+                }
                 let bound = self.store.portal(&portal);
                 let parameters = bound.map(|bound| bound.parameters.clone()).unwrap_or_default();
                 task.what = What::Execute { portal };
@@ -413,6 +458,107 @@ impl Live {
         let Some(oid) = foreign else { return analysed };
         let analysis = analysed.analysis.with_foreign_parameter(oid, self.scope.is_masked());
         Arc::new(Analysed { analysis: Arc::new(analysis), ..Analysed::clone(&analysed) })
+    }
+
+    /// What FETCH of cursors does, and what a cursor does whose names are looked up later. The
+    /// error is what has to be analysed with it.
+    fn with_cursors(
+        &self,
+        task: &Task,
+        analysed: Arc<Analysed>,
+    ) -> Result<Arc<Analysed>, Arc<[Opened]>> {
+        let kinds = analysed.analysis.kinds.as_slice();
+        let mut declared: Vec<&str> = Vec::new();
+        let mut opened: Vec<Opened> = Vec::new();
+        let mut unknown: Option<String> = None;
+        for kind in kinds {
+            match kind {
+                StatementKind::DeclareCursor { name, is_held } => {
+                    declared.push(name);
+                    if *is_held && runs_bodies(&analysed.analysis) {
+                        unknown = Some(format!(
+                            "the cursor \"{name}\" runs functions when its transaction ends, and \
+                             what they mean by then is not known"
+                        ));
+                    }
+                }
+                StatementKind::Fetch { name }
+                    if matches!(task.what, What::Query | What::Execute { .. })
+                        && !declared.contains(&name.as_str()) =>
+                {
+                    match self.opened(name) {
+                        Some(found) => opened.extend(found),
+                        None => {
+                            unknown = Some(format!(
+                                "the cursor \"{name}\" was not opened by DECLARE in this session"
+                            ));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let is_changing = analysed.analysis.session_change != SessionChange::default();
+        if kinds.len() > 1 && !opened.is_empty() && is_changing && task.opened.is_none() {
+            unknown = Some("it changes what names in the functions of a cursor mean".to_owned());
+        }
+        if let Some(text) = unknown {
+            let is_masking = self.scope.is_masked();
+            let analysis = analysed.analysis.with_unknown(text, is_masking, "run its query itself");
+            return Ok(Arc::new(Analysed {
+                analysis: Arc::new(analysis),
+                ..Analysed::clone(&analysed)
+            }));
+        }
+        if opened.is_empty() || task.opened.is_some() {
+            return Ok(analysed);
+        }
+        Err(opened.into())
+    }
+
+    /// The cursors and portals of this name that may run bodies; None when such a name is not
+    /// known.
+    fn opened(&self, name: &str) -> Option<Vec<Opened>> {
+        let mut opened = self.cursors.find(name).map(<[Opened]>::to_vec);
+        // Of a portal that cannot be told, `with_fetched_portal` refuses the FETCH.
+        if self.store.may_be_bound(name) {
+            let opened = opened.get_or_insert_default();
+            let portal = self.store.portal(name);
+            if let Some(portal) = portal.filter(|portal| runs_bodies(&portal.analysed.analysis)) {
+                let (text, analysed) = (portal.text.clone(), portal.analysed.clone());
+                opened.push(Opened { text, analysed });
+            }
+        }
+        opened
+    }
+
+    /// Where columns are masked, rows are masked as was foreseen when the portal was bound.
+    fn masks_moved(&self, task: &Task, analysed: &Analysed) -> Option<Refusal> {
+        let opened = task.opened.as_ref().filter(|_| self.scope.is_masked())?;
+        let now = &analysed.analysis;
+        let is_same = |then: &Analysis| then.facts == now.facts && then.mask == now.mask;
+        if opened.iter().all(|opened| is_same(&opened.analysed.analysis)) {
+            return None;
+        }
+        Some(Refusal::own(
+            "0A000",
+            "names in this statement mean something else than when it was bound; bind it again",
+        ))
+    }
+
+    /// The permit of a portal's earlier Execute, where nothing has changed that it looks up later.
+    fn take_suspended(
+        &mut self,
+        portal: &str,
+        task: &Task,
+        analysed: &Analysed,
+    ) -> Option<Box<Running>> {
+        if task.opened.is_some() || !resolves_late(&analysed.analysis) {
+            return None;
+        }
+        let scope_version = self.scope.version;
+        let portal = self.store.portal_mut(portal)?;
+        portal.suspended.take_if(|running| running.scope.version == scope_version)
     }
 
     /// FETCH and MOVE of a portal that came by Bind run its statement: they do what it does. That
@@ -644,7 +790,9 @@ impl Live {
         match std::mem::replace(&mut task.what, What::Query) {
             What::Query => {
                 let seq = running.permit.seq();
+                let epoch = self.transaction.epoch();
                 self.forward_query(running, task.frame_len, link);
+                self.cursors.open(&task.text, analysed, epoch);
                 if let [StatementKind::Prepare { name }] = analysed.analysis.kinds.as_slice() {
                     self.sql.remember(name, &task.text, analysed.names.clone(), seq);
                 }
@@ -653,6 +801,7 @@ impl Live {
             What::Execute { portal } => {
                 if self.store.portal(&portal).is_some() {
                     self.forward_execute(portal, running, task.frame_len, link);
+                    self.cursors.open(&task.text, analysed, self.transaction.epoch());
                 } else {
                     unused(&running.permit, "34000", link);
                     self.refuse_extended(no_portal(&portal), task.frame_len, link);
@@ -719,6 +868,7 @@ impl Live {
     fn sent(&mut self, analysis: &Analysis, link: &mut Link) {
         self.keeper.change(analysis.session_change, self.transaction.epoch() + 1);
         self.sql.sent(analysis, self.transaction.epoch() + 1);
+        self.cursors.sent(analysis);
         for kind in &analysis.kinds {
             match kind {
                 StatementKind::Begin => self.transaction.begin_sent(),
@@ -735,7 +885,7 @@ impl Live {
                 StatementKind::Deallocate { name } => {
                     self.forget(Named::Statement, name.as_deref(), link);
                 }
-                StatementKind::DeclareCursor { name } => {
+                StatementKind::DeclareCursor { name, .. } => {
                     self.forget(Named::Portal, Some(name), link);
                 }
                 StatementKind::CloseCursor { name } => {
@@ -895,6 +1045,22 @@ pub(super) fn unused(permit: &Permit, code: &str, link: &mut Link) {
         duration_us: 0,
         digest: None,
     })));
+}
+
+/// What a FETCH, or an Execute, does together with the cursors or portals that it runs: what they
+/// did when they were opened, and what they do by now.
+fn analyse_opened(
+    analyst: &dyn Analyst,
+    text: &str,
+    opened: &[Opened],
+    names: Option<&Names>,
+    scope: &Scope,
+) -> Analysis {
+    let analysis = analyst.analyse(text, names, &scope.mask);
+    opened.iter().fold(analysis, |analysis, opened| {
+        let now = analyst.analyse(&opened.text, names, &scope.mask);
+        analysis.with_portal(&opened.analysed.analysis).with_portal(&now)
+    })
 }
 
 /// What EXECUTE of a known statement does. The target may still go by what names meant at the

@@ -93,6 +93,7 @@ impl Live {
         let epoch = self.transaction.epoch() + 1;
         self.keeper.change(analysed.analysis.session_change, epoch);
         self.sql.sent(&analysed.analysis, epoch);
+        self.cursors.sent(&analysed.analysis);
     }
 
     /// A message of the extended protocol is sent.
@@ -231,7 +232,7 @@ impl Live {
             }
         };
         if portal.analysed.scope_version == scope_version
-            && let Some(running) = portal.bound.take().or_else(|| portal.suspended.take())
+            && let Some(running) = portal.take_going_on()
         {
             self.forward_execute(name, running, head.frame_len, link);
             return Ok(());

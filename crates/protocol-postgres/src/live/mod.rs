@@ -8,6 +8,7 @@ mod by_name;
 mod call;
 mod client;
 mod copy;
+mod cursors;
 mod decide;
 mod extended;
 mod messages;
@@ -37,6 +38,7 @@ use corral_model::event::{CloseReason, EventBody};
 use corral_model::limits;
 
 use self::copy::CopyIn;
+use self::cursors::Cursors;
 use self::names::Keeper;
 use self::parsed::Parsed;
 use self::pending::{Pending, Running};
@@ -87,6 +89,7 @@ pub(crate) struct Live {
     copy: CopyIn,
     store: Store,
     sql: SqlStatements,
+    cursors: Cursors,
     texts: Texts,
     keeper: Keeper,
     scope: Arc<Scope>,
@@ -123,6 +126,7 @@ impl Live {
             copy: CopyIn::default(),
             store: Store::default(),
             sql: SqlStatements::default(),
+            cursors: Cursors::default(),
             texts: Texts::default(),
             keeper: Keeper::new(shared),
             scope: Arc::new(scope),

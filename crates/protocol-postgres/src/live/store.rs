@@ -11,6 +11,7 @@ use corral_model::limits;
 use corral_model::statement::Parameter;
 
 use super::by_name::ByName;
+use super::cursors::resolves_late;
 use super::pending::Running;
 use super::task::Analysed;
 use crate::codec::client::Named;
@@ -45,6 +46,15 @@ pub(crate) struct Portal {
 }
 
 impl Portal {
+    /// The permit under which an Execute goes on, whatever has changed since it was given.
+    pub(crate) fn take_going_on(&mut self) -> Option<Box<Running>> {
+        let bound = self.bound.take();
+        if self.suspended.is_none() || resolves_late(&self.analysed.analysis) {
+            return bound;
+        }
+        bound.or_else(|| self.suspended.take())
+    }
+
     /// What has a permit and is not at its end.
     fn take_unfinished(&mut self) -> impl Iterator<Item = Running> + use<> {
         [self.bound.take(), self.suspended.take()].into_iter().flatten().map(|running| *running)

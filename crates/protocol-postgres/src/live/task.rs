@@ -8,6 +8,7 @@ use corral_model::ids::StatementSeq;
 use corral_model::statement::Facts;
 use corral_model::statement::Parameter;
 
+use super::cursors::Opened;
 use super::scope::Scope;
 use super::sql_prepared::SqlPrepared;
 use crate::analysis::{Analysis, Names};
@@ -78,6 +79,8 @@ pub(crate) struct Task {
     pub(crate) analysed: Option<Arc<Analysed>>,
     /// What its EXECUTE runs, where that is known.
     pub(crate) prepared: Option<SqlPrepared>,
+    /// Cursors or portals that it runs, and that are analysed with it.
+    pub(crate) opened: Option<Arc<[Opened]>>,
     /// Under which it is being analysed.
     pub(crate) scope: Option<Arc<Scope>>,
     /// Of its decision.
@@ -98,6 +101,7 @@ impl Task {
             needs_names: None,
             analysed: None,
             prepared: None,
+            opened: None,
             scope: None,
             seq: StatementSeq(0),
             was_held: false,

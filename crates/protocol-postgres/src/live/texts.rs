@@ -81,6 +81,8 @@ mod tests {
             kinds: Vec::new(),
             needs_names: true,
             session_change: SessionChange::default(),
+            has_bodies: false,
+            resolves_late: false,
             mask: None,
             unknown: None,
             parse_error: None,
