@@ -49,11 +49,14 @@ impl Shared {
         if let Some(found) = targets.get(&key) {
             return found.clone();
         }
+        // Whoever changes objects, all accounts read them again.
+        let sibling = targets.iter().find(|(known, _)| known.target == key.target);
+        let changes = sibling.map(|(_, shared)| shared.changes.clone()).unwrap_or_default();
         targets.retain(|known, _| known.target != key.target || known.revision >= key.revision);
         if targets.len() >= limits::SHARED_TARGETS_MAX {
             targets.retain(|_, shared| Arc::strong_count(shared) > 1);
         }
-        let shared = Arc::new(SharedTarget::new(now));
+        let shared = Arc::new(SharedTarget::new(now, changes));
         if targets.len() < limits::SHARED_TARGETS_MAX {
             targets.insert(key, shared.clone());
         }
@@ -65,6 +68,10 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct SharedTarget {
     born: Instant,
+    /// Grows when objects of the target are changed through the gateway, under whatever account.
+    changes: Arc<AtomicU64>,
+    /// Those for which the rest holds.
+    seen_changes: AtomicU64,
     /// Grows when sessions have to take the catalogue anew.
     generation: AtomicU64,
     /// Milliseconds after `born`; [`NEVER`] when there is no valid catalogue.
@@ -94,6 +101,13 @@ pub(crate) struct AnalysisKey {
     pub(crate) scope: Arc<str>,
 }
 
+/// Of the moment at which a session asked for the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Stamp {
+    changes: u64,
+    generation: u64,
+}
+
 /// What a session that needs the catalogue is to do.
 #[derive(Debug)]
 pub(crate) enum Claim {
@@ -103,9 +117,11 @@ pub(crate) enum Claim {
 }
 
 impl SharedTarget {
-    fn new(now: Instant) -> Self {
+    fn new(now: Instant, changes: Arc<AtomicU64>) -> Self {
         Self {
             born: now,
+            seen_changes: AtomicU64::new(changes.load(Ordering::Acquire)),
+            changes,
             generation: AtomicU64::new(1),
             read_at_ms: AtomicU64::new(NEVER),
             state: Mutex::default(),
@@ -132,7 +148,15 @@ impl SharedTarget {
     /// Whether the catalogue of this generation may still be relied on.
     pub(crate) fn is_current(&self, generation: u64, now: Instant) -> bool {
         self.generation.load(Ordering::Acquire) == generation
+            && self.seen_changes.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire)
             && self.age(now).is_some_and(|age| age <= limits::CATALOGUE_AGE_MAX)
+    }
+
+    /// Something else when what a session read for itself may be old: objects changed, or another
+    /// session found that they had.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let changes = self.changes.load(Ordering::Acquire);
+        Stamp { changes, generation: self.generation.load(Ordering::Acquire) }
     }
 
     fn age(&self, now: Instant) -> Option<Duration> {
@@ -145,9 +169,11 @@ impl SharedTarget {
     }
 
     /// The catalogue, or the task to read it. While one session reads, the others go on with the
-    /// old one for as long again.
-    pub(crate) fn claim(&self, now: Instant) -> Claim {
+    /// old one for as long again. `is_shared`: what this session reads may be shared; they wait
+    /// for nothing else.
+    pub(crate) fn claim(&self, now: Instant, is_shared: bool) -> Claim {
         let mut state = lock(&self.state);
+        self.see_changes(&mut state);
         let generation = self.generation.load(Ordering::Acquire);
         let is_read_elsewhere = state
             .claimed_at
@@ -163,10 +189,17 @@ impl SharedTarget {
                 Claim::Have(catalogue.clone(), generation)
             }
             _ => {
-                state.claimed_at = Some(now);
+                if is_shared {
+                    state.claimed_at = Some(now);
+                }
                 Claim::Read(generation)
             }
         }
+    }
+
+    /// A session that was to read the catalogue cannot.
+    pub(crate) fn give_back(&self) {
+        lock(&self.state).claimed_at = None;
     }
 
     /// Shares a catalogue that was read outside any transaction, unless something changed since
@@ -178,6 +211,7 @@ impl SharedTarget {
         now: Instant,
     ) -> (Arc<Catalogue>, u64) {
         let mut state = lock(&self.state);
+        self.see_changes(&mut state);
         state.claimed_at = None;
         let shared_generation = self.generation.load(Ordering::Acquire);
         if shared_generation != generation {
@@ -202,9 +236,17 @@ impl SharedTarget {
         (catalogue, generation)
     }
 
-    /// Objects changed: every session reads again before its next statement.
+    /// Objects changed: every session of the target reads again before its next statement.
     pub(crate) fn invalidate(&self) {
-        let mut state = lock(&self.state);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What was read before the last change is not valid.
+    fn see_changes(&self, state: &mut State) {
+        let changes = self.changes.load(Ordering::Acquire);
+        if self.seen_changes.swap(changes, Ordering::AcqRel) == changes {
+            return;
+        }
         state.is_valid = false;
         state.claimed_at = None;
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -236,21 +278,23 @@ mod tests {
     #[test]
     fn a_catalogue_is_read_by_one_session_and_used_by_all() {
         let now = Instant::now();
-        let shared = SharedTarget::new(now);
-        let Claim::Read(generation) = shared.claim(now) else { panic!("nothing was read yet") };
+        let shared = SharedTarget::new(now, Arc::default());
+        let Claim::Read(generation) = shared.claim(now, true) else {
+            panic!("nothing was read yet")
+        };
         let (_, generation) = shared.publish(Catalogue::default(), generation, now);
         assert!(shared.is_current(generation, now));
-        assert!(matches!(shared.claim(now), Claim::Have(_, found) if found == generation));
+        assert!(matches!(shared.claim(now, true), Claim::Have(_, found) if found == generation));
 
         let later = now + limits::CATALOGUE_AGE_MAX + Duration::from_millis(1);
         assert!(!shared.is_current(generation, later));
-        assert!(matches!(shared.claim(later), Claim::Read(_)));
-        assert!(matches!(shared.claim(later), Claim::Have(_, _)));
+        assert!(matches!(shared.claim(later, true), Claim::Read(_)));
+        assert!(matches!(shared.claim(later, true), Claim::Have(_, _)));
     }
 
     #[test]
     fn names_are_shared_while_they_mean_the_same_and_somebody_has_them() {
-        let shared = SharedTarget::new(Instant::now());
+        let shared = SharedTarget::new(Instant::now(), Arc::default());
         let catalogue = Arc::new(Catalogue::default());
         let names = |catalogue: &Arc<Catalogue>, schema: &str| {
             let row = |cells: [&str; 3]| cells.map(|cell| Some(cell.to_owned())).to_vec();
@@ -275,13 +319,43 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_cannot_share_what_it_reads_keeps_nobody_waiting() {
+        let now = Instant::now();
+        let shared = SharedTarget::new(now, Arc::default());
+        let Claim::Read(generation) = shared.claim(now, true) else { panic!("nothing was read") };
+        shared.publish(Catalogue::default(), generation, now);
+        let later = now + limits::CATALOGUE_AGE_MAX + Duration::from_millis(1);
+        assert!(matches!(shared.claim(later, false), Claim::Read(_)));
+        assert!(matches!(shared.claim(later, true), Claim::Read(_)), "it is too old for others");
+        assert!(matches!(shared.claim(later, true), Claim::Have(..)), "one of them reads it");
+        shared.give_back();
+        assert!(matches!(shared.claim(later, true), Claim::Read(_)), "and cannot");
+    }
+
+    #[test]
+    fn a_change_under_one_account_is_a_change_for_all() {
+        let now = Instant::now();
+        let first = SharedTarget::new(now, Arc::default());
+        let second = SharedTarget::new(now, first.changes.clone());
+        let Claim::Read(generation) = second.claim(now, true) else { panic!("nothing was read") };
+        let (_, generation) = second.publish(Catalogue::default(), generation, now);
+        let stamp = second.stamp();
+        first.invalidate();
+        assert!(!second.is_current(generation, now));
+        assert_ne!(second.stamp(), stamp);
+        assert!(matches!(second.claim(now, true), Claim::Read(_)));
+    }
+
+    #[test]
     fn a_catalogue_that_was_read_before_a_change_is_not_shared() {
         let now = Instant::now();
-        let shared = SharedTarget::new(now);
-        let Claim::Read(generation) = shared.claim(now) else { panic!("nothing was read yet") };
+        let shared = SharedTarget::new(now, Arc::default());
+        let Claim::Read(generation) = shared.claim(now, true) else {
+            panic!("nothing was read yet")
+        };
         shared.invalidate();
         let (_, kept) = shared.publish(Catalogue::default(), generation, now);
         assert!(!shared.is_current(kept, now));
-        assert!(matches!(shared.claim(now), Claim::Read(_)));
+        assert!(matches!(shared.claim(now, true), Claim::Read(_)));
     }
 }

@@ -51,9 +51,22 @@ fn what_another_session_changed_is_seen_by_a_text_that_is_known() {
     other.send(&query("select 5"));
     let questions = world.target.questions;
     world.send(&query("select 1"));
-    assert_eq!(world.target.questions, questions, "the other one asked");
+    let asked = world.target.questions - questions;
+    assert_eq!(asked, 1, "the other one asked for the objects, and each asks for its own path");
     let seen: Vec<_> = world.decided.iter().map(|one| one.facts.functions.clone()).collect();
     assert_eq!(seen, [["g0"], ["g0"], ["g1"]]);
+}
+
+#[test]
+fn a_commit_is_seen_by_others_before_its_pipeline_ends() {
+    let mut world = World::open(Setting::default());
+    let mut other = world.neighbour();
+    let sent = [extended("begin"), extended("create table t"), extended("commit"), flush()];
+    other.send(&sent.concat());
+    world.words.generation.fetch_add(1, Ordering::Relaxed);
+    world.send(&query("select 1"));
+    let seen = world.decided.last().map(|one| one.facts.functions.clone());
+    assert_eq!(seen, Some(vec!["g1".to_owned()]));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::analysis::catalogue::{CatalogueError, Row, has_temporary_schema};
 use crate::analysis::{Catalogue, Names, SessionChange, SessionNames};
 use crate::analyst::Analyst;
 use crate::digest::digest;
-use crate::shared::{Claim, SharedTarget};
+use crate::shared::{Claim, SharedTarget, Stamp};
 
 use super::pending::Question;
 
@@ -59,6 +59,13 @@ pub(crate) struct ReadNames {
     share_as: Option<u64>,
 }
 
+/// How old a session's own catalogue is.
+#[derive(Debug, Clone, Copy)]
+struct Private {
+    asked: Stamp,
+    read_at: Instant,
+}
+
 /// The names of one session.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -71,8 +78,11 @@ pub(crate) struct Keeper {
     version: u64,
     digest: Arc<str>,
     generation: u64,
-    /// The catalogue holds what this session's transaction changed.
-    is_private: bool,
+    /// The catalogue was read within a transaction of the client's: it may hold what that changed,
+    /// and is no other session's.
+    private: Option<Private>,
+    /// When the catalogue was asked for last.
+    asked: Stamp,
     is_probe_dirty: bool,
     is_catalogue_dirty: bool,
     /// The session has a schema for temporary objects: once told so, they are asked for at once.
@@ -96,7 +106,8 @@ impl Keeper {
             version: 0,
             digest: Arc::from(""),
             generation: 0,
-            is_private: false,
+            private: None,
+            asked: Stamp::default(),
             is_probe_dirty: true,
             is_catalogue_dirty: false,
             has_temporary: false,
@@ -126,16 +137,25 @@ impl Keeper {
 
     /// What to ask now. `is_idle`: outside any transaction, so that what is read may be shared.
     pub(crate) fn need(&mut self, is_idle: bool, now: Instant) -> Need {
+        // What was claimed was not asked for.
+        self.give_back();
         self.rows.share_as = None;
         let has_own_changes = self.changed.catalogue;
         if self.is_catalogue_dirty && has_own_changes {
             return Need::Catalogue;
         }
-        if self.is_private && !self.is_catalogue_dirty {
-            return if self.is_probe_dirty { Need::Probe } else { Need::Nothing };
+        if let (Some(private), false) = (self.private, self.is_catalogue_dirty) {
+            let age = now.saturating_duration_since(private.read_at);
+            if age <= limits::CATALOGUE_AGE_MAX && private.asked == self.shared.stamp() {
+                return if self.is_probe_dirty { Need::Probe } else { Need::Nothing };
+            }
+            if has_own_changes {
+                return Need::Catalogue;
+            }
+            self.is_catalogue_dirty = true;
         }
         if self.is_catalogue_dirty || !self.shared.is_current(self.generation, now) {
-            match self.shared.claim(now) {
+            match self.shared.claim(now, is_idle) {
                 Claim::Have(catalogue, generation) => self.adopt(&catalogue, generation),
                 Claim::Read(generation) => {
                     self.rows.share_as = is_idle.then_some(generation);
@@ -148,13 +168,15 @@ impl Keeper {
 
     fn adopt(&mut self, catalogue: &Arc<Catalogue>, generation: u64) {
         self.generation = generation;
-        self.is_private = false;
+        self.private = None;
         self.is_catalogue_dirty = false;
         match &self.names {
             Some(names) if Arc::ptr_eq(&names.catalogue, catalogue) => {}
             Some(names) => {
                 let names = Names { catalogue: catalogue.clone(), session: names.session.clone() };
                 self.set(names);
+                // The path may lead to a schema that was not there.
+                self.is_probe_dirty = true;
             }
             None => self.adopted = Some(catalogue.clone()),
         }
@@ -166,8 +188,11 @@ impl Keeper {
             self.version += 1;
             self.digest = digest;
         }
-        self.names =
-            Some(if self.is_private { Arc::new(names) } else { self.shared.same_names(names) });
+        self.names = Some(if self.private.is_some() {
+            Arc::new(names)
+        } else {
+            self.shared.same_names(names)
+        });
     }
 
     /// The questions are being sent.
@@ -177,6 +202,7 @@ impl Keeper {
         if need == Need::Catalogue {
             self.rows.catalogue = Some(Vec::new());
             self.rows.share_as = share_as;
+            self.asked = self.shared.stamp();
             self.is_catalogue_dirty = false;
         }
         self.is_probe_dirty = false;
@@ -215,7 +241,15 @@ impl Keeper {
         if self.rows.catalogue.is_some() {
             self.is_catalogue_dirty = true;
         }
+        self.give_back();
         self.rows = Rows::default();
+    }
+
+    /// Another session may read the catalogue in this one's stead.
+    fn give_back(&self) {
+        if self.rows.share_as.is_some() {
+            self.shared.give_back();
+        }
     }
 
     /// Takes over what was read.
@@ -224,11 +258,11 @@ impl Keeper {
             (Some(catalogue), Some(generation)) => {
                 let (catalogue, generation) = self.shared.publish(catalogue, generation, now);
                 self.generation = generation;
-                self.is_private = false;
+                self.private = None;
                 catalogue
             }
             (Some(catalogue), None) => {
-                self.is_private = true;
+                self.private = Some(Private { asked: self.asked, read_at: now });
                 Arc::new(catalogue)
             }
             (None, _) => match (&self.names, self.adopted.take()) {
@@ -283,9 +317,17 @@ impl Keeper {
         self.is_catalogue_dirty |= self.changed.catalogue;
     }
 
+    /// The target did a statement that may have ended a transaction: others are to see what it
+    /// changed, though it may be long until the target says that it is outside of it.
+    pub(crate) fn committed(&self) {
+        if self.changed.catalogue {
+            self.shared.invalidate();
+        }
+    }
+
     /// The target said that it is outside any transaction, after the Sync of this number.
     pub(crate) fn transaction_ended(&mut self, epoch: u64) {
-        if self.is_private {
+        if self.private.is_some() {
             self.is_catalogue_dirty = true;
         }
         if self.change_epoch > epoch || self.changed == SessionChange::default() {
@@ -296,6 +338,12 @@ impl Keeper {
             self.shared.invalidate();
         }
         self.changed = SessionChange::default();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
@@ -380,6 +428,60 @@ mod tests {
         let read = ReadNames { catalogue: None, session, share_as: None };
         assert_eq!(second.learn(read, now), Ok(()));
         assert_eq!(second.need(true, now), Need::Catalogue);
+    }
+
+    #[test]
+    fn a_catalogue_of_a_transaction_ages_too() {
+        for (name, change) in [("own objects", DDL), ("own names", PATH)] {
+            let now = Instant::now();
+            let mut keeper = keeper(now);
+            learn(&mut keeper, true, now);
+            keeper.change(change, 2);
+            keeper.shared.invalidate();
+            assert_eq!(learn(&mut keeper, false, now), Need::Catalogue, "{name}");
+            assert_eq!(keeper.need(false, now), Need::Nothing, "{name}");
+            // Another session's transaction ended.
+            keeper.shared.invalidate();
+            assert_eq!(learn(&mut keeper, false, now), Need::Catalogue, "{name}");
+            assert_eq!(keeper.need(false, now), Need::Nothing, "{name}");
+            let later = now + limits::CATALOGUE_AGE_MAX * 2;
+            assert_eq!(learn(&mut keeper, false, later), Need::Catalogue, "{name}");
+            assert_eq!(keeper.need(false, later), Need::Nothing, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_path_is_asked_for_again_when_another_session_read_other_objects() {
+        let now = Instant::now();
+        let mut first = keeper(now);
+        learn(&mut first, true, now);
+        let mut second = Keeper::new(first.shared.clone());
+        learn(&mut second, true, now);
+        assert_eq!(second.need(true, now), Need::Nothing);
+        let Claim::Read(generation) = ({
+            first.shared.invalidate();
+            first.shared.claim(now, true)
+        }) else {
+            panic!("it is not valid");
+        };
+        let row = ["builtin", "1", "pg_catalog", "now"].map(|cell| Some(cell.to_owned()));
+        let other = Catalogue::from_rows(&[row.to_vec()]).expect("a catalogue");
+        first.shared.publish(other, generation, now);
+        assert_eq!(second.need(true, now), Need::Probe);
+    }
+
+    #[test]
+    fn a_session_that_ends_while_it_reads_keeps_nobody_waiting() {
+        let now = Instant::now();
+        let mut first = keeper(now);
+        learn(&mut first, true, now);
+        let shared = first.shared.clone();
+        let later = now + limits::CATALOGUE_AGE_MAX + std::time::Duration::from_millis(1);
+        let need = first.need(true, later);
+        first.asking(need);
+        assert!(matches!(shared.claim(later, true), Claim::Have(..)));
+        drop(first);
+        assert!(matches!(shared.claim(later, true), Claim::Read(_)));
     }
 
     #[test]

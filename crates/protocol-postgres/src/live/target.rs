@@ -189,6 +189,9 @@ impl Live {
             b'C' => Some(decode_command_complete(frame).map_err(broken)?.to_owned()),
             _ => None,
         };
+        if tag.as_deref().is_some_and(has_committed) {
+            self.keeper.committed();
+        }
         match self.queue.front_mut() {
             Some(Pending::Ask(_)) => Ok(self.pop_for(Sender::Question, link)),
             Some(Pending::Execute { .. }) => {
@@ -436,6 +439,11 @@ impl Live {
             "masking: the result is not what the analysis foresaw; the session ends",
         )
     }
+}
+
+/// Whether what ended with this tag may have ended a transaction before ReadyForQuery tells so.
+fn has_committed(tag: &str) -> bool {
+    tag.starts_with("COMMIT") || matches!(tag, "ALTER TABLE" | "CALL" | "DO")
 }
 
 /// Whether a stream of COPY data to the client is what the analysis saw, where masks are in force.
