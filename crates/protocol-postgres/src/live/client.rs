@@ -149,6 +149,8 @@ impl Live {
         self.queue.push_back(Pending::Sync { sender: Sender::Client, epoch });
         if !is_in_block {
             self.keeper.transaction_may_end();
+            // Triggers run at the commit.
+            self.doubts.may_run_on(self.store.last_number());
         }
         Ok(())
     }

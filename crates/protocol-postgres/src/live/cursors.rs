@@ -107,8 +107,10 @@ pub(super) fn runs_bodies(analysis: &Analysis) -> bool {
 }
 
 /// Whether names in it mean what they mean when it runs, and not what they meant when it was bound.
+/// FETCH has none; its cursor is looked at apart.
 pub(super) fn resolves_late(analysis: &Analysis) -> bool {
     analysis.resolves_late
         && analysis.needs_names
+        && !matches!(analysis.kinds.as_slice(), [StatementKind::Fetch { .. }])
         && !analysis.facts.effects.contains(Effect::Unknown)
 }

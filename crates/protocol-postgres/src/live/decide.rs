@@ -86,6 +86,14 @@ impl Live {
             let bound = self.store.portal(portal).map(|portal| portal.analysed.clone());
             return self.resolve_bound(task, bound, link);
         }
+        if self.doubts_statement(&task.what) && !self.transaction.is_failed() {
+            let need = match self.keeper.need(self.transaction.is_idle(), link.now) {
+                Need::Nothing => Need::Probe,
+                need => need,
+            };
+            self.ask_names(need, task, link);
+            return Ok(());
+        }
         let known = self.texts.find(&task.outline);
         let needs_names =
             task.needs_names.or_else(|| known.as_ref().map(|known| known.needs_names));
@@ -372,6 +380,7 @@ impl Live {
             return Ok(());
         }
         let analysed = self.with_parameter_types(&task.what, analysed);
+        let analysed = self.with_doubt(&task.what, analysed);
         let analysed = match self.with_fetched_portal(&task.what, analysed) {
             Ok(analysed) => analysed,
             Err(refusal) => {
@@ -524,6 +533,9 @@ impl Live {
         if self.store.may_be_bound(name) {
             let opened = opened.get_or_insert_default();
             let portal = self.store.portal(name);
+            if portal.is_some_and(|portal| self.doubts.is_doubtful(name, portal.number)) {
+                return None;
+            }
             if let Some(portal) = portal.filter(|portal| runs_bodies(&portal.analysed.analysis)) {
                 let (text, analysed) = (portal.text.clone(), portal.analysed.clone());
                 opened.push(Opened { text, analysed });
@@ -559,6 +571,31 @@ impl Live {
         let scope_version = self.scope.version;
         let portal = self.store.portal_mut(portal)?;
         portal.suspended.take_if(|running| running.scope.version == scope_version)
+    }
+
+    /// Whether a Bind's statement may be another one, which the target has to be asked. In a failed
+    /// transaction it runs nothing that SQL can have prepared.
+    fn doubts_statement(&self, what: &What) -> bool {
+        self.doubts.has_statements()
+            && self.store.has_named_statement()
+            && matches!(what, What::Bind(binding) if !binding.statement.is_empty())
+    }
+
+    /// A portal that unknown code may have put another one in the place of.
+    fn with_doubt(&self, what: &What, analysed: Arc<Analysed>) -> Arc<Analysed> {
+        let What::Execute { portal: name } = what else { return analysed };
+        if name.is_empty() {
+            return analysed;
+        }
+        let number = self.store.portal(name).map_or(0, |portal| portal.number);
+        let is_unknown = analysed.analysis.facts.effects.contains(Effect::Unknown);
+        if is_unknown || !self.doubts.is_doubtful(name, number) {
+            return analysed;
+        }
+        let text = format!("unknown code that ran since may have made the portal \"{name}\" anew");
+        let is_masking = self.scope.is_masked();
+        let analysis = analysed.analysis.with_unknown(text, is_masking, "bind it again");
+        Arc::new(Analysed { analysis: Arc::new(analysis), ..Analysed::clone(&analysed) })
     }
 
     /// FETCH and MOVE of a portal that came by Bind run its statement: they do what it does. That
@@ -833,6 +870,7 @@ impl Live {
         self.queue.push_back(Pending::Query { running: Some(running), stand_in: None, epoch });
         if !is_in_block {
             self.keeper.transaction_may_end();
+            self.doubts.may_run_on(self.store.last_number());
         }
     }
 
@@ -869,6 +907,7 @@ impl Live {
         self.keeper.change(analysis.session_change, self.transaction.epoch() + 1);
         self.sql.sent(analysis, self.transaction.epoch() + 1);
         self.cursors.sent(analysis);
+        self.doubts.sent(analysis, self.transaction.epoch() + 1, self.store.last_number());
         for kind in &analysis.kinds {
             match kind {
                 StatementKind::Begin => self.transaction.begin_sent(),
@@ -879,6 +918,7 @@ impl Live {
                 | StatementKind::TwoPhase => {
                     self.transaction.control_sent();
                     self.keeper.transaction_may_end();
+                    self.doubts.may_run_on(self.store.last_number());
                 }
                 StatementKind::CopyIn => self.copy.is_awaited = true,
                 StatementKind::Prepare { name } => self.forget(Named::Statement, Some(name), link),
@@ -987,7 +1027,7 @@ impl Live {
                 self.skip(&hold.task, link);
             }
             Step::ExpectNames(task) => {
-                self.keeper.failed();
+                self.names_not_told();
                 if let Some(approved) = &task.approved {
                     unused(&approved.permit, "25P02", link);
                 }

@@ -94,6 +94,7 @@ impl Live {
         self.keeper.change(analysed.analysis.session_change, epoch);
         self.sql.sent(&analysed.analysis, epoch);
         self.cursors.sent(&analysed.analysis);
+        self.doubts.sent(&analysed.analysis, epoch, self.store.last_number());
     }
 
     /// A message of the extended protocol is sent.
@@ -220,6 +221,7 @@ impl Live {
     pub(super) fn read_execute(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let execute = decode_execute(front(link, head)).map_err(Ending::client_fault)?;
         let scope_version = self.scope.version;
+        let doubts = &self.doubts;
         let found = as_compared(execute.portal).and_then(|name| {
             let portal = self.store.portal_mut(name);
             Ok((name.to_owned(), portal.ok_or_else(|| no_portal(name))?))
@@ -232,7 +234,7 @@ impl Live {
             }
         };
         if portal.analysed.scope_version == scope_version
-            && let Some(running) = portal.take_going_on()
+            && let Some(running) = portal.take_going_on(doubts.is_doubtful(&name, portal.number))
         {
             self.forward_execute(name, running, head.frame_len, link);
             return Ok(());

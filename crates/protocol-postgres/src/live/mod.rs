@@ -10,6 +10,7 @@ mod client;
 mod copy;
 mod cursors;
 mod decide;
+mod doubts;
 mod extended;
 mod messages;
 mod names;
@@ -39,6 +40,7 @@ use corral_model::limits;
 
 use self::copy::CopyIn;
 use self::cursors::Cursors;
+use self::doubts::Doubts;
 use self::names::Keeper;
 use self::parsed::Parsed;
 use self::pending::{Pending, Running};
@@ -90,6 +92,7 @@ pub(crate) struct Live {
     store: Store,
     sql: SqlStatements,
     cursors: Cursors,
+    doubts: Doubts,
     texts: Texts,
     keeper: Keeper,
     scope: Arc<Scope>,
@@ -127,6 +130,7 @@ impl Live {
             store: Store::default(),
             sql: SqlStatements::default(),
             cursors: Cursors::default(),
+            doubts: Doubts::default(),
             texts: Texts::default(),
             keeper: Keeper::new(shared),
             scope: Arc::new(scope),

@@ -28,6 +28,8 @@ pub(crate) struct Rows {
     /// None: the catalogue was not asked for.
     pub(crate) catalogue: Option<Vec<Row>>,
     pub(crate) session: Vec<Row>,
+    /// Names of the statements that are SQL's; None: they were not asked for.
+    pub(crate) prepared: Option<Vec<Row>>,
     bytes: usize,
     /// Whether and as which generation the catalogue may be shared.
     pub(crate) share_as: Option<u64>,
@@ -218,6 +220,7 @@ impl Keeper {
         match (question, &mut self.rows.catalogue) {
             (Question::Catalogue, Some(rows)) => rows.push(row),
             (Question::Plainly, _) | (Question::Catalogue, None) => {}
+            (Question::Prepared, _) => self.rows.prepared.get_or_insert_default().push(row),
             (Question::Session | Question::Temporary, _) => self.rows.session.push(row),
         }
     }
@@ -458,10 +461,8 @@ mod tests {
         let mut second = Keeper::new(first.shared.clone());
         learn(&mut second, true, now);
         assert_eq!(second.need(true, now), Need::Nothing);
-        let Claim::Read(generation) = ({
-            first.shared.invalidate();
-            first.shared.claim(now, true)
-        }) else {
+        first.shared.invalidate();
+        let Claim::Read(generation) = first.shared.claim(now, true) else {
             panic!("it is not valid");
         };
         let row = ["builtin", "1", "pg_catalog", "now"].map(|cell| Some(cell.to_owned()));

@@ -32,6 +32,8 @@ pub(crate) enum Question {
     Catalogue,
     Session,
     Temporary,
+    /// Which statements are SQL's.
+    Prepared,
 }
 
 /// A permitted statement that runs.

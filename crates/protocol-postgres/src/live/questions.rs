@@ -12,6 +12,7 @@ use super::names::Need;
 use super::pending::{Pending, Question, Sender};
 use super::task::{Step, Task, What};
 use crate::analysis::catalogue::{LOAD_SQL, SESSION_SQL, TEMPORARY_SQL};
+use crate::codec::client::Named;
 use crate::codec::target::{AnswerIn, put_flush, put_question, put_sync};
 use crate::deny::Refusal;
 use crate::link::{Ending, Link};
@@ -22,6 +23,10 @@ use crate::target_login::unavailable;
 /// for only where no transaction of the client's is open, before a question that reads tables.
 const PLAINLY_SQL: &str = "SELECT pg_catalog.set_config('jit', 'off', true)";
 
+/// Statements of SQL's PREPARE, in whatever function it was run. As wide as the other questions.
+const PREPARED_SQL: &str = "SELECT p.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
+    FROM pg_catalog.pg_prepared_statements AS p WHERE p.from_sql";
+
 /// A cancel, or `statement_timeout`.
 pub(super) const QUERY_CANCELED: &str = "57014";
 
@@ -31,7 +36,13 @@ impl Live {
         self.keeper.asking(need);
         let catalogue = (need == Need::Catalogue).then_some(Question::Catalogue);
         let temporary = self.keeper.has_temporary().then_some(Question::Temporary);
-        let questions = [catalogue, Some(Question::Session), temporary];
+        let is_doubtful = self.doubts.has_statements() && self.store.has_named_statement();
+        let prepared = is_doubtful.then_some(Question::Prepared);
+        if is_doubtful {
+            self.keeper.rows.prepared = Some(Vec::new());
+            self.doubts.asked();
+        }
+        let questions = [catalogue, Some(Question::Session), temporary, prepared];
         self.send_questions(questions.into_iter().flatten(), task, link);
     }
 
@@ -44,7 +55,8 @@ impl Live {
         let is_in_pipeline = self.transaction.is_pipeline_open;
         let mut is_plain = !self.transaction.is_idle();
         for question in questions {
-            if question != Question::Session && !is_plain {
+            let reads_tables = matches!(question, Question::Catalogue | Question::Temporary);
+            if reads_tables && !is_plain {
                 self.send_question(Question::Plainly, link);
                 is_plain = true;
             }
@@ -71,6 +83,7 @@ impl Live {
             Question::Catalogue => LOAD_SQL,
             Question::Session => SESSION_SQL,
             Question::Temporary => TEMPORARY_SQL,
+            Question::Prepared => PREPARED_SQL,
         };
         let answer = match question {
             Question::Plainly => AnswerIn::Session,
@@ -99,14 +112,19 @@ impl Live {
         };
         if self.keeper.rows.has_failed {
             let given_up = self.keeper.rows.given_up.take();
-            self.keeper.failed();
+            self.names_not_told();
             return self.names_failed(&task, given_up, link);
         }
         if self.keeper.lacks_temporary() {
             self.send_questions(std::iter::once(Question::Temporary), task, link);
             return Ok(());
         }
-        let rows = std::mem::take(&mut self.keeper.rows);
+        let mut rows = std::mem::take(&mut self.keeper.rows);
+        for row in rows.prepared.take().into_iter().flatten() {
+            if let Some(Some(name)) = row.first() {
+                self.store.forget(Named::Statement, Some(name));
+            }
+        }
         if rows.catalogue.is_some() {
             let analyst = self.analyst.clone();
             let work = Work(Box::new(move || {
@@ -120,6 +138,14 @@ impl Live {
         }
         let read = rows.read(&*self.analyst).map(Box::new);
         self.names_read(task, read, link)
+    }
+
+    /// The target did not answer the questions.
+    pub(super) fn names_not_told(&mut self) {
+        if self.keeper.rows.prepared.is_some() {
+            self.doubts.failed();
+        }
+        self.keeper.failed();
     }
 
     /// Names cannot be told: the statement that needed them is refused.
@@ -160,4 +186,15 @@ pub(super) fn failed_transaction() -> Refusal {
         "25P02",
         "current transaction is aborted, commands ignored until end of transaction block",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_about_statements_has_the_columns_that_an_answer_in_utf8_names() {
+        let columns = PREPARED_SQL.split(" FROM ").next().unwrap_or_default();
+        assert_eq!(columns.matches(',').count() + 1, ('a'..='h').count());
+    }
 }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use corral_model::Effect;
 use corral_model::limits;
 use corral_model::statement::Parameter;
 
@@ -47,9 +48,13 @@ pub(crate) struct Portal {
 
 impl Portal {
     /// The permit under which an Execute goes on, whatever has changed since it was given.
-    pub(crate) fn take_going_on(&mut self) -> Option<Box<Running>> {
+    pub(crate) fn take_going_on(&mut self, is_doubtful: bool) -> Option<Box<Running>> {
         let bound = self.bound.take();
-        if self.suspended.is_none() || resolves_late(&self.analysed.analysis) {
+        let is_unknown = self.analysed.analysis.facts.effects.contains(Effect::Unknown);
+        if self.suspended.is_none()
+            || resolves_late(&self.analysed.analysis)
+            || (is_doubtful && !is_unknown)
+        {
             return bound;
         }
         bound.or_else(|| self.suspended.take())
@@ -108,6 +113,16 @@ impl Store {
     pub(crate) fn next_number(&mut self) -> u64 {
         self.bound += 1;
         self.bound
+    }
+
+    /// The number of the last portal.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.bound
+    }
+
+    /// Whether there is a statement that has a name.
+    pub(crate) fn has_named_statement(&self) -> bool {
+        self.statements.len() > usize::from(self.statements.get("").is_some())
     }
 
     /// Whether another name may be added.

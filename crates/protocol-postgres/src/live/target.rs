@@ -271,6 +271,7 @@ impl Live {
             self.keeper.transaction_ended(epoch);
             self.sql.transaction_ended(epoch);
             self.cursors.transaction_ended(epoch);
+            self.doubts.transaction_ended(epoch);
         }
         match sender {
             Sender::Client => pass_frame(head, Passing::ToClient, link),

@@ -110,6 +110,8 @@ impl Analyst for Words {
         });
         Analysis {
             facts: Arc::new(facts),
+            resolves_late: text.contains("body")
+                || kinds.iter().any(|kind| matches!(kind, StatementKind::Fetch { .. })),
             kinds,
             needs_names,
             session_change: SessionChange {
@@ -118,7 +120,6 @@ impl Analyst for Words {
                 reading: text.contains("client_encoding"),
             },
             has_bodies: text.contains("body"),
-            resolves_late: text.contains("body"),
             mask,
             unknown: None,
             parse_error: None,

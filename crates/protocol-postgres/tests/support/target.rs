@@ -46,6 +46,8 @@ pub(crate) struct FakeTarget {
     pub(crate) has_temporary: bool,
     /// The next question is cancelled, as it is when a client's cancel comes at that time.
     pub(crate) cancels_question: bool,
+    /// Statements that were prepared by SQL.
+    pub(crate) from_sql: Vec<String>,
     /// How often it was asked not to compile them.
     pub(crate) plain_questions: usize,
     pub(crate) startup: Vec<String>,
@@ -93,6 +95,7 @@ impl Default for FakeTarget {
             questions: 0,
             has_temporary: false,
             cancels_question: false,
+            from_sql: Vec::new(),
             plain_questions: 0,
             startup: Vec::new(),
             replies: replies.map(|(text, reply)| (text.to_owned(), reply)).into(),
@@ -395,6 +398,11 @@ impl FakeTarget {
             let some = |text: &str| Some(text.to_owned());
             if portal.text.contains("'temporary'") && self.has_temporary {
                 out.extend(row(&[some("setting"), some("temporary"), some("16999")]));
+            }
+            if portal.text.contains("pg_prepared_statements") {
+                for name in &self.from_sql {
+                    out.extend(row(&[some(name)]));
+                }
             }
             out.extend(row(&[some("a name")]));
             out.extend(message(b'C', b"SELECT 1\0"));
