@@ -191,7 +191,12 @@ fn page() -> String {
         "\nUPDATE and DELETE need `write` for the table that they change, whatever their WHERE \
          reads of it; other tables, and RETURNING, need `read` too. A table with user triggers, \
          rules, cascading keys, row security, checks, index expressions, domains or generated \
-         columns has the effects of the functions and tables behind them. A function in SQL that runs with its caller's rights and \
+         columns has the effects of the functions and tables behind them. So has a domain's default \
+         that fills a column, the default of an argument, a user's cast of a row that is read, and \
+         an operator's negator and commutator, which the planner may put in its place. A table \
+         that is only read has the effects of what the planner computes for it: calls of users' \
+         functions with constants in index predicates, checks and statistics, and any in its \
+         partition key. A type or operator with a schema's name that is found nowhere is `unknown`. A function in SQL that runs with its caller's rights and \
          settings does what its body does (a quoted one of at most 4,096 characters); functions of \
          reviewed extensions are `read`; every other user function is `unknown`. EXECUTE has the effects of what was \
          prepared, where the session knows it.\n\n## Verbs\n\n| verb | effect |\n| --- | --- |\n",

@@ -2,6 +2,7 @@
 //! queries are here, whoever sends them is elsewhere.
 
 mod fixture;
+mod planned;
 mod read;
 
 use std::collections::{BTreeMap, HashMap};
@@ -52,9 +53,11 @@ pub struct Catalogue {
     function_names: HashMap<String, Vec<u32>>,
     /// PostgreSQL's own functions that are worth a look, by OID.
     pub(super) builtins: HashMap<u32, String>,
-    operators: HashMap<String, Vec<Operator>>,
+    pub(super) operators: HashMap<u32, Operator>,
+    operator_names: HashMap<String, Vec<u32>>,
     pub(super) types: HashMap<u32, Type>,
     type_names: HashMap<String, Vec<u32>>,
+    /// Checks and defaults of domains.
     pub(super) domain_trees: HashMap<u32, Vec<Tree>>,
     pub(super) casts: Vec<Cast>,
     /// Functions of event triggers.
@@ -76,6 +79,8 @@ pub struct Relation {
     pub(super) parents: Vec<u32>,
     pub(super) children: Vec<u32>,
     pub(super) index_of: Option<u32>,
+    /// The type of its rows; 0 when it has none.
+    pub(super) row_type: u32,
     pub(super) trees: Vec<Tree>,
     pub(super) triggers: Vec<Trigger>,
     /// Foreign keys of this relation.
@@ -101,7 +106,11 @@ pub(super) enum TreeContext {
     Default,
     Check,
     Domain,
+    DomainDefault,
+    /// Defaults of a function's arguments.
+    Argument,
     Index,
+    Statistics,
     Policy,
     TriggerWhen,
     Partition,
@@ -115,9 +124,16 @@ pub(super) struct Tree {
     pub(super) attribute: i16,
     pub(super) relations: Vec<u32>,
     pub(super) functions: Vec<u32>,
+    /// Users' types that values are converted to, or have.
+    pub(super) types: Vec<u32>,
+    /// Users' operators; their functions are among `functions`.
+    pub(super) operators: Vec<u32>,
     /// Default: the attributes that it reads, so that it is a generated column. Policy: the
-    /// attributes that decide which rows are seen, of whatever relation.
+    /// attributes that decide which rows are seen, of whatever relation; 0 is a whole row.
+    /// Partition: the attributes that decide in which partition a row is.
     pub(super) reads: Vec<i16>,
+    /// Users' functions that the planner may call with constants, when the relation is only read.
+    pub(super) planned: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -137,11 +153,18 @@ pub(super) struct ForeignKey {
 
 #[derive(Debug, Clone)]
 pub(super) struct Function {
+    pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) extension: Option<String>,
     /// Written in C, or owned by the bootstrap superuser: no ordinary user made it.
     pub(super) is_privileged: bool,
+    /// Written in SQL: the planner may put its body in its place.
+    pub(super) is_sql: bool,
+    /// Of its arguments and its result.
+    pub(super) types: Vec<u32>,
+    /// The defaults of its arguments.
+    pub(super) defaults: Option<Tree>,
     /// Of a function in SQL that runs with the caller's rights, path and settings.
     pub(super) body: Option<Body>,
 }
@@ -158,6 +181,8 @@ pub(super) struct Body {
 pub(super) struct Operator {
     pub(super) schema: String,
     pub(super) function: u32,
+    /// Its commutator and negator, which the planner may put in its place.
+    pub(super) partners: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -227,8 +252,8 @@ impl Catalogue {
         self.function_names.get(name).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn operators_named(&self, name: &str) -> &[Operator] {
-        self.operators.get(name).map_or(&[], Vec::as_slice)
+    pub(super) fn operators_named(&self, name: &str) -> &[u32] {
+        self.operator_names.get(name).map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn types_named(&self, name: &str) -> &[u32] {
@@ -303,6 +328,12 @@ impl SessionNames {
 
     pub(crate) fn backslash(&self) -> Backslash {
         self.backslash
+    }
+
+    /// A schema's name in the catalogue: the session's temporary one has a real name, too.
+    pub(super) fn schema<'n>(&self, written: &'n str) -> &'n str {
+        let is_own = self.settings.get("temp_schema").is_some_and(|own| own == written);
+        if is_own { "pg_temp" } else { written }
     }
 
     pub(super) fn database(&self) -> &str {

@@ -192,6 +192,7 @@ impl Walker<'_> {
     fn column_definition(&mut self, column: &ColumnDef) {
         if let Some(named) = &column.type_name {
             self.use_type(named);
+            self.use_named_default(named);
         }
         self.optional(column.raw_default.as_deref());
         for node in &column.constraints {

@@ -1,11 +1,13 @@
 //! What using a relation reaches: views, families, triggers, rules, keys, policies, expressions.
 
+use std::collections::BTreeSet;
+
 use corral_model::{Effect, ObjectRole};
 
 use super::catalogue::{FIRST_USER_OID, Relation, Tree, TreeContext};
 use super::mask::RelationMask;
-use super::system;
-use super::walker::{Access, Walker, object};
+use super::walker::{Access, Walker, is_reviewed, object};
+use super::{SessionChange, system};
 
 impl<'a> Walker<'a> {
     /// Notes that the statement names a relation, and all that it reaches by that.
@@ -115,6 +117,9 @@ impl<'a> Walker<'a> {
         }
         // A virtual generated column is computed when it is read.
         self.reach_generated(relation, position);
+        self.reach_by_planning(relation, position);
+        // A whole row is a value, too.
+        self.use_type_oid(relation.row_type, position);
         for column in &relation.columns {
             self.use_type_oid(column.type_oid, position);
         }
@@ -130,9 +135,64 @@ impl<'a> Walker<'a> {
         let is_generated =
             |tree: &&Tree| tree.context == TreeContext::Default && !tree.reads.is_empty();
         for tree in relation.trees.iter().filter(is_generated) {
-            for function in &tree.functions {
-                self.reach_function(*function, position);
-            }
+            self.reach_code(tree, position);
+        }
+    }
+
+    /// Constant parts of predicates, checks, keys and statistics are computed by the planner,
+    /// whatever a query wants of the relation.
+    fn reach_by_planning(&mut self, relation: &Relation, position: Option<usize>) {
+        let is_planned = |tree: &&Tree| {
+            matches!(
+                tree.context,
+                TreeContext::Check
+                    | TreeContext::Index
+                    | TreeContext::Partition
+                    | TreeContext::Statistics
+            )
+        };
+        let functions: BTreeSet<u32> = relation
+            .trees
+            .iter()
+            .filter(is_planned)
+            .flat_map(|tree| {
+                let is_called = |oid: &&u32| tree.planned.contains(oid) || self.is_in_sql(**oid);
+                tree.functions.iter().filter(is_called)
+            })
+            .copied()
+            .collect();
+        for oid in functions {
+            self.plan_function(oid, position);
+        }
+    }
+
+    /// Whether the planner may put a function's body in its place, and go on from there.
+    fn is_in_sql(&self, oid: u32) -> bool {
+        self.function_by_oid(oid).is_some_and(|function| function.is_sql)
+    }
+
+    /// A function that planning calls counts where it does more than to read.
+    fn plan_function(&mut self, oid: u32, position: Option<usize>) {
+        if self.quiet_functions.contains(&oid) {
+            return;
+        }
+        let count = self.body_count;
+        let inner = self.aside(|walker| match walker.function_by_oid(oid) {
+            Some(function) if !is_reviewed(function) => match &function.body {
+                // Its statements are looked at as the session's own, in a masked session, too.
+                Some(body) => walker.run_body(&function.name, body, position),
+                None => walker.reach_function(oid, position),
+            },
+            _ => walker.reach_function(oid, position),
+        });
+        let is_quiet = inner.unknown.is_none()
+            && inner.change == SessionChange::default()
+            && inner.effects.iter().all(|effect| effect == Effect::Read);
+        if is_quiet {
+            self.body_count = count;
+            self.quiet_functions.insert(oid);
+        } else {
+            self.reach_function(oid, position);
         }
     }
 
@@ -148,6 +208,9 @@ impl<'a> Walker<'a> {
             ],
             position,
         );
+        for column in &relation.columns {
+            self.use_type_default(column.type_oid, position);
+        }
         for trigger in &relation.triggers {
             self.reach_function(trigger.function, position);
         }
@@ -158,9 +221,7 @@ impl<'a> Walker<'a> {
                 .iter()
                 .filter(|tree| matches!(tree.context, TreeContext::View | TreeContext::Rule))
             {
-                for function in &tree.functions {
-                    self.reach_function(*function, position);
-                }
+                self.reach_code(tree, position);
                 for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
                     self.reach_relation(*oid, Access::Write, position);
                 }
@@ -215,9 +276,7 @@ impl<'a> Walker<'a> {
         position: Option<usize>,
     ) {
         for tree in relation.trees.iter().filter(|tree| contexts.contains(&tree.context)) {
-            for function in &tree.functions {
-                self.reach_function(*function, position);
-            }
+            self.reach_code(tree, position);
             for oid in tree.relations.iter().filter(|oid| **oid != relation.oid) {
                 self.reach_relation(*oid, Access::Read, position);
             }

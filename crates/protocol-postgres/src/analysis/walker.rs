@@ -7,7 +7,9 @@ use corral_model::resource::ColumnName;
 use corral_model::{Effect, ObjectRef, ObjectRole};
 use pg_query::protobuf::{Node, ParseResult, RangeVar, TypeName};
 
-use super::catalogue::{Backslash, Catalogue, FIRST_USER_OID, Function, Relation};
+use super::catalogue::{
+    Backslash, Catalogue, FIRST_USER_OID, Function, Operator, Relation, Tree, TreeContext,
+};
 use super::findings::Findings;
 use super::shape::{Level, Shape};
 use super::{Names, builtins};
@@ -63,12 +65,16 @@ pub(super) struct Walker<'a> {
     depth: usize,
     pub(super) reached: HashSet<(u32, Access)>,
     seen_types: HashSet<u32>,
+    seen_functions: HashSet<u32>,
+    /// Functions that planning calls, and that were found to change nothing.
+    pub(super) quiet_functions: HashSet<u32>,
 }
 
 /// What a walk has already reached.
 pub(super) struct Memory {
     pub(super) reached: HashSet<(u32, Access)>,
     seen_types: HashSet<u32>,
+    seen_functions: HashSet<u32>,
 }
 
 impl<'a> Walker<'a> {
@@ -90,6 +96,8 @@ impl<'a> Walker<'a> {
             depth: 0,
             reached: HashSet::new(),
             seen_types: HashSet::new(),
+            seen_functions: HashSet::new(),
+            quiet_functions: HashSet::new(),
         }
     }
 
@@ -173,21 +181,69 @@ impl<'a> Walker<'a> {
         names.session.temporary.relations.get(&oid).or_else(|| names.catalogue.relations.get(&oid))
     }
 
+    pub(super) fn function_by_oid(&self, oid: u32) -> Option<&'a Function> {
+        let names = self.names?;
+        names.session.temporary.functions.get(&oid).or_else(|| names.catalogue.functions.get(&oid))
+    }
+
     /// A stored expression, trigger or operator calls this function.
     pub(super) fn reach_function(&mut self, oid: u32, position: Option<usize>) {
         let Some(names) = self.names() else { return };
-        let user = names
-            .session
-            .temporary
-            .functions
-            .get(&oid)
-            .or_else(|| names.catalogue.functions.get(&oid));
-        if let Some(function) = user {
+        if let Some(function) = self.function_by_oid(oid) {
             self.use_user_function(function, Call::Hidden, position);
         } else if let Some(name) = names.catalogue.builtins.get(&oid) {
             self.use_builtin(name, Call::Hidden, position);
         } else if oid >= FIRST_USER_OID {
             self.unknown("it calls a function that is not in the catalogue", position);
+        }
+    }
+
+    /// A stored expression calls these functions and makes values of these types.
+    pub(super) fn reach_code(&mut self, tree: &Tree, position: Option<usize>) {
+        for function in &tree.functions {
+            self.reach_function(*function, position);
+        }
+        for operator in &tree.operators {
+            self.reach_operator(*operator, position);
+        }
+        for kind in &tree.types {
+            self.deeper(|walker| walker.use_type_oid(*kind, position));
+        }
+    }
+
+    /// An operator of a user, or what the planner may put in its place.
+    fn reach_operator(&mut self, oid: u32, position: Option<usize>) {
+        let Some(names) = self.names() else { return };
+        let mut open = vec![oid];
+        let mut seen = HashSet::from([oid]);
+        while let Some(oid) = open.pop() {
+            match operator(names, oid) {
+                Some(known) => {
+                    self.reach_function(known.function, position);
+                    open.extend(known.partners.iter().filter(|oid| seen.insert(**oid)));
+                }
+                None if oid >= FIRST_USER_OID => {
+                    self.unknown("it uses an operator that is not in the catalogue", position);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Arguments that are left out are computed.
+    fn use_defaults(&mut self, function: &Function, position: Option<usize>) {
+        if let Some(defaults) = &function.defaults
+            && self.seen_functions.insert(function.oid)
+        {
+            self.deeper(|walker| walker.reach_code(defaults, position));
+        }
+    }
+
+    /// A call in a text may convert values to the arguments' types, and makes one of the result's.
+    /// An operator's operands have their types from elsewhere.
+    fn use_signature(&mut self, function: &Function, position: Option<usize>) {
+        for kind in &function.types {
+            self.use_type_oid(*kind, position);
         }
     }
 
@@ -205,9 +261,8 @@ impl<'a> Walker<'a> {
             kind: "function".to_owned(),
             role: ObjectRole::Reached,
         });
-        let is_reviewed = function.is_privileged
-            && function.extension.as_deref().is_some_and(builtins::is_reviewed_extension);
-        if is_reviewed {
+        self.use_defaults(function, position);
+        if is_reviewed(function) {
             if call == Call::Written {
                 self.found.effect(Effect::Read);
             }
@@ -251,6 +306,7 @@ impl<'a> Walker<'a> {
         let mut is_found = false;
         for function in user_functions(names, schema, name) {
             is_found = true;
+            self.use_signature(function, position);
             self.use_user_function(function, self.call, position);
         }
         let is_builtin = schema.is_none_or(is_system_schema) && builtins::effect_of(name).is_some();
@@ -272,6 +328,7 @@ impl<'a> Walker<'a> {
     pub(super) fn maybe_call(&mut self, name: &str, position: Option<usize>) {
         let Some(names) = self.names() else { return };
         for function in user_functions(names, None, name) {
+            self.use_signature(function, position);
             self.use_user_function(function, self.call, position);
         }
         if builtins::effect_of(name).is_some() {
@@ -283,18 +340,26 @@ impl<'a> Walker<'a> {
     pub(super) fn use_operator(&mut self, parts: &[&str], position: Option<usize>) {
         let Some(names) = self.names() else { return };
         let (schema, name) = split_name(parts);
+        let schema = schema.map(|schema| names.session.schema(schema));
+        let mut is_found = false;
         for (objects, is_temporary) in
             [(&names.session.temporary, true), (names.catalogue.as_ref(), false)]
         {
-            for operator in objects.operators_named(name) {
+            for oid in objects.operators_named(name) {
+                let Some(operator) = objects.operators.get(oid) else { continue };
                 let is_visible = match schema {
                     Some(schema) => schema == operator.schema,
                     None => !is_temporary && names.session.path.contains(&operator.schema),
                 };
                 if is_visible {
-                    self.reach_function(operator.function, position);
+                    is_found = true;
+                    self.reach_operator(*oid, position);
                 }
             }
+        }
+        if !is_found && !schema.is_none_or(is_system_schema) {
+            let full = parts.join(".");
+            self.unknown(format!("operator {full} is not in the target's catalogue"), position);
         }
     }
 
@@ -305,7 +370,14 @@ impl<'a> Walker<'a> {
             return;
         }
         let parts = strings(&named.names);
-        self.use_type_parts(&parts, position);
+        let is_found = self.use_type_parts(&parts, position);
+        let (schema, name) = split_name(&parts);
+        let is_fresh = |schema: &str| self.fresh.iter().any(|(s, n)| s == schema && n == name);
+        if !is_found && schema.is_some_and(|schema| !is_system_schema(schema) && !is_fresh(schema))
+        {
+            let full = parts.join(".");
+            self.unknown(format!("type {full} is not in the target's catalogue"), position);
+        }
         for modifier in &named.typmods {
             self.expression(modifier);
         }
@@ -313,26 +385,15 @@ impl<'a> Walker<'a> {
 
     /// Whether a user-made type of that name is visible; its functions count then.
     pub(super) fn use_type_parts(&mut self, parts: &[&str], position: Option<usize>) -> bool {
-        let (schema, name) = split_name(parts);
-        if schema == Some("pg_catalog") {
+        if split_name(parts).0 == Some("pg_catalog") {
             return false;
         }
         let Some(names) = self.names() else { return true };
-        let mut is_found = false;
-        for objects in [&names.session.temporary, names.catalogue.as_ref()] {
-            for oid in objects.types_named(name) {
-                let Some(known) = objects.types.get(oid) else { continue };
-                let is_visible = match schema {
-                    Some(schema) => schema == known.schema,
-                    None => names.session.path.contains(&known.schema),
-                };
-                if is_visible {
-                    is_found = true;
-                    self.use_type_oid(*oid, position);
-                }
-            }
+        let found = visible_types(names, parts);
+        for oid in &found {
+            self.use_type_oid(*oid, position);
         }
-        is_found
+        !found.is_empty()
     }
 
     pub(super) fn use_type_oid(&mut self, oid: u32, position: Option<usize>) {
@@ -340,17 +401,19 @@ impl<'a> Walker<'a> {
             return;
         }
         let Some(names) = self.names() else { return };
-        let owner: &Catalogue = if names.session.temporary.types.contains_key(&oid) {
-            &names.session.temporary
-        } else {
-            &names.catalogue
-        };
+        let owner = owner_of_type(names, oid);
         let Some(known) = owner.types.get(&oid) else {
             self.unknown("a column has a type that is not in the catalogue", position);
             return;
         };
+        // An array of them is made without naming its type.
+        let is_meant = |cast: u32| {
+            let is_array =
+                || owner.types.get(&cast).is_some_and(|t| t.kind == 'b' && t.inner == oid);
+            cast == oid || (cast >= FIRST_USER_OID && is_array())
+        };
         for cast in &names.catalogue.casts {
-            if cast.source == oid || cast.target == oid {
+            if is_meant(cast.source) || is_meant(cast.target) {
                 self.reach_function(cast.function, position);
             }
         }
@@ -364,19 +427,47 @@ impl<'a> Walker<'a> {
                 }
             }
             'd' => {
-                for tree in owner.domain_trees.get(&oid).into_iter().flatten() {
-                    for function in &tree.functions {
-                        self.reach_function(*function, position);
-                    }
+                let trees = owner.domain_trees.get(&oid).into_iter().flatten();
+                for tree in trees.filter(|tree| tree.context == TreeContext::Domain) {
+                    self.deeper(|walker| walker.reach_code(tree, position));
                 }
                 self.deeper(|walker| walker.use_type_oid(known.inner, position));
             }
             _ => {
-                for function in known.functions.iter().filter(|function| **function != 0) {
+                // PostgreSQL's own read and write what the inner type's do.
+                for function in known.functions.iter().filter(|oid| **oid >= FIRST_USER_OID) {
                     self.reach_function(*function, position);
                 }
                 self.deeper(|walker| walker.use_type_oid(known.inner, position));
             }
+        }
+    }
+
+    /// The default of a column's type, which fills the column where nothing else does.
+    pub(super) fn use_type_default(&mut self, oid: u32, position: Option<usize>) {
+        let Some(names) = self.names() else { return };
+        let mut oid = oid;
+        // A domain over a domain has its default, or one of its own.
+        while oid >= FIRST_USER_OID {
+            let owner = owner_of_type(names, oid);
+            for tree in owner.domain_trees.get(&oid).into_iter().flatten() {
+                if tree.context == TreeContext::DomainDefault {
+                    self.reach_code(tree, position);
+                }
+            }
+            match owner.types.get(&oid) {
+                Some(known) if known.kind == 'd' => oid = known.inner,
+                _ => return,
+            }
+        }
+    }
+
+    /// The same of a type that a definition of a column names.
+    pub(super) fn use_named_default(&mut self, named: &TypeName) {
+        let Some(names) = self.names() else { return };
+        let (position, parts) = (offset(named.location), strings(&named.names));
+        for oid in visible_types(names, &parts) {
+            self.use_type_default(oid, position);
         }
     }
 
@@ -385,10 +476,8 @@ impl<'a> Walker<'a> {
         let Some(names) = self.names() else { return };
         for cast in &names.catalogue.casts {
             if cast.source < FIRST_USER_OID && cast.target < FIRST_USER_OID {
-                let is_reviewed = names.catalogue.functions.get(&cast.function).is_some_and(|f| {
-                    f.is_privileged
-                        && f.extension.as_deref().is_some_and(builtins::is_reviewed_extension)
-                });
+                let is_reviewed =
+                    names.catalogue.functions.get(&cast.function).is_some_and(is_reviewed);
                 if !is_reviewed {
                     self.reach_function(cast.function, None);
                 }
@@ -409,12 +498,14 @@ impl<'a> Walker<'a> {
         Memory {
             reached: std::mem::take(&mut self.reached),
             seen_types: std::mem::take(&mut self.seen_types),
+            seen_functions: std::mem::take(&mut self.seen_functions),
         }
     }
 
     pub(super) fn put_memory(&mut self, memory: Memory) {
         self.reached = memory.reached;
         self.seen_types = memory.seen_types;
+        self.seen_functions = memory.seen_functions;
     }
 }
 
@@ -456,6 +547,7 @@ pub(super) fn user_functions<'a>(
         .iter()
         .filter_map(|oid| names.catalogue.functions.get(oid));
     let temporary = &names.session.temporary;
+    let schema = schema.map(|schema| names.session.schema(schema));
     let in_session =
         temporary.functions_named(name).iter().filter_map(|oid| temporary.functions.get(oid));
     match schema {
@@ -465,6 +557,42 @@ pub(super) fn user_functions<'a>(
             in_catalogue.filter(|function| names.session.path.contains(&function.schema)).collect()
         }
     }
+}
+
+/// Types of users that a name may mean.
+fn visible_types(names: &Names, parts: &[&str]) -> Vec<u32> {
+    let (schema, name) = split_name(parts);
+    let schema = schema.map(|schema| names.session.schema(schema));
+    let mut found = Vec::new();
+    for objects in [&names.session.temporary, names.catalogue.as_ref()] {
+        let is_visible = |oid: &&u32| {
+            objects.types.get(oid).is_some_and(|known| match schema {
+                Some(schema) => schema == known.schema,
+                None => names.session.path.contains(&known.schema),
+            })
+        };
+        found.extend(objects.types_named(name).iter().filter(is_visible));
+    }
+    found
+}
+
+fn owner_of_type(names: &Names, oid: u32) -> &Catalogue {
+    if names.session.temporary.types.contains_key(&oid) {
+        &names.session.temporary
+    } else {
+        &names.catalogue
+    }
+}
+
+fn operator(names: &Names, oid: u32) -> Option<&Operator> {
+    let temporary = &names.session.temporary;
+    temporary.operators.get(&oid).or_else(|| names.catalogue.operators.get(&oid))
+}
+
+/// Whether a function came with an extension that was reviewed, and no ordinary user changed it.
+pub(super) fn is_reviewed(function: &Function) -> bool {
+    function.is_privileged
+        && function.extension.as_deref().is_some_and(builtins::is_reviewed_extension)
 }
 
 pub(super) fn is_system_schema(schema: &str) -> bool {

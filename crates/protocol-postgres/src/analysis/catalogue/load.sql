@@ -28,42 +28,57 @@ UNION ALL
 SELECT 'inherits', h.inhrelid::pg_catalog.text, h.inhparent::pg_catalog.text, NULL, NULL, NULL, NULL, NULL
   FROM pg_catalog.pg_inherits h JOIN relation r ON r.oid OPERATOR(pg_catalog.=) h.inhrelid WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog."char"[])
 UNION ALL
-SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail, NULL,
+SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail,
+  pg_catalog.concat_ws(',', t.version, (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
+   FROM pg_catalog.regexp_matches(t.tree, '(?:type|typeid|typid|typeId|opno) [1-9][0-9]{4,}|(?:coltypes|opnos) [(]o[ 0-9]+', 'g') m)),
   (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
    FROM pg_catalog.regexp_matches(t.tree, ':relid ([0-9]+)', 'g') m),
   (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
    FROM pg_catalog.regexp_matches(t.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9][0-9]*)', 'g') m),
-  CASE WHEN t.context OPERATOR(pg_catalog.=) ANY ('{default,policy}'::pg_catalog.text[]) THEN (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
-   FROM pg_catalog.regexp_matches(t.tree, ':varattno ([0-9]+)', 'g') m) END
+  CASE WHEN t.context OPERATOR(pg_catalog.=) ANY ('{default,policy,partition}'::pg_catalog.text[]) THEN (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
+   FROM pg_catalog.regexp_matches(t.tree, ':varattno ([0-9]+)', 'g') m)
+   WHEN t.context OPERATOR(pg_catalog.=) ANY ('{check,index,statistics}'::pg_catalog.text[])
+    AND t.tree OPERATOR(pg_catalog.~) ':(?:funcid|opfuncid) [1-9][0-9]{4}' THEN t.tree END
   FROM (
    SELECT w.ev_class AS owner, CASE WHEN w.ev_type OPERATOR(pg_catalog.=) '1' THEN 'view' ELSE 'rule' END AS context,
-     w.ev_type::pg_catalog.text AS detail, w.ev_action::pg_catalog.text OPERATOR(pg_catalog.||) w.ev_qual::pg_catalog.text AS tree
+     w.ev_type::pg_catalog.text AS detail, w.ev_action::pg_catalog.text OPERATOR(pg_catalog.||) w.ev_qual::pg_catalog.text AS tree,
+     w.xmin::pg_catalog.text AS version
      FROM pg_catalog.pg_rewrite w JOIN relation r ON r.oid OPERATOR(pg_catalog.=) w.ev_class
    UNION ALL
-   SELECT d.adrelid, 'default', d.adnum::pg_catalog.text, d.adbin::pg_catalog.text
+   SELECT d.adrelid, 'default', d.adnum::pg_catalog.text, d.adbin::pg_catalog.text, d.xmin::pg_catalog.text
      FROM pg_catalog.pg_attrdef d JOIN relation r ON r.oid OPERATOR(pg_catalog.=) d.adrelid
    UNION ALL
-   SELECT k.conrelid, 'check', k.conname::pg_catalog.text, k.conbin::pg_catalog.text
+   SELECT k.conrelid, 'check', k.conname::pg_catalog.text, k.conbin::pg_catalog.text, k.xmin::pg_catalog.text
      FROM pg_catalog.pg_constraint k JOIN relation r ON r.oid OPERATOR(pg_catalog.=) k.conrelid WHERE k.conbin IS NOT NULL
    UNION ALL
-   SELECT k.contypid, 'domain', k.conname::pg_catalog.text, k.conbin::pg_catalog.text
+   SELECT k.contypid, 'domain', k.conname::pg_catalog.text, k.conbin::pg_catalog.text, k.xmin::pg_catalog.text
      FROM pg_catalog.pg_constraint k WHERE k.contypid OPERATOR(pg_catalog.<>) 0 AND k.conbin IS NOT NULL AND k.oid OPERATOR(pg_catalog.>=) 16384
    UNION ALL
    SELECT i.indrelid, 'index', i.indexrelid::pg_catalog.text,
-     coalesce(i.indexprs::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(i.indpred::pg_catalog.text, '')
+     coalesce(i.indexprs::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(i.indpred::pg_catalog.text, ''), i.xmin::pg_catalog.text
      FROM pg_catalog.pg_index i JOIN relation r ON r.oid OPERATOR(pg_catalog.=) i.indrelid
      WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
    UNION ALL
    SELECT p.polrelid, 'policy', p.polname::pg_catalog.text,
-     coalesce(p.polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(p.polwithcheck::pg_catalog.text, '')
+     coalesce(p.polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(p.polwithcheck::pg_catalog.text, ''), p.xmin::pg_catalog.text
      FROM pg_catalog.pg_policy p JOIN relation r ON r.oid OPERATOR(pg_catalog.=) p.polrelid
    UNION ALL
-   SELECT g.tgrelid, 'trigger_when', g.tgname::pg_catalog.text, g.tgqual::pg_catalog.text
+   SELECT g.tgrelid, 'trigger_when', g.tgname::pg_catalog.text, g.tgqual::pg_catalog.text, g.xmin::pg_catalog.text
      FROM pg_catalog.pg_trigger g JOIN relation r ON r.oid OPERATOR(pg_catalog.=) g.tgrelid WHERE g.tgqual IS NOT NULL
    UNION ALL
-   SELECT p.partrelid, 'partition', NULL, p.partexprs::pg_catalog.text
+   SELECT p.partrelid, 'partition', pg_catalog.replace(p.partattrs::pg_catalog.text, ' ', ','),
+     coalesce(p.partexprs::pg_catalog.text, ''), p.xmin::pg_catalog.text
      FROM pg_catalog.pg_partitioned_table p JOIN relation r ON r.oid OPERATOR(pg_catalog.=) p.partrelid
-     WHERE p.partexprs IS NOT NULL) t
+   UNION ALL
+   SELECT x.stxrelid, 'statistics', x.stxname::pg_catalog.text, pg_catalog.jsonb_extract_path_text(pg_catalog.to_jsonb(x), 'stxexprs'), x.xmin::pg_catalog.text
+     FROM pg_catalog.pg_statistic_ext x JOIN relation r ON r.oid OPERATOR(pg_catalog.=) x.stxrelid
+     WHERE 'e' OPERATOR(pg_catalog.=) ANY (x.stxkind)
+   UNION ALL
+   SELECT y.oid, 'domain_default', NULL, y.typdefaultbin::pg_catalog.text, y.xmin::pg_catalog.text
+     FROM pg_catalog.pg_type y WHERE y.typdefaultbin IS NOT NULL AND y.oid OPERATOR(pg_catalog.>=) 16384
+   UNION ALL
+   SELECT p.oid, 'argument', NULL, p.proargdefaults::pg_catalog.text, p.xmin::pg_catalog.text
+     FROM pg_catalog.pg_proc p WHERE p.proargdefaults IS NOT NULL AND p.oid OPERATOR(pg_catalog.>=) 16384) t
 UNION ALL
 SELECT 'trigger', g.tgrelid::pg_catalog.text, g.tgfoid::pg_catalog.text, g.tgtype::pg_catalog.text, g.tgenabled::pg_catalog.text, g.tgname::pg_catalog.text, NULL, NULL
   FROM pg_catalog.pg_trigger g JOIN relation r ON r.oid OPERATOR(pg_catalog.=) g.tgrelid WHERE NOT g.tgisinternal
@@ -72,7 +87,9 @@ SELECT 'foreign_key', k.conrelid::pg_catalog.text, k.confrelid::pg_catalog.text,
   pg_catalog.array_to_string(k.confkey, ','), k.confupdtype::pg_catalog.text, k.confdeltype::pg_catalog.text, NULL
   FROM pg_catalog.pg_constraint k JOIN relation r ON r.oid OPERATOR(pg_catalog.=) k.conrelid WHERE k.contype OPERATOR(pg_catalog.=) 'f'
 UNION ALL
-SELECT 'function', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text, p.prokind::pg_catalog.text, l.lanname::pg_catalog.text,
+SELECT 'function', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text,
+  pg_catalog.concat_ws(' ', p.prokind, p.xmin, p.prorettype::pg_catalog.oid,
+   CASE WHEN p.pronargs OPERATOR(pg_catalog.<>) 0 THEN p.proargtypes END, pg_catalog.array_to_string(p.proallargtypes, ' ')), l.lanname::pg_catalog.text,
   e.extname::pg_catalog.text, CASE WHEN l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[]) OR p.proowner OPERATOR(pg_catalog.=) 10 THEN 't' ELSE 'f' END
   FROM pg_catalog.pg_proc p
   JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
@@ -95,12 +112,13 @@ SELECT 'body', p.oid::pg_catalog.text, p.prosrc,
 UNION ALL
 SELECT 'builtin', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text, NULL, NULL, NULL, NULL
   FROM pg_catalog.pg_proc p JOIN system_space s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
-  WHERE p.oid OPERATOR(pg_catalog.<) 16384 AND (p.provolatile OPERATOR(pg_catalog.=) 'v' OR p.proname OPERATOR(pg_catalog.~) '_to_xml|^pg_(read|ls|stat_get|mcv)')
+  WHERE p.oid OPERATOR(pg_catalog.<) 16384 AND (p.provolatile OPERATOR(pg_catalog.=) 'v' OR p.proname OPERATOR(pg_catalog.~) '_to_xml|^pg_(read|ls|stat_get|mcv|input)|^(array|domain|record|range|multirange)_(in|recv)$|^fmgr_.*_validator$')
 UNION ALL
-SELECT 'operator', o.oid::pg_catalog.text, s.nspname::pg_catalog.text, o.oprname::pg_catalog.text, o.oprcode::pg_catalog.oid::pg_catalog.text, NULL, NULL, NULL
+SELECT 'operator', o.oid::pg_catalog.text, s.nspname::pg_catalog.text, o.oprname::pg_catalog.text, o.oprcode::pg_catalog.oid::pg_catalog.text,
+  o.oprcom::pg_catalog.text, o.oprnegate::pg_catalog.text, NULL
   FROM pg_catalog.pg_operator o
   JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid OPERATOR(pg_catalog.=) o.oprnamespace
-  WHERE o.oid OPERATOR(pg_catalog.>=) 16384
+  WHERE o.oid OPERATOR(pg_catalog.>=) 16384 OR o.oprcom OPERATOR(pg_catalog.>=) 16384 OR o.oprnegate OPERATOR(pg_catalog.>=) 16384
 UNION ALL
 SELECT 'cast', k.oid::pg_catalog.text, k.castsource::pg_catalog.text, k.casttarget::pg_catalog.text, k.castfunc::pg_catalog.text, k.castcontext::pg_catalog.text, NULL, NULL
   FROM pg_catalog.pg_cast k WHERE k.oid OPERATOR(pg_catalog.>=) 16384 AND k.castfunc OPERATOR(pg_catalog.<>) 0

@@ -4,8 +4,8 @@ use corral_model::limits::CATALOGUE_OBJECTS_MAX;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Backslash, Body, Cast, Catalogue, CatalogueError, Column, ForeignKey, Function, Operator,
-    Relation, Row, SessionNames, Tree, TreeContext, Trigger, Type,
+    Backslash, Body, Cast, Catalogue, CatalogueError, Column, FIRST_USER_OID, ForeignKey, Function,
+    Operator, Relation, Row, SessionNames, Tree, TreeContext, Trigger, Type, planned,
 };
 
 pub(super) fn catalogue(rows: &[Row]) -> Result<Catalogue, CatalogueError> {
@@ -22,6 +22,11 @@ pub(super) fn catalogue(rows: &[Row]) -> Result<Catalogue, CatalogueError> {
     }
     for relation in found.relations.values_mut() {
         relation.columns.sort_by_key(|column| column.number);
+    }
+    for (oid, known) in &found.types {
+        if let Some(relation) = found.relations.get_mut(&known.relation) {
+            relation.row_type = *oid;
+        }
     }
     Ok(found)
 }
@@ -107,10 +112,14 @@ fn add_object(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueE
         "function" => {
             let oid = cells.number(1)?;
             let function = Function {
+                oid,
                 schema: cells.text(2).to_owned(),
                 name: cells.text(3).to_owned(),
                 extension: cells.optional(6),
                 is_privileged: cells.text(7) == "t",
+                is_sql: cells.text(5) == "sql",
+                types: function_types(cells)?,
+                defaults: None,
                 body: None,
             };
             found.function_names.entry(function.name.clone()).or_default().push(oid);
@@ -120,9 +129,15 @@ fn add_object(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueE
             found.builtins.insert(cells.number(1)?, cells.text(3).to_owned());
         }
         "operator" => {
-            let operator =
-                Operator { schema: cells.text(2).to_owned(), function: cells.number(4)? };
-            found.operators.entry(cells.text(3).to_owned()).or_default().push(operator);
+            let oid = cells.number(1)?;
+            let partners = [cells.numbers(5)?, cells.numbers(6)?].concat();
+            let operator = Operator {
+                schema: cells.text(2).to_owned(),
+                function: cells.number(4)?,
+                partners: partners.into_iter().filter(|oid| *oid != 0).collect(),
+            };
+            found.operator_names.entry(cells.text(3).to_owned()).or_default().push(oid);
+            found.operators.insert(oid, operator);
         }
         "cast" => found.casts.push(Cast {
             source: cells.number(2)?,
@@ -212,10 +227,20 @@ fn add_part(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueErr
         "tree" => {
             let owner: u32 = cells.number(1)?;
             let tree = tree(cells)?;
-            if tree.context == TreeContext::Domain {
-                found.domain_trees.entry(owner).or_default().push(tree);
-            } else if let Some(relation) = found.relations.get_mut(&owner) {
-                relation.trees.push(tree);
+            match tree.context {
+                TreeContext::Domain | TreeContext::DomainDefault => {
+                    found.domain_trees.entry(owner).or_default().push(tree);
+                }
+                TreeContext::Argument => {
+                    if let Some(function) = found.functions.get_mut(&owner) {
+                        function.defaults = Some(tree);
+                    }
+                }
+                _ => {
+                    if let Some(relation) = found.relations.get_mut(&owner) {
+                        relation.trees.push(tree);
+                    }
+                }
             }
         }
         "trigger" => {
@@ -255,6 +280,9 @@ fn tree(cells: &Cells<'_>) -> Result<Tree, CatalogueError> {
         "default" => TreeContext::Default,
         "check" => TreeContext::Check,
         "domain" => TreeContext::Domain,
+        "domain_default" => TreeContext::DomainDefault,
+        "argument" => TreeContext::Argument,
+        "statistics" => TreeContext::Statistics,
         "index" => TreeContext::Index,
         "policy" => TreeContext::Policy,
         "trigger_when" => TreeContext::TriggerWhen,
@@ -262,13 +290,66 @@ fn tree(cells: &Cells<'_>) -> Result<Tree, CatalogueError> {
         other => return Err(CatalogueError::Row(format!("its expression is of '{other}'"))),
     };
     let attribute = if context == TreeContext::Default { cells.small(3)? } else { 0 };
+    let functions: Vec<u32> = cells.numbers(6)?;
+    let mut reads: Vec<i16> = Vec::new();
+    let mut planned: Vec<u32> = Vec::new();
+    match context {
+        TreeContext::Default | TreeContext::Policy => reads = cells.numbers(7)?,
+        TreeContext::Partition => {
+            // Columns that are a key as they are; 0 stands for an expression.
+            reads = cells.numbers(3)?.into_iter().filter(|number| *number != 0).collect();
+            reads.extend(cells.numbers::<i16>(7)?);
+            planned = users(functions.clone());
+        }
+        TreeContext::Check | TreeContext::Index | TreeContext::Statistics => {
+            planned = planned::foldable(cells.text(7)).unwrap_or_else(|| users(functions.clone()));
+        }
+        _ => {}
+    }
+    let (types, operators) = tree_types(cells)?;
     Ok(Tree {
         context,
         attribute,
         relations: cells.numbers(5)?.into_iter().filter(|oid| *oid != 0).collect(),
-        functions: cells.numbers(6)?,
-        reads: cells.numbers(7)?,
+        functions,
+        types,
+        operators,
+        reads,
+        planned,
     })
+}
+
+/// What users made.
+fn users(mut oids: Vec<u32>) -> Vec<u32> {
+    oids.retain(|oid| *oid >= FIRST_USER_OID);
+    oids
+}
+
+/// Types and operators of a stored expression, as its text names them: `resulttype 16384`,
+/// `coltypes (o 23 16384`, `opno 16385`. In front is which version of the row it is, so that the
+/// digest tells of it.
+fn tree_types(cells: &Cells<'_>) -> Result<(Vec<u32>, Vec<u32>), CatalogueError> {
+    let (mut types, mut operators) = (Vec::new(), Vec::new());
+    for part in cells.text(4).split(',').skip(1) {
+        let mut words = part.split([' ', '(']).filter(|word| !word.is_empty());
+        let kind = words.next().unwrap_or("");
+        let found = if kind.starts_with("opno") { &mut operators } else { &mut types };
+        for word in words.filter(|word| *word != "o") {
+            found.push(word.parse().map_err(|_| cells.fault(4, "of numbers"))?);
+        }
+    }
+    Ok((users(types), users(operators)))
+}
+
+/// The types of a function: behind its kind and which version of the row it is.
+fn function_types(cells: &Cells<'_>) -> Result<Vec<u32>, CatalogueError> {
+    let parts = cells.text(4).split(' ').skip(2).filter(|part| !part.is_empty());
+    let types: Option<Vec<u32>> = parts.map(|part| part.parse().ok()).collect();
+    Ok(users(types.ok_or_else(|| cells.fault(4, "of numbers"))?))
+}
+
+fn numbers<N: std::str::FromStr>(list: &str) -> Option<Vec<N>> {
+    list.split(',').filter(|part| !part.is_empty()).map(|part| part.parse().ok()).collect()
 }
 
 /// The cells of one row; what is missing reads as empty.
@@ -297,11 +378,7 @@ impl Cells<'_> {
     }
 
     fn numbers<N: std::str::FromStr>(&self, index: usize) -> Result<Vec<N>, CatalogueError> {
-        self.text(index)
-            .split(',')
-            .filter(|part| !part.is_empty())
-            .map(|part| part.parse().map_err(|_| self.fault(index, "a list of numbers")))
-            .collect()
+        numbers(self.text(index)).ok_or_else(|| self.fault(index, "a list of numbers"))
     }
 
     fn fault(&self, index: usize, expected: &str) -> CatalogueError {
