@@ -181,6 +181,40 @@ cedar: |
     assert "p1" not in columns(own_shop)
 
 
+JOB = """create or replace function job() returns text language plpgsql as $$
+begin insert into jobs values ('{0}'); return '{0}'; end $$"""
+
+
+def test_an_approval_of_a_call_is_not_for_another_body(own_shop):
+    own_shop.gateway.run("delete", "policy", "holds")
+    own_shop.gateway.apply("""
+kind: Policy
+name: calls
+cedar: |
+  permit (principal in Corral::Group::"agents",
+          action in [Corral::Action::"unknown", Corral::Action::"unmask"],
+          resource in Corral::Target::"orders-db");
+  @id("calls") @approval("dba")
+  forbid (principal, action in Corral::Action::"unknown",
+          resource in Corral::Target::"orders-db");
+""")
+    with own_shop.owner(own_shop.orders) as direct, own_shop.connect("orders-db") as other:
+        other.execute("create table jobs (body text)")
+        other.execute(JOB.format("reviewed"))
+        process, approval = hold(own_shop, "select job()")
+        other.execute(JOB.format("another"))
+        approve(own_shop, approval, expect=None)
+        _, error = process.communicate(timeout=20)
+        assert process.returncode == 1 and "changed while the statement waited" in error, error
+        assert direct.execute("select * from jobs").fetchall() == []
+        # Nothing changed: it runs.
+        process, approval = hold(own_shop, "select job()")
+        approve(own_shop, approval)
+        _, error = process.communicate(timeout=20)
+        assert process.returncode == 0, error
+        assert direct.execute("select * from jobs").fetchall() == [("another",)]
+
+
 def test_parameters_are_bound_and_shown(own_shop):
     own_shop.gateway.apply("""
 kind: Policy
