@@ -158,6 +158,50 @@ fn a_temporary_schema_is_the_same_by_its_real_name() {
 }
 
 #[test]
+fn a_policy_that_reads_the_whole_row_reads_each_column() {
+    assert_eq!(is_masked_at("SELECT id FROM whole_row", &["public.whole_row.ssn"]), None);
+    assert_eq!(is_masked_at("SELECT id FROM whole_row", &["public.notes.note"]), Some(vec![]));
+}
+
+#[test]
+fn a_masked_partition_key_is_not_told_by_the_partition() {
+    let masks = ["public.parts.region", "public.parts_eu.region", "public.parts_eu_all.region"];
+    assert_eq!(is_masked_at("SELECT id, region FROM parts", &masks), Some(vec![1]));
+    for sql in [
+        "SELECT id, tableoid FROM parts",
+        "SELECT p.id, p.region, p.tableoid::regclass FROM parts p",
+        "SELECT id FROM parts p JOIN pg_class c ON c.oid = p.tableoid",
+        "SELECT id FROM parts_eu",
+        "SELECT id FROM parts_eu_all",
+    ] {
+        assert_eq!(is_masked_at(sql, &masks), None, "{sql}");
+    }
+    assert_eq!(is_masked_at("SELECT tableoid FROM parts", &["public.notes.note"]), Some(vec![]));
+    assert_eq!(is_masked_at("SELECT tableoid FROM notes", &masks), Some(vec![]));
+}
+
+#[test]
+fn values_of_rows_in_pg_attribute_are_masked() {
+    let masks = ["public.notes.note"];
+    assert_eq!(is_masked_at("SELECT attname FROM pg_attribute", &masks), Some(vec![]));
+    assert_eq!(
+        is_masked_at("SELECT attname, attmissingval FROM pg_attribute", &masks),
+        Some(vec![1])
+    );
+    assert_eq!(is_masked_at("SELECT a.* FROM pg_attribute a", &masks).map(|m| m.len()), Some(1));
+    for sql in [
+        "SELECT attmissingval::text FROM pg_attribute",
+        "SELECT to_jsonb(a) FROM pg_attribute a",
+        "SELECT a FROM pg_catalog.pg_attribute a",
+        "COPY pg_attribute TO STDOUT",
+        "SELECT array_to_string(attmissingval, '') FROM pg_attribute",
+    ] {
+        assert_eq!(is_masked_at(sql, &masks), None, "{sql}");
+    }
+    assert_eq!(is_masked_at("SELECT * FROM pg_attribute", &[]), Some(vec![]));
+}
+
+#[test]
 fn the_digest_tells_of_code_that_is_not_read() {
     let version = |text: &str| names_of(text, SESSION).catalogue.version().to_owned();
     let whole = version(CATALOGUE);

@@ -220,7 +220,8 @@ fn page() -> String {
     let _ = write!(
         page,
         "\n## System relations\n\nReading these needs `administer`: {}.\nChanging any needs \
-         `administer`. Sessions with masked columns may read neither these nor {}.\n",
+         `administer`. Sessions with masked columns may read neither these nor {}; \
+         `pg_attribute.attmissingval` is masked there.\n",
         wrapped(tables::secret_relations()),
         wrapped(tables::telling_relations()),
     );

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use corral_model::resource::ColumnName;
 
 use super::catalogue::{FIRST_USER_OID, Relation, TreeContext};
-use super::walker::Walker;
+use super::walker::{Walker, is_reviewed};
 use super::{builtins, system};
 
 /// Which columns of a relation are masked, when it is read by its own name.
@@ -17,6 +17,16 @@ pub(super) enum RelationMask {
     Columns(Vec<(String, ColumnName)>),
     /// It may not be touched at all, for this reason.
     Closed(String),
+}
+
+/// Whose partition key a masked column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PartedBy {
+    Nothing,
+    /// Its own or a descendant's: its rows are in parts.
+    Own,
+    /// An ancestor's: it is a part itself.
+    Ancestor,
 }
 
 impl<'a> Walker<'a> {
@@ -34,9 +44,11 @@ impl<'a> Walker<'a> {
                 ));
             }
         }
+        // 0 is the whole row.
         let number_is_masked = |number: &i16| {
             relation.columns.iter().any(|column| {
-                column.number == *number && own_names().any(|name| name == column.name)
+                (column.number == *number || *number == 0)
+                    && own_names().any(|name| name == column.name)
             })
         };
         for tree in &relation.trees {
@@ -60,13 +72,57 @@ impl<'a> Walker<'a> {
                 return closed("is of one family with a relation that has masked columns");
             }
         }
+        if self.parted_by(relation, &own) == PartedBy::Ancestor {
+            return closed("holds the rows with certain values of a masked column");
+        }
         if matches!(relation.kind, 'v' | 'm') && self.view_reaches_masked(relation) {
             return closed("is a view that reaches masked columns or what cannot be told");
         }
         if own.is_empty() { RelationMask::Clear } else { RelationMask::Columns(own) }
     }
 
+    /// Whether a relation's name, or that of a part of it, tells of a masked column.
+    fn parted_by(&self, relation: &Relation, own: &[(String, ColumnName)]) -> PartedBy {
+        let is_key = |parted: &Relation| {
+            let columns = self.masked_columns(parted);
+            let is_masked = |name: &str| columns.iter().chain(own).any(|(known, _)| known == name);
+            parted.trees.iter().filter(|tree| tree.context == TreeContext::Partition).any(|tree| {
+                parted.columns.iter().any(|column| {
+                    is_masked(&column.name)
+                        && tree.reads.iter().any(|read| *read == 0 || *read == column.number)
+                })
+            })
+        };
+        let relatives = |next: fn(&Relation) -> &[u32]| self.relatives(relation, next);
+        if relatives(|one| &one.parents).into_iter().any(is_key) {
+            PartedBy::Ancestor
+        } else if is_key(relation) || relatives(|one| &one.children).into_iter().any(is_key) {
+            PartedBy::Own
+        } else {
+            PartedBy::Nothing
+        }
+    }
+
+    /// Notes that a relation is read, if its rows' `tableoid` tells of a masked column.
+    pub(super) fn note_tableoid(&mut self, relation: &Relation) {
+        let own = self.masked_columns(relation);
+        self.is_tableoid_telling |= self.parted_by(relation, &own) != PartedBy::Nothing;
+    }
+
+    /// Refuses `tableoid` where it tells of a masked column.
+    pub(super) fn refuse_tableoid(&mut self, fields: &[&str], position: Option<usize>) {
+        if self.is_tableoid_telling && fields.last() == Some(&"tableoid") {
+            self.found.obstacle(
+                "\"tableoid\" tells in which partition a row is, and so of a masked column",
+                position,
+            );
+        }
+    }
+
     fn masked_columns(&self, relation: &Relation) -> Vec<(String, ColumnName)> {
+        if relation.is_system {
+            return self.masked_system_columns(relation);
+        }
         self.masked
             .iter()
             .filter(|name| name.schema == relation.schema && name.table == relation.name)
@@ -74,23 +130,40 @@ impl<'a> Walker<'a> {
             .collect()
     }
 
+    /// Columns of PostgreSQL's own catalogue that hold values of user columns.
+    fn masked_system_columns(&self, relation: &Relation) -> Vec<(String, ColumnName)> {
+        let column = system::telling_column(&relation.name)
+            .filter(|_| self.is_masking())
+            .filter(|column| relation.columns.iter().any(|known| known.name == *column));
+        let name = |column: &str| ColumnName {
+            schema: relation.schema.clone(),
+            table: relation.name.clone(),
+            column: column.to_owned(),
+        };
+        column.into_iter().map(|column| (column.to_owned(), name(column))).collect()
+    }
+
     /// Ancestors and descendants by inheritance and partitioning.
     fn family(&self, relation: &Relation) -> Vec<&'a Relation> {
-        let mut family: Vec<&'a Relation> = Vec::new();
+        let mut family = self.relatives(relation, |one| &one.parents);
+        family.extend(self.relatives(relation, |one| &one.children));
+        family
+    }
+
+    fn relatives(&self, relation: &Relation, next: fn(&Relation) -> &[u32]) -> Vec<&'a Relation> {
+        let mut found: Vec<&'a Relation> = Vec::new();
         let mut seen: HashSet<u32> = HashSet::from([relation.oid]);
-        for direction in [|r: &Relation| r.parents.clone(), |r: &Relation| r.children.clone()] {
-            let mut open = direction(relation);
-            while let Some(oid) = open.pop() {
-                if !seen.insert(oid) {
-                    continue;
-                }
-                if let Some(relative) = self.relation_by_oid(oid) {
-                    open.extend(direction(relative));
-                    family.push(relative);
-                }
+        let mut open = next(relation).to_vec();
+        while let Some(oid) = open.pop() {
+            if !seen.insert(oid) {
+                continue;
+            }
+            if let Some(relative) = self.relation_by_oid(oid) {
+                open.extend(next(relative));
+                found.push(relative);
             }
         }
-        family
+        found
     }
 
     /// Whether a view's definition reaches a masked relation, a telling system relation, a user
@@ -136,10 +209,7 @@ impl<'a> Walker<'a> {
         if oid < FIRST_USER_OID {
             return true;
         }
-        names.catalogue.functions.get(&oid).is_some_and(|function| {
-            function.is_privileged
-                && function.extension.as_deref().is_some_and(builtins::is_reviewed_extension)
-        })
+        names.catalogue.functions.get(&oid).is_some_and(is_reviewed)
     }
 
     /// Whether a schema holds a relation with masked columns.

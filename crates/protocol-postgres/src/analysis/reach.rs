@@ -28,6 +28,7 @@ impl<'a> Walker<'a> {
             return;
         }
         if self.is_masking() {
+            self.note_tableoid(relation);
             match self.mask_of(relation) {
                 RelationMask::Clear => {}
                 RelationMask::Columns(_) => {
@@ -57,6 +58,9 @@ impl<'a> Walker<'a> {
                 self.found.effect(Effect::Administer);
                 self.refuse_when_masked("PostgreSQL's own catalogue may not be changed", position);
             }
+        }
+        if self.mask_of(relation) != RelationMask::Clear {
+            self.classified_at.get_or_insert(position);
         }
         if self.is_masking() && !system::is_open_when_masked(&relation.name) {
             let text = format!(

@@ -34,6 +34,12 @@ const TELLING: &[&str] = &[
     "pg_stats_ext_exprs",
 ];
 
+/// A column with values of user columns, in a relation that is else open: every client that shows
+/// tables reads these. `attmissingval` is what rows from before a column was added have in it.
+pub(super) fn telling_column(name: &str) -> Option<&'static str> {
+    (name == "pg_attribute").then_some("attmissingval")
+}
+
 /// What reading a system relation of this name needs.
 pub(super) fn read_effect(name: &str) -> Effect {
     if SECRET.binary_search(&name).is_ok() { Effect::Administer } else { Effect::Read }
