@@ -199,7 +199,8 @@ fn page() -> String {
          partition key. A type or operator with a schema's name that is found nowhere is `unknown`. A function in SQL that runs with its caller's rights and \
          settings does what its body does (a quoted one of at most 4,096 characters); functions of \
          reviewed extensions are `read`; every other user function is `unknown`. EXECUTE has the effects of what was \
-         prepared, where the session knows it.\n\n## Verbs\n\n| verb | effect |\n| --- | --- |\n",
+         prepared, where the session knows it. EXPLAIN has the effects of the functions in SQL that \
+         its statement calls: the target may run them while it plans.\n\n## Verbs\n\n| verb | effect |\n| --- | --- |\n",
     );
     for verb in verbs::VERBS {
         let effect = verb.effect.map_or("–", Effect::name);

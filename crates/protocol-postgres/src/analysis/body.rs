@@ -59,6 +59,7 @@ impl Walker<'_> {
         self.pinned_setting = pinned;
         self.running.pop();
         self.found.effects.extend(inner.effects);
+        self.found.called.extend(inner.effects);
         self.found.functions.extend(inner.functions);
         self.found.change.add(inner.change);
         self.found.objects.extend(inner.objects.into_iter().map(|mut object| {

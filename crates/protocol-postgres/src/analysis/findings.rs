@@ -14,6 +14,9 @@ pub(super) const MASKING_RULE: &str = "masking";
 pub(super) struct Findings {
     pub(super) verbs: BTreeSet<Verb>,
     pub(super) effects: Effects,
+    /// What the bodies of called functions do, whatever verbs have the same effects: a function
+    /// may be folded while the target plans.
+    pub(super) called: Effects,
     pub(super) objects: BTreeSet<ObjectRef>,
     pub(super) functions: BTreeSet<String>,
     pub(super) obstacle: Option<Obstacle>,

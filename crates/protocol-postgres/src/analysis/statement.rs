@@ -245,10 +245,14 @@ impl Walker<'_> {
                 object
             }));
             self.found.functions.extend(inner.functions);
-            // Functions may be folded while planning.
+            // Functions may be folded while planning. A body's effects count also where the
+            // statement that is explained has a verb with the same ones.
             for effect in inner.effects.iter().filter(|effect| !by_verbs.contains(*effect)) {
                 self.found.effect(effect);
             }
+            self.found.effects.extend(inner.called);
+            self.found.called.extend(inner.called);
+            self.found.change.add(inner.change);
             if let Some(reason) = inner.unknown {
                 self.found.unknown(reason.text, reason.position);
             }
