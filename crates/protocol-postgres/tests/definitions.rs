@@ -1,14 +1,18 @@
-//! What EXPLAIN and definitions run. The catalogue is that of `data/catalogue.sql`, with rows that each test adds.
+//! Definitions and maintenance: what they run, which relations they name, and what they change
+//! beside those. The catalogue is that of `data/catalogue.sql`, with rows that each test adds.
 
 use std::sync::Arc;
 
-use corral_model::Effect;
+use corral_model::{Effect, ObjectRole};
 use corral_protocol_postgres::analysis::catalogue::rows_of_text;
 use corral_protocol_postgres::analysis::{
     Analysis, Catalogue, MaskScope, Names, SessionNames, analyse,
 };
 
 const CATALOGUE: &str = include_str!("data/catalogue.tsv");
+
+/// A function in PL/pgSQL of the catalogue: what it does cannot be told.
+const VISIBLE: &str = "18266";
 
 /// The catalogue with more rows; cells are parted by `|`.
 fn names_with(rows: &[&str]) -> Names {
@@ -36,6 +40,23 @@ fn effects(analysis: &Analysis) -> Vec<&'static str> {
 fn check(names: &Names, sql: &str, expected: &[&str]) {
     let found = analyse(sql, Some(names), &open());
     assert_eq!(effects(&found), expected, "{sql}: {:?}", found.unknown);
+}
+
+fn objects(names: &Names, sql: &str) -> Vec<String> {
+    let shown = |role: ObjectRole| match role {
+        ObjectRole::Read => "r",
+        ObjectRole::Write => "w",
+        ObjectRole::Define => "d",
+        ObjectRole::Reached => "-",
+    };
+    let facts = analyse(sql, Some(names), &open()).facts;
+    let mut listed: Vec<String> = facts
+        .objects
+        .iter()
+        .map(|object| format!("{} {}.{}", shown(object.role), object.schema, object.name))
+        .collect();
+    listed.sort();
+    listed
 }
 
 /// Functions in SQL that an EXPLAIN would run while it plans.
@@ -71,4 +92,344 @@ fn explain_has_the_effects_of_the_functions_that_planning_may_run() {
     let found = analyse("EXPLAIN SELECT bump_path()", Some(&names), &open());
     assert!(found.session_change.names);
     assert!(found.facts.effects.contains(Effect::Unknown));
+}
+
+#[test]
+fn what_is_named_by_a_definition_is_listed_as_defined() {
+    let names = names_with(&[]);
+    let check = |sql: &str, expected: &[&str]| {
+        assert_eq!(objects(&names, sql), expected, "{sql}");
+    };
+    let only_notes = ["d public.notes"];
+    for sql in [
+        "COMMENT ON TABLE notes IS 'x'",
+        "COMMENT ON COLUMN public.notes.id IS 'x'",
+        "COMMENT ON CONSTRAINT c ON notes IS 'x'",
+        "COMMENT ON TRIGGER t ON notes IS 'x'",
+        "CREATE TRIGGER t AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION trg()",
+        "CREATE RULE r AS ON UPDATE TO notes DO INSTEAD NOTHING",
+        "CREATE POLICY p ON notes",
+        "ALTER POLICY p ON notes USING (true)",
+        "CREATE STATISTICS s ON id, note FROM notes",
+        "CREATE PUBLICATION p FOR TABLE notes",
+        "ALTER PUBLICATION p ADD TABLE public.notes",
+        "GRANT SELECT ON notes TO public",
+        "REVOKE ALL ON TABLE public.notes FROM public",
+        "SECURITY LABEL ON TABLE notes IS 'x'",
+        "ALTER EXTENSION citext ADD TABLE notes",
+        "DROP RULE r ON notes",
+        "ANALYZE notes",
+    ] {
+        check(sql, &only_notes);
+    }
+    check("TRUNCATE notes", &["d public.notes", "w public.notes"]);
+    check("COMMENT ON SCHEMA other IS 'x'", &["d .other"]);
+    check(
+        "COMMENT ON INDEX people_lower_idx IS 'x'",
+        &["d public.people", "d public.people_lower_idx"],
+    );
+    check(
+        "GRANT SELECT ON ALL TABLES IN SCHEMA other TO public",
+        &["- other.only_here", "- other.people", "d .other"],
+    );
+    // Nothing is known of a relation that is not there.
+    let found = analyse("COMMENT ON TABLE nothing_here IS 'x'", Some(&names), &open());
+    assert!(found.facts.effects.contains(Effect::Unknown));
+    let found = analyse("DROP OWNED BY app", Some(&names), &open());
+    assert!(found.facts.objects.iter().any(|object| object.name == "notes"));
+}
+
+#[test]
+fn scripts_of_definitions_stay_definitions() {
+    let names = names_with(&[]);
+    for sql in [
+        "CREATE FUNCTION a() RETURNS int LANGUAGE sql AS 'select 1'; \
+         CREATE FUNCTION b() RETURNS text LANGUAGE sql AS $$ select 'x' || note from notes $$",
+        "CREATE FUNCTION a() RETURNS trigger LANGUAGE plpgsql AS 'begin return new; end'; \
+         CREATE TRIGGER t AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION a(); \
+         COMMENT ON TABLE notes IS 'x'",
+        "CREATE TABLE t (id int); COMMENT ON TABLE t IS 'x'; COMMENT ON COLUMN t.id IS 'x'",
+        "CREATE TABLE t (id int); CREATE INDEX ON t (id); COMMENT ON TABLE public.t IS 'x'",
+        "CREATE SEQUENCE s; COMMENT ON SEQUENCE s IS 'x'",
+        "CREATE TYPE t AS ENUM ('a'); CREATE TYPE u AS ENUM ('b')",
+    ] {
+        check(&names, sql, &["define"]);
+    }
+    // No domain of this database has a check that a user made.
+    let catalogue: Vec<&str> =
+        CATALOGUE.lines().filter(|line| !line.contains("odd_email_check")).collect();
+    check(
+        &names_of(&catalogue.join("\n")),
+        "CREATE FUNCTION a(text) RETURNS text LANGUAGE sql AS 'select $1'; \
+         CREATE FUNCTION b() RETURNS text LANGUAGE sql AS $$ select a('x') $$",
+        &["define"],
+    );
+    check(&names, "CREATE TABLE t (id int); GRANT SELECT ON t TO app", &["define", "administer"]);
+    // What these names mean by then is not known.
+    check(
+        &names,
+        "SET search_path = other; COMMENT ON TABLE people IS 'x'",
+        &["define", "unknown"],
+    );
+    check(
+        &names,
+        "ALTER TABLE notes RENAME TO n; CREATE TRIGGER t AFTER INSERT ON people FOR EACH ROW \
+         EXECUTE FUNCTION trg()",
+        &["define", "unknown"],
+    );
+}
+
+#[test]
+fn event_triggers_count_for_every_definition_and_need_the_names() {
+    let names = names_with(&["event_trigger|90001|18266|ddl_command_end|e"]);
+    for sql in [
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'select 1'",
+        "CREATE TYPE t AS ENUM ('a')",
+        "CREATE TEMP TABLE t (id int)",
+        "COMMENT ON TABLE notes IS 'x'",
+        "SELECT 1 INTO TEMP t",
+    ] {
+        let found = analyse(sql, Some(&names), &open());
+        assert!(found.facts.effects.contains(Effect::Unknown), "{sql}");
+        let stale = analyse(sql, None, &open());
+        assert!(stale.needs_names, "{sql}");
+        assert!(stale.facts.effects.contains(Effect::Unknown), "{sql}");
+    }
+    let found = analyse(
+        "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION trg(); CREATE TEMP TABLE t (a int)",
+        Some(&names_with(&[])),
+        &open(),
+    );
+    assert!(found.facts.effects.contains(Effect::Unknown));
+}
+
+/// A row type with a domain whose check is in PL/pgSQL, and a function that takes one.
+const ODD_TYPES: &[&str] = &[
+    "relation|90100|public|odd_row|c|f",
+    "column|90100|1|a|18336",
+    "type|90101|public|odd_row|c|0|90100|2290,2291",
+    "relation|90110|public|odd_lists|r|f",
+    "column|90110|1|a|18335",
+    "column|90110|2|b|25",
+    "type|90111|public|odd_lists|c|0|90110|2290,2291",
+    "function|90120|public|takes_odd|f|plpgsql||f",
+];
+
+#[test]
+fn literals_that_a_definition_reads_run_the_checks_of_domains() {
+    let names = names_with(ODD_TYPES);
+    let plain = names_with(&[]);
+    for sql in [
+        "CREATE VIEW v AS SELECT '(5)'::odd_row AS x",
+        "CREATE VIEW v AS SELECT '{5}'::odd_email[] AS x",
+        "CREATE VIEW v AS SELECT * FROM odd_lists WHERE a = '{5}'",
+        "CREATE VIEW v AS SELECT takes_odd('{5}')",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ select 1 where '(5)'::odd_row is null $$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN ('{5}'::odd_email[])[1]::int",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT '(5)'::odd_row; END",
+        "CREATE FUNCTION f(odd_email[] DEFAULT '{5}') RETURNS int LANGUAGE plpgsql AS 'begin end'",
+        "CREATE RULE r AS ON UPDATE TO notes WHERE '{5}'::odd_email[] IS NULL DO NOTHING",
+        "CREATE RULE r AS ON UPDATE TO notes DO ALSO UPDATE odd_lists SET a = '{5}'",
+        "CREATE TRIGGER t AFTER UPDATE ON odd_lists FOR EACH ROW WHEN (new.a = '{5}') EXECUTE FUNCTION trg()",
+        "CREATE DOMAIN d AS int CHECK ('{5}'::odd_email[] IS NOT NULL)",
+        "CREATE DOMAIN d AS odd_email[] DEFAULT '{5}'",
+        "ALTER DOMAIN plain_email SET DEFAULT ('(5)'::odd_row)::text",
+        "CREATE STATISTICS s ON id, ('{5}'::odd_email[] IS NULL) FROM notes",
+        "CREATE AGGREGATE g(int) (sfunc = plus, stype = odd_row, initcond = '(5)')",
+        "CREATE AGGREGATE g (basetype = int, sfunc1 = plus, stype1 = 'odd_row', initcond1 = '(5)')",
+    ] {
+        let found = analyse(sql, Some(&names), &open());
+        assert_eq!(effects(&found), ["define", "unknown"], "{sql}");
+    }
+    for sql in [
+        "CREATE POLICY p ON odd_lists USING (a = '{5}')",
+        "ALTER POLICY p ON odd_lists WITH CHECK (a = '{5}')",
+    ] {
+        check(&names, sql, &["administer", "unknown"]);
+    }
+    for sql in [
+        "CREATE VIEW v AS SELECT * FROM odd_mails",
+        "CREATE VIEW v AS SELECT a::odd_email FROM odd_mails",
+        "CREATE VIEW v AS SELECT purge()",
+        "CREATE VIEW v AS SELECT * FROM mails WHERE a = 'x@y'",
+        "CREATE VIEW v AS SELECT * FROM notes WHERE note = 'x'",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ begin return 'x'; end $$",
+        "CREATE FUNCTION f(text DEFAULT 'x') RETURNS text LANGUAGE sql AS $$ select $1 || 'x' $$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'select plus_one(1)'",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ update notes set note = 'x' $$",
+        "CREATE RULE r AS ON UPDATE TO notes DO ALSO UPDATE gone SET d = 'x'",
+        "CREATE DOMAIN d AS text CHECK (value <> 'x') DEFAULT 'y'",
+        "CREATE AGGREGATE g(int) (sfunc = plus, stype = int, initcond = '0')",
+        "CREATE TRIGGER t AFTER UPDATE ON notes FOR EACH ROW WHEN (new.note = 'x') EXECUTE FUNCTION trg()",
+    ] {
+        check(&names, sql, &["define"]);
+        check(&plain, sql, &["define"]);
+    }
+}
+
+#[test]
+fn a_check_that_is_added_to_a_domain_runs() {
+    let names = names_with(&[]);
+    check(&names, "ALTER DOMAIN plain_email ADD CHECK (visible(value))", &["define", "unknown"]);
+    check(&names, "ALTER DOMAIN odd_email VALIDATE CONSTRAINT c", &["define", "unknown"]);
+    check(&names, "ALTER DOMAIN plain_email ADD CHECK (length(value) > 1)", &["define"]);
+    check(&names, "ALTER DOMAIN plain_email DROP CONSTRAINT c", &["define"]);
+    check(&names, "ALTER DOMAIN plain_email SET NOT NULL", &["define"]);
+    check(&names, "ALTER DOMAIN plain_email SET DEFAULT 'x'", &["define"]);
+    check(&names, "ALTER DOMAIN plain_email DROP DEFAULT", &["define"]);
+}
+
+#[test]
+fn maintenance_runs_the_expressions_of_indexes_and_statistics() {
+    let plain = names_with(&[]);
+    let all = [
+        "VACUUM",
+        "VACUUM FULL",
+        "ANALYZE",
+        "CLUSTER",
+        "REINDEX SCHEMA public",
+        "REINDEX DATABASE d",
+        "VACUUM ANALYZE",
+        "REINDEX SCHEMA other",
+        "REINDEX SYSTEM d",
+    ];
+    for sql in all {
+        check(&plain, sql, &["define"]);
+    }
+    let indexed = names_with(&[&format!("tree|18197|index|18207|||{VISIBLE}")]);
+    for sql in [
+        "VACUUM FULL",
+        "VACUUM (FULL)",
+        "ANALYZE",
+        "VACUUM ANALYZE",
+        "CLUSTER",
+        "REINDEX SCHEMA public",
+        "REINDEX DATABASE d",
+    ] {
+        check(&indexed, sql, &["define", "unknown"]);
+    }
+    for sql in ["VACUUM", "REINDEX SCHEMA other", "REINDEX SYSTEM d", "VACUUM (FULL off)"] {
+        check(&indexed, sql, &["define"]);
+    }
+    let counted = names_with(&[&format!("tree|18197|statistics|s|||{VISIBLE}")]);
+    for sql in ["ANALYZE", "ANALYZE people", "VACUUM (ANALYZE) people"] {
+        check(&counted, sql, &["define", "unknown"]);
+    }
+    check(&counted, "ANALYZE notes", &["define"]);
+    check(&counted, "VACUUM FULL", &["define"]);
+    let ranged = names_with(&[
+        &format!("type|90200|public|odd_range|r|25|0|3834,3835,0,{VISIBLE}"),
+        "relation|90210|public|spans|r|f",
+        "column|90210|1|a|90200",
+    ]);
+    check(&ranged, "ANALYZE", &["define", "unknown"]);
+    check(&ranged, "ANALYZE spans", &["define", "unknown"]);
+}
+
+#[test]
+fn a_new_partition_may_run_the_key_of_its_parent() {
+    let plain = names_with(&[]);
+    let partition =
+        "CREATE TABLE e PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')";
+    check(&plain, partition, &["define"]);
+    check(&plain, "CREATE TABLE e PARTITION OF events DEFAULT", &["define"]);
+    let odd = names_with(&[&format!("tree|18245|partition||||{VISIBLE}")]);
+    check(&odd, partition, &["define", "unknown"]);
+    check(&odd, "CREATE TABLE e PARTITION OF events DEFAULT", &["define", "unknown"]);
+    let attach = "ALTER TABLE events ATTACH PARTITION notes FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')";
+    check(&plain, attach, &["define"]);
+    check(&odd, attach, &["define", "unknown"]);
+}
+
+#[test]
+fn a_dropped_column_may_make_a_call_of_a_name() {
+    let names = names_with(&[]);
+    check(
+        &names,
+        "ALTER TABLE people DROP COLUMN name; SELECT p.name FROM people p",
+        &["read", "define", "unknown"],
+    );
+    check(&names, "ALTER TABLE people DROP COLUMN name", &["define"]);
+}
+
+#[test]
+fn casts_count_where_an_alter_table_may_run_them() {
+    let names = names_with(&[
+        "relation|90300|public|te|r|f",
+        "column|90300|1|x|18374",
+        &format!("cast|90301|18374|25|{VISIBLE}|a"),
+    ]);
+    for sql in [
+        "ALTER TABLE te ALTER x TYPE text",
+        "ALTER TABLE te ADD COLUMN y text GENERATED ALWAYS AS (x::text) STORED",
+        "ALTER TABLE te ADD CHECK (x::text <> '')",
+        "CREATE INDEX ON te ((x::text))",
+        "CREATE INDEX ON te (x) WHERE x::text <> ''",
+    ] {
+        check(&names, sql, &["define", "unknown"]);
+    }
+    for sql in [
+        "ALTER TABLE te ADD COLUMN y int",
+        "ALTER TABLE te ADD COLUMN y int NOT NULL DEFAULT 0",
+        "ALTER TABLE te ADD COLUMN y int REFERENCES depts",
+        "ALTER TABLE te ADD PRIMARY KEY (x)",
+        "ALTER TABLE te ALTER x SET NOT NULL",
+        "ALTER TABLE te DROP COLUMN x",
+        "CREATE INDEX ON te (x)",
+        "ALTER TABLE notes ALTER note TYPE varchar(10)",
+        "DROP TABLE te",
+    ] {
+        check(&names, sql, &["define"]);
+    }
+    let global = names_with(&[&format!("cast|90302|23|25|{VISIBLE}|a")]);
+    check(&global, "ALTER TABLE notes ALTER id TYPE text", &["define", "unknown"]);
+    check(&global, "ALTER TABLE notes ADD COLUMN x int", &["define"]);
+}
+
+#[test]
+fn a_cascade_counts_as_named() {
+    // Keys of keys: moods to gone, gone to notes.
+    let keys = names_with(&["foreign_key|18213|18208|1|1|a|a", "foreign_key|18379|18213|1|1|a|a"]);
+    let emptied = objects(&keys, "TRUNCATE notes CASCADE");
+    for table in ["notes", "gone", "moods"] {
+        for role in ["d", "w"] {
+            assert!(emptied.contains(&format!("{role} public.{table}")), "{emptied:?}");
+        }
+    }
+    let listed = |sql: &str| objects(&names_with(&[]), sql);
+    assert_eq!(
+        listed("TRUNCATE depts CASCADE"),
+        [
+            "- public.people",
+            "d public.depts",
+            "d public.people_depts",
+            "w public.depts",
+            "w public.people_depts"
+        ]
+    );
+    assert_eq!(listed("ALTER TABLE base DROP COLUMN a"), ["- public.child", "d public.base"]);
+    assert_eq!(listed("DROP TABLE base CASCADE"), ["- public.child", "d public.base"]);
+    assert_eq!(listed("DROP TABLE events"), ["- public.events_2024", "d public.events"]);
+    assert_eq!(
+        listed("ALTER TABLE depts DROP CONSTRAINT depts_pkey CASCADE"),
+        ["- public.people_depts", "d public.depts"]
+    );
+    assert_eq!(listed("DROP TABLE gone CASCADE"), ["- public.gone_view", "d public.gone"]);
+    assert_eq!(listed("DROP TABLE gone"), ["d public.gone"]);
+    assert_eq!(listed("DROP VIEW gone_view CASCADE"), ["d public.gone_view"]);
+    assert_eq!(
+        listed("DROP SCHEMA other CASCADE"),
+        ["- other.only_here", "- other.people", "d .other"]
+    );
+    assert_eq!(listed("DROP SCHEMA other"), ["d .other"]);
+    assert_eq!(
+        listed("ALTER SCHEMA other RENAME TO o"),
+        ["- other.only_here", "- other.people", "d .other"]
+    );
+    // What depends on functions and types is not told: everything may.
+    for sql in ["DROP SCHEMA evil CASCADE", "DROP TYPE mood CASCADE", "DROP FUNCTION trg CASCADE"] {
+        assert!(listed(sql).contains(&"- public.people".to_owned()), "{sql}");
+        check(&names_with(&[]), sql, &["define"]);
+    }
+    assert!(!listed("DROP FUNCTION trg").contains(&"- public.people".to_owned()));
 }

@@ -112,13 +112,17 @@ const SAMPLES: &[(&str, &[&str])] = &[
             "DROP SCHEMA other",
             "CREATE TYPE t AS ENUM ('a')",
             "CREATE DOMAIN d AS text",
+            "ALTER DOMAIN plain_email ADD CHECK (value <> '')",
+            "ALTER DOMAIN plain_email ADD CHECK (visible(value))",
             "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'select 1'",
             "CREATE TRIGGER t AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION trg()",
             "CREATE RULE r AS ON INSERT TO notes DO ALSO NOTHING",
             "CREATE OPERATOR @@@ (RIGHTARG = int, FUNCTION = f)",
             "COMMENT ON TABLE notes IS 'x'",
             "VACUUM notes",
+            "VACUUM",
             "ANALYZE notes",
+            "ANALYZE",
             "REINDEX TABLE notes",
             "CLUSTER notes",
         ],
@@ -200,7 +204,13 @@ fn page() -> String {
          settings does what its body does (a quoted one of at most 4,096 characters); functions of \
          reviewed extensions are `read`; every other user function is `unknown`. EXECUTE has the effects of what was \
          prepared, where the session knows it. EXPLAIN has the effects of the functions in SQL that \
-         its statement calls: the target may run them while it plans.\n\n## Verbs\n\n| verb | effect |\n| --- | --- |\n",
+         its statement calls: the target may run them while it plans.\n\n\
+         A definition has the effects of what runs with it: event triggers; defaults, checks, keys \
+         and index expressions; casts of columns whose type or whose values in an expression it \
+         changes; the checks of domains inside the arrays, rows and ranges that its literals may \
+         be read as, also in a view, a rule, a policy or the body of a function in SQL. VACUUM \
+         FULL, ANALYZE, REINDEX and CLUSTER run the expressions of indexes and statistics, without \
+         a name those of every table.\n\n## Verbs\n\n| verb | effect |\n| --- | --- |\n",
     );
     for verb in verbs::VERBS {
         let effect = verb.effect.map_or("–", Effect::name);

@@ -114,6 +114,8 @@ pub(super) enum TreeContext {
     Policy,
     TriggerWhen,
     Partition,
+    /// An expression of CREATE STATISTICS; ANALYZE evaluates it.
+    Statistics,
 }
 
 /// What a stored expression or query reaches.
@@ -254,6 +256,10 @@ impl Catalogue {
 
     pub(super) fn operators_named(&self, name: &str) -> &[u32] {
         self.operator_names.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn has_operators_in(&self, schema: &str) -> bool {
+        self.operators.values().flatten().any(|operator| operator.schema == schema)
     }
 
     pub(super) fn types_named(&self, name: &str) -> &[u32] {

@@ -5,13 +5,15 @@
 use corral_model::{Effect, ObjectRef, ObjectRole, Verb};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, Constraint, CreateStmt,
+    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, ConstrType, Constraint, CreateStmt,
     CreateTableAsStmt, DropBehavior, DropStmt, IndexElem, IndexStmt, Node, ObjectType,
-    PartitionBoundSpec, RangeVar, RenameStmt,
+    PartitionBoundSpec, RangeVar, RenameStmt, TruncateStmt,
 };
 
+use super::catalogue::{Relation, TreeContext};
+use super::named::{keeps_names, range_var};
 use super::verbs;
-use super::walker::{Access, Call, Walker, offset, strings};
+use super::walker::{Access, Call, Walker, find_relation, offset, strings};
 use super::{SessionChange, StatementKind};
 
 /// Verbs of one kind of object: made, changed, dropped.
@@ -20,28 +22,49 @@ struct ObjectVerbs {
     drop: Verb,
 }
 
-impl Walker<'_> {
+impl<'a> Walker<'a> {
     pub(super) fn define(&mut self, node: &NodeEnum) -> StatementKind {
         self.found.change.add(SessionChange { names: true, catalogue: true, reading: false });
+        self.use_event_triggers();
         let call = std::mem::replace(&mut self.call, Call::Hidden);
         let is_listed = self.define_listed(node);
+        let verb = if is_listed { None } else { closed_verb(node) };
+        if let Some(verb) = verb {
+            self.found.verb(verb);
+            self.name_relations(node);
+            self.define_closed(node);
+        }
         self.call = call;
+        self.keeps_names = keeps_names(node);
         if is_listed {
-            self.use_event_triggers();
             self.refuse_classified("a definition");
             return StatementKind::NoRows;
         }
-        let Some(verb) = closed_verb(node) else {
+        if verb.is_none() {
             self.unknown("the statement is of a kind that is not on the list", None);
             return StatementKind::Unknown;
-        };
-        self.found.verb(verb);
-        self.use_event_triggers();
+        }
         self.refuse_when_masked(
             "definitions of this kind are not analysed in a session with masked columns",
             None,
         );
         StatementKind::NoRows
+    }
+
+    /// Functions that run with every definition.
+    pub(super) fn use_event_triggers(&mut self) {
+        self.found.is_definition = true;
+        if self.found.verbs.contains(&verbs::EVENT_TRIGGER) {
+            self.unknown(
+                "an earlier statement of the same text may have made an event trigger; send it \
+                 alone",
+                None,
+            );
+        }
+        let Some(names) = self.names else { return };
+        for function in &names.catalogue.event_triggers {
+            self.reach_function(*function, None);
+        }
     }
 
     /// Those that are looked into. False: not one of them.
@@ -55,20 +78,16 @@ impl Walker<'_> {
             NodeEnum::RenameStmt(found) => self.rename(found),
             NodeEnum::TruncateStmt(found) => {
                 self.found.verb(verbs::TRUNCATE);
-                for named in &found.relations {
-                    self.touch_named(named, Access::Write);
-                    if found.behavior == DropBehavior::DropCascade as i32 {
-                        self.touch_referencing(named);
-                    }
-                }
+                self.truncate(found);
             }
             NodeEnum::ViewStmt(found) => {
                 self.found.verb(verbs::CREATE_VIEW);
                 self.note_created(found.view.as_ref(), "view");
                 if let Some(query) = &found.query {
-                    let inner = self.aside(|walker| {
+                    let inner = self.stored(|walker| {
                         walker.query(query);
                     });
+                    self.found.needs_names |= inner.needs_names;
                     self.found.objects.extend(inner.objects);
                 }
             }
@@ -115,23 +134,20 @@ impl Walker<'_> {
             }
             NodeEnum::CommentStmt(_) => {
                 self.found.verb(verbs::COMMENT);
+                self.name_relations(node);
                 self.is_additive = true;
             }
             NodeEnum::VacuumStmt(found) => {
                 self.found.verb(if found.is_vacuumcmd { verbs::VACUUM } else { verbs::ANALYZE });
-                for node in &found.rels {
-                    if let Some(NodeEnum::VacuumRelation(named)) = &node.node {
-                        self.touch_optional(named.relation.as_ref(), Access::Define, false);
-                    }
-                }
+                self.vacuum(found);
             }
             NodeEnum::ReindexStmt(found) => {
                 self.found.verb(verbs::REINDEX);
-                self.touch_optional(found.relation.as_ref(), Access::Define, false);
+                self.reindex(found);
             }
             NodeEnum::ClusterStmt(found) => {
                 self.found.verb(verbs::CLUSTER);
-                self.touch_optional(found.relation.as_ref(), Access::Define, false);
+                self.maintain_named(found.relation.as_ref());
             }
             NodeEnum::RefreshMatViewStmt(found) => {
                 self.found.verb(verbs::REFRESH_VIEW);
@@ -147,6 +163,21 @@ impl Walker<'_> {
         true
     }
 
+    fn truncate(&mut self, found: &TruncateStmt) {
+        let is_cascading = found.behavior == DropBehavior::DropCascade as i32;
+        for node in &found.relations {
+            let Some(NodeEnum::RangeVar(named)) = &node.node else {
+                self.unknown("a relation's name is not understood", None);
+                continue;
+            };
+            let Some(relation) = self.relation(named) else { continue };
+            self.touch_truncated(relation, named);
+            if is_cascading {
+                self.truncate_cascading(relation, named);
+            }
+        }
+    }
+
     fn create_table(&mut self, found: &CreateStmt) {
         self.found.verb(verbs::CREATE_TABLE);
         let schema = self.note_created(found.relation.as_ref(), "table");
@@ -160,6 +191,11 @@ impl Walker<'_> {
         }
         for parent in &found.inh_relations {
             self.touch_named(parent, Access::Define);
+            if let (Some(NodeEnum::RangeVar(named)), Some(_)) = (&parent.node, &found.partbound)
+                && let Some(parent) = self.relation(named)
+            {
+                self.add_partition(parent, found.partbound.as_ref());
+            }
         }
         self.partition_bound(found.partbound.as_ref());
         if let Some(specification) = &found.partspec {
@@ -177,7 +213,7 @@ impl Walker<'_> {
         }
     }
 
-    fn table_element(&mut self, node: &Node) {
+    pub(super) fn table_element(&mut self, node: &Node) {
         match &node.node {
             Some(NodeEnum::ColumnDef(column)) => self.column_definition(column),
             Some(NodeEnum::Constraint(constraint)) => self.constraint(constraint),
@@ -200,7 +236,7 @@ impl Walker<'_> {
         }
     }
 
-    fn constraint(&mut self, constraint: &Constraint) {
+    pub(super) fn constraint(&mut self, constraint: &Constraint) {
         self.optional(constraint.raw_expr.as_deref());
         self.optional(constraint.where_clause.as_deref());
         for node in &constraint.exclusions {
@@ -217,6 +253,35 @@ impl Walker<'_> {
             }
         }
         self.touch_optional(constraint.pktable.as_ref(), Access::Read, false);
+    }
+
+    /// The rows of a default partition are asked whether they belong to the new one; bounds
+    /// become values of the key's types.
+    fn add_partition(&mut self, parent: &'a Relation, bound: Option<&PartitionBoundSpec>) {
+        let mut pending = vec![parent];
+        while let Some(relation) = pending.pop() {
+            self.reach_trees(relation, &[TreeContext::Partition], None);
+            pending.extend(relation.parents.iter().filter_map(|oid| self.relation_by_oid(*oid)));
+        }
+        let is_literal = |node: &Node| match &node.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ColumnRef(_)) => true,
+            Some(NodeEnum::PartitionRangeDatum(datum)) => {
+                datum.value.as_ref().is_none_or(|value| {
+                    matches!(value.node, Some(NodeEnum::AConst(_) | NodeEnum::ColumnRef(_)))
+                })
+            }
+            _ => false,
+        };
+        let Some(bound) = bound else { return };
+        let mut values =
+            bound.listdatums.iter().chain(&bound.lowerdatums).chain(&bound.upperdatums);
+        if values.all(is_literal) {
+            let types: Vec<u32> = parent.columns.iter().map(|column| column.type_oid).collect();
+            self.reach_inputs(&types);
+        } else {
+            self.use_global_casts();
+            self.use_columns(parent);
+        }
     }
 
     fn partition_bound(&mut self, bound: Option<&PartitionBoundSpec>) {
@@ -246,13 +311,20 @@ impl Walker<'_> {
         self.found.verb(verbs::CREATE_INDEX);
         self.is_additive = true;
         self.touch_optional(found.relation.as_ref(), Access::Define, false);
+        let mut is_plain = found.where_clause.is_none();
         for node in &found.index_params {
             match &node.node {
-                Some(NodeEnum::IndexElem(element)) => self.index_element(element),
+                Some(NodeEnum::IndexElem(element)) => {
+                    is_plain &= element.expr.is_none();
+                    self.index_element(element);
+                }
                 _ => self.unknown("an index has a column that is not understood", None),
             }
         }
         self.optional(found.where_clause.as_deref());
+        if !is_plain {
+            self.convert_columns(found.relation.as_ref());
+        }
     }
 
     fn index_element(&mut self, element: &IndexElem) {
@@ -276,13 +348,44 @@ impl Walker<'_> {
             .all(|node| is_additive_command(node) && (is_new || !has_foreign_key(node)));
         for node in &found.cmds {
             match &node.node {
-                Some(NodeEnum::AlterTableCmd(command)) => self.alter_table_command(command),
+                Some(NodeEnum::AlterTableCmd(command)) => {
+                    self.alter_table_command(command, found.relation.as_ref());
+                }
                 _ => self.unknown("ALTER has a part that is not on the list", None),
             }
         }
+        if found.cmds.iter().any(converts) {
+            self.convert_columns(found.relation.as_ref());
+        }
+        let is_cascading = |node: &Node| matches!(&node.node, Some(NodeEnum::AlterTableCmd(command)) if command.behavior == DropBehavior::DropCascade as i32);
+        if found.cmds.iter().any(is_cascading) {
+            self.alter_cascading(found);
+        }
     }
 
-    fn alter_table_command(&mut self, command: &AlterTableCmd) {
+    /// DROP COLUMN and DROP CONSTRAINT with CASCADE; tables that are of an altered row type.
+    fn alter_cascading(&mut self, found: &AlterTableStmt) {
+        let Some(names) = self.names() else { return };
+        let relation = found.relation.as_ref().and_then(|named| find_relation(names, named));
+        match relation {
+            Some(relation) if relation.kind == 'c' => self.reach_every_relation(None),
+            Some(relation) => self.reach_dependents(&[relation.oid]),
+            None => {}
+        }
+    }
+
+    /// Values of a relation's columns are converted, to another type or in an expression.
+    fn convert_columns(&mut self, named: Option<&RangeVar>) {
+        self.use_global_casts();
+        let Some(names) = self.names() else { return };
+        let Some(relation) = named.and_then(|named| find_relation(names, named)) else { return };
+        self.use_columns(relation);
+        for child in self.descendants(relation) {
+            self.use_columns(child);
+        }
+    }
+
+    fn alter_table_command(&mut self, command: &AlterTableCmd, named: Option<&RangeVar>) {
         match AlterTableType::try_from(command.subtype) {
             Ok(AlterTableType::AtChangeOwner) => self.found.verb(verbs::ALTER_OWNER),
             Ok(
@@ -306,6 +409,11 @@ impl Walker<'_> {
             Some(NodeEnum::PartitionCmd(partition)) => {
                 self.touch_optional(partition.name.as_ref(), Access::Define, false);
                 self.partition_bound(partition.bound.as_ref());
+                if let (Some(bound), Some(parent)) =
+                    (&partition.bound, named.and_then(|named| self.relation(named)))
+                {
+                    self.add_partition(parent, Some(bound));
+                }
             }
             Some(NodeEnum::TypeName(named)) => self.use_type(named),
             // Options, identities, statistics targets: nothing that runs.
@@ -330,7 +438,9 @@ impl Walker<'_> {
         self.found.verb(object_verbs(kind).alter);
         let is_schema = found.rename_type == ObjectType::ObjectSchema as i32;
         if is_schema {
-            self.note_object("", &found.subname, "schema", ObjectRole::Define);
+            self.note_schema(&found.subname);
+            // Rules that name its tables no longer meet them.
+            self.reach_every_relation(Some(&found.subname));
         }
         match &found.relation {
             Some(named) => self.touch_optional(Some(named), Access::Define, found.missing_ok),
@@ -346,6 +456,9 @@ impl Walker<'_> {
     fn drop(&mut self, found: &DropStmt) {
         let kind = ObjectType::try_from(found.remove_type).unwrap_or(ObjectType::Undefined);
         self.found.verb(object_verbs(found.remove_type).drop);
+        if found.behavior == DropBehavior::DropCascade as i32 {
+            self.drop_cascading(kind, found);
+        }
         for node in &found.objects {
             let parts = name_parts(node);
             match kind {
@@ -357,7 +470,7 @@ impl Walker<'_> {
                 | ObjectType::ObjectForeignTable => self.drop_relation(&parts, found.missing_ok),
                 ObjectType::ObjectSchema => {
                     let name = parts.last().copied().unwrap_or_default();
-                    self.note_object("", name, "schema", ObjectRole::Define);
+                    self.note_schema(name);
                     if self.schema_is_classified(name) {
                         self.refuse_when_masked(
                             "the schema holds a relation with masked columns",
@@ -388,31 +501,19 @@ impl Walker<'_> {
     }
 
     fn drop_relation(&mut self, parts: &[&str], missing_ok: bool) {
-        let named = match parts {
-            [name] => RangeVar { relname: (*name).to_owned(), location: -1, ..RangeVar::default() },
-            [schema, name] => RangeVar {
-                schemaname: (*schema).to_owned(),
-                relname: (*name).to_owned(),
-                location: -1,
-                ..RangeVar::default()
-            },
-            [database, schema, name] => RangeVar {
-                catalogname: (*database).to_owned(),
-                schemaname: (*schema).to_owned(),
-                relname: (*name).to_owned(),
-                location: -1,
-                ..RangeVar::default()
-            },
-            _ => {
-                self.unknown("a relation's name is not understood", None);
-                return;
-            }
-        };
-        self.touch_optional(Some(&named), Access::Define, missing_ok);
+        match range_var(parts) {
+            Some(named) => self.touch_optional(Some(&named), Access::Define, missing_ok),
+            None => self.unknown("a relation's name is not understood", None),
+        }
     }
 
     /// A relation by name; one that may be missing is nothing when it is.
-    fn touch_optional(&mut self, named: Option<&RangeVar>, access: Access, missing_ok: bool) {
+    pub(super) fn touch_optional(
+        &mut self,
+        named: Option<&RangeVar>,
+        access: Access,
+        missing_ok: bool,
+    ) {
         let Some(named) = named else { return };
         if missing_ok {
             let Some(names) = self.names() else { return };
@@ -425,15 +526,8 @@ impl Walker<'_> {
         if let Some(table) = relation.index_of.and_then(|oid| self.relation_by_oid(oid)) {
             self.touch(table, access, offset(named.location));
         }
-    }
-
-    fn touch_referencing(&mut self, node: &Node) {
-        let Some(NodeEnum::RangeVar(named)) = &node.node else { return };
-        let Some(relation) = self.relation(named) else { return };
-        for key in &relation.referenced_by {
-            if let Some(other) = self.relation_by_oid(key.from) {
-                self.touch(other, Access::Write, offset(named.location));
-            }
+        if access == Access::Define {
+            self.define_family(relation, offset(named.location));
         }
     }
 
@@ -452,6 +546,10 @@ impl Walker<'_> {
         self.note_object(&schema, &named.relname, kind, ObjectRole::Define);
         self.found.effect(Effect::Define);
         schema
+    }
+
+    pub(super) fn note_schema(&mut self, name: &str) {
+        self.note_object("", name, "schema", ObjectRole::Define);
     }
 
     fn note_object(&mut self, schema: &str, name: &str, kind: &str, role: ObjectRole) {
@@ -474,16 +572,63 @@ fn is_additive_command(node: &Node) -> bool {
             | AlterTableType::AtDropNotNull
             | AlterTableType::AtSetNotNull
             | AlterTableType::AtSetStatistics
-            | AlterTableType::AtDropColumn
             | AlterTableType::AtAddConstraint
             | AlterTableType::AtValidateConstraint
             | AlterTableType::AtDropConstraint)
     )
 }
 
+/// Parts of ALTER TABLE that may convert values of the columns that there are.
+fn converts(node: &Node) -> bool {
+    let Some(NodeEnum::AlterTableCmd(command)) = &node.node else { return true };
+    let is_plain = |node: &Node| match &node.node {
+        Some(NodeEnum::Constraint(constraint)) => matches!(
+            ConstrType::try_from(constraint.contype),
+            Ok(ConstrType::ConstrNull
+                | ConstrType::ConstrNotnull
+                | ConstrType::ConstrDefault
+                | ConstrType::ConstrIdentity
+                | ConstrType::ConstrPrimary
+                | ConstrType::ConstrUnique
+                | ConstrType::ConstrAttrDeferrable
+                | ConstrType::ConstrAttrNotDeferrable
+                | ConstrType::ConstrAttrDeferred
+                | ConstrType::ConstrAttrImmediate)
+        ),
+        _ => false,
+    };
+    let definition = command.def.as_deref();
+    match AlterTableType::try_from(command.subtype) {
+        Ok(AlterTableType::AtAddColumn) => match definition.and_then(|node| node.node.as_ref()) {
+            // A key of the column converts that column's values only.
+            Some(NodeEnum::ColumnDef(column)) => {
+                !column.constraints.iter().all(|node| is_plain(node) || is_key(node))
+            }
+            _ => true,
+        },
+        Ok(AlterTableType::AtAddConstraint) => !definition.is_some_and(is_plain),
+        Ok(
+            AlterTableType::Undefined
+            | AlterTableType::AtAlterColumnType
+            | AlterTableType::AtSetExpression
+            | AlterTableType::AtValidateConstraint
+            | AlterTableType::AtAlterConstraint
+            | AlterTableType::AtAttachPartition
+            | AlterTableType::AtAddInherit
+            | AlterTableType::AtAddOf,
+        )
+        | Err(_) => true,
+        Ok(_) => false,
+    }
+}
+
+/// A foreign key.
+fn is_key(node: &Node) -> bool {
+    matches!(&node.node, Some(NodeEnum::Constraint(constraint)) if constraint.pktable.is_some())
+}
+
 fn has_foreign_key(node: &Node) -> bool {
     let Some(NodeEnum::AlterTableCmd(command)) = &node.node else { return false };
-    let is_key = |node: &Node| matches!(&node.node, Some(NodeEnum::Constraint(constraint)) if constraint.pktable.is_some());
     match &command.def {
         Some(definition) => match &definition.node {
             Some(NodeEnum::ColumnDef(column)) => column.constraints.iter().any(is_key),
@@ -494,7 +639,7 @@ fn has_foreign_key(node: &Node) -> bool {
 }
 
 /// The parts of an object's name, however the grammar wraps them.
-fn name_parts(node: &Node) -> Vec<&str> {
+pub(super) fn name_parts(node: &Node) -> Vec<&str> {
     match &node.node {
         Some(NodeEnum::List(list)) => strings(&list.items),
         Some(NodeEnum::String(text)) => vec![text.sval.as_str()],

@@ -38,8 +38,8 @@ impl Walker<'_> {
     fn expression_here(&mut self, node: &Node) {
         let Some(node) = &node.node else { return };
         match node {
-            NodeEnum::AConst(_)
-            | NodeEnum::ParamRef(_)
+            NodeEnum::AConst(found) => self.note_literal(found),
+            NodeEnum::ParamRef(_)
             | NodeEnum::SqlvalueFunction(_)
             | NodeEnum::SetToDefault(_)
             | NodeEnum::AStar(_)

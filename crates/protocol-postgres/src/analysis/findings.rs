@@ -22,6 +22,11 @@ pub(super) struct Findings {
     pub(super) obstacle: Option<Obstacle>,
     pub(super) unknown: Option<UnknownReason>,
     pub(super) needs_names: bool,
+    /// Something is defined: names have to be known, because event triggers run with it. Unlike
+    /// what `needs_names` tells of, an earlier statement of the same text rarely changes that.
+    pub(super) is_definition: bool,
+    /// There is a literal that takes its type from what stands around it.
+    pub(super) has_literal: bool,
     pub(super) change: SessionChange,
 }
 

@@ -10,18 +10,22 @@ pub mod verbs;
 
 mod body;
 mod builtins;
+mod cascade;
 mod define;
 mod expression;
 mod findings;
 mod from;
+mod maintain;
 mod mask;
 mod modify;
+mod named;
 mod outline;
 mod query;
 mod reach;
 mod settings;
 mod shape;
 mod statement;
+mod stored;
 mod system;
 mod tokens;
 mod walker;
@@ -332,6 +336,7 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
         let before = std::mem::take(&mut walker.found.change);
         let needed = std::mem::take(&mut walker.found.needs_names);
         walker.is_additive = false;
+        walker.keeps_names = false;
         let outcome = walker.statement(node);
         // The end of a transaction may take back what was set or made in it, before this text.
         let is_kept = !outcome.kind.ends_transaction()
@@ -346,6 +351,9 @@ fn run(text: &str, prepared: Option<&str>, names: Option<&Names>, scope: &MaskSc
             );
         }
         is_certain &= is_kept;
+        walker.are_names_certain &= walker.found.change == SessionChange::default()
+            || walker.is_additive
+            || walker.keeps_names;
         walker.found.change.add(before);
         walker.found.needs_names |= needed;
         if let Some(shape) = outcome.shape.filter(Shape::has_mask) {
@@ -384,7 +392,7 @@ fn finish(
     are_queries: bool,
     mask: Option<ResultMask>,
 ) -> Analysis {
-    let needs_names = walker.found.needs_names;
+    let needs_names = walker.found.needs_names || walker.found.is_definition;
     if needs_names && walker.names.is_none() {
         walker.unknown("the names of the target are not known", None);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use corral_model::{Effect, ObjectRole};
 
-use super::catalogue::{FIRST_USER_OID, Relation, Tree, TreeContext};
+use super::catalogue::{FIRST_USER_OID, Relation, Tree, TreeContext, Type};
 use super::mask::RelationMask;
 use super::walker::{Access, Walker, is_reviewed, object};
 use super::{SessionChange, system};
@@ -72,7 +72,12 @@ impl<'a> Walker<'a> {
     }
 
     /// What using a relation reaches: views, families, triggers, rules, keys, policies, types.
-    fn reach(&mut self, relation: &'a Relation, access: Access, position: Option<usize>) {
+    pub(super) fn reach(
+        &mut self,
+        relation: &'a Relation,
+        access: Access,
+        position: Option<usize>,
+    ) {
         if !self.reached.insert((relation.oid, access)) {
             return;
         }
@@ -83,10 +88,13 @@ impl<'a> Walker<'a> {
                 walker.reach_by_reading(relation, position);
                 walker.reach_by_writing(relation, position);
             }
-            // A rewrite of a table evaluates its checks, indexes and generated columns.
+            // A rewrite of a table evaluates its checks, indexes and generated columns; ANALYZE
+            // its statistics. Partitions and children are defined with it.
             Access::Define => {
-                walker.reach_trees(relation, &[TreeContext::Check, TreeContext::Index], position);
+                let contexts = [TreeContext::Check, TreeContext::Index, TreeContext::Statistics];
+                walker.reach_trees(relation, &contexts, position);
                 walker.reach_generated(relation, position);
+                walker.reach_ranges(relation);
             }
         });
     }
@@ -132,6 +140,39 @@ impl<'a> Walker<'a> {
                 self.found.objects.insert(object(child, ObjectRole::Reached));
                 self.reach(child, Access::Read, position);
             }
+        }
+    }
+
+    /// Statistics and indexes of ranges ask for the difference of two values.
+    pub(super) fn reach_ranges(&mut self, relation: &'a Relation) {
+        for column in &relation.columns {
+            self.reach_range(column.type_oid);
+        }
+    }
+
+    fn reach_range(&mut self, oid: u32) {
+        if oid < FIRST_USER_OID {
+            return;
+        }
+        let Some(names) = self.names else { return };
+        let temporary = &names.session.temporary;
+        let known = temporary.types.get(&oid).or_else(|| names.catalogue.types.get(&oid));
+        let Some(known) = known else { return };
+        match known.kind {
+            // A multirange does not tell its range.
+            'r' | 'm' => {
+                let all = [temporary, names.catalogue.as_ref()];
+                let is_meant = |(other, range): &(&u32, &Type)| {
+                    range.kind == 'r' && (known.kind == 'm' || **other == oid)
+                };
+                let ranges = all.into_iter().flat_map(|objects| &objects.types).filter(is_meant);
+                let functions = ranges.flat_map(|(_, range)| &range.functions);
+                for function in functions.filter(|function| **function != 0) {
+                    self.reach_function(*function, None);
+                }
+            }
+            'd' => self.deeper(|walker| walker.reach_range(known.inner)),
+            _ => {}
         }
     }
 
@@ -273,7 +314,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn reach_trees(
+    pub(super) fn reach_trees(
         &mut self,
         relation: &'a Relation,
         contexts: &[TreeContext],

@@ -346,6 +346,7 @@ impl Walker<'_> {
         self.put_memory(memory);
         let mut inner = std::mem::replace(&mut self.found, outside);
         self.found.needs_names |= inner.needs_names;
+        self.found.is_definition |= inner.is_definition;
         if self.found.obstacle.is_none() {
             self.found.obstacle = inner.obstacle.take();
         }
@@ -364,7 +365,7 @@ fn has_returning(node: &NodeEnum) -> bool {
 }
 
 /// Whether an option is given and not switched off; a value that is not understood is on.
-fn is_on(options: &[Node], name: &str) -> bool {
+pub(super) fn is_on(options: &[Node], name: &str) -> bool {
     let mut is_on = false;
     for node in options {
         let Some(NodeEnum::DefElem(option)) = &node.node else { continue };

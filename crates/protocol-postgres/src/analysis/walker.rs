@@ -52,6 +52,10 @@ pub(super) struct Walker<'a> {
     /// Whether a definition only adds what the walk has seen whole, so that what the names of the
     /// text mean later is known.
     pub(super) is_additive: bool,
+    /// Whether a definition leaves the names of relations and types as they are.
+    pub(super) keeps_names: bool,
+    /// Whether all statements of the text so far left them so, or were additive.
+    pub(super) are_names_certain: bool,
     /// The setting that a WHERE pins `pg_settings.name` to.
     pub(super) pinned_setting: Option<String>,
     /// Text of the SQL PREPARE that an EXECUTE runs.
@@ -75,7 +79,7 @@ pub(super) struct Walker<'a> {
 /// What a walk has already reached.
 pub(super) struct Memory {
     pub(super) reached: HashSet<(u32, Access)>,
-    seen_types: HashSet<u32>,
+    pub(super) seen_types: HashSet<u32>,
     seen_functions: HashSet<u32>,
 }
 
@@ -90,6 +94,8 @@ impl<'a> Walker<'a> {
             classified_at: None,
             fresh: Vec::new(),
             is_additive: false,
+            keeps_names: false,
+            are_names_certain: true,
             pinned_setting: None,
             prepared: None,
             call: Call::Written,
@@ -485,14 +491,6 @@ impl<'a> Walker<'a> {
                     self.reach_function(cast.function, None);
                 }
             }
-        }
-    }
-
-    /// Functions that run with every definition.
-    pub(super) fn use_event_triggers(&mut self) {
-        let Some(names) = self.names else { return };
-        for function in &names.catalogue.event_triggers {
-            self.reach_function(*function, None);
         }
     }
 
