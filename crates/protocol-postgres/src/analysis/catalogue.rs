@@ -110,12 +110,11 @@ pub(super) enum TreeContext {
     /// Defaults of a function's arguments.
     Argument,
     Index,
+    /// An expression of CREATE STATISTICS; ANALYZE evaluates it.
     Statistics,
     Policy,
     TriggerWhen,
     Partition,
-    /// An expression of CREATE STATISTICS; ANALYZE evaluates it.
-    Statistics,
 }
 
 /// What a stored expression or query reaches.
@@ -259,7 +258,7 @@ impl Catalogue {
     }
 
     pub(super) fn has_operators_in(&self, schema: &str) -> bool {
-        self.operators.values().flatten().any(|operator| operator.schema == schema)
+        self.operators.values().any(|operator| operator.schema == schema)
     }
 
     pub(super) fn types_named(&self, name: &str) -> &[u32] {

@@ -533,7 +533,9 @@ pub(super) fn find_relation<'a>(names: &'a Names, named: &RangeVar) -> Option<&'
 pub(super) fn is_before_servers(names: &Names, operator: &str) -> bool {
     let before = names.session.path.iter().take_while(|schema| *schema != "pg_catalog");
     let own = names.catalogue.operators_named(operator);
-    before.into_iter().any(|schema| own.iter().any(|operator| operator.schema == *schema))
+    let own = own.iter().filter_map(|oid| names.catalogue.operators.get(oid));
+    let schemas: Vec<&str> = own.map(|operator| operator.schema.as_str()).collect();
+    before.into_iter().any(|schema| schemas.contains(&schema.as_str()))
 }
 
 /// User-made functions that a name may mean. The temporary schema is searched only by name.

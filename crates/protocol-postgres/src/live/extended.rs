@@ -39,8 +39,7 @@ impl Live {
                 return Ok(());
             }
         };
-        let what =
-            What::Parse { name, types: parse.types.into(), parameters: Arc::default() };
+        let what = What::Parse { name, types: parse.types.into(), parameters: Arc::default() };
         let task = match text {
             None => Task::unread(what, head.frame_len),
             Some(text) => Task::new(what, self.texts.share(&text), head.frame_len),

@@ -59,10 +59,6 @@ SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail,
      FROM pg_catalog.pg_index i JOIN relation r ON r.oid OPERATOR(pg_catalog.=) i.indrelid
      WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
    UNION ALL
-   SELECT x.stxrelid, 'statistics', x.stxname::pg_catalog.text, pg_catalog.to_jsonb(x) OPERATOR(pg_catalog.->>) 'stxexprs'
-     FROM pg_catalog.pg_statistic_ext x JOIN relation r ON r.oid OPERATOR(pg_catalog.=) x.stxrelid
-     WHERE pg_catalog.to_jsonb(x) OPERATOR(pg_catalog.->>) 'stxexprs' IS NOT NULL
-   UNION ALL
    SELECT p.polrelid, 'policy', p.polname::pg_catalog.text,
      coalesce(p.polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(p.polwithcheck::pg_catalog.text, ''), p.xmin::pg_catalog.text
      FROM pg_catalog.pg_policy p JOIN relation r ON r.oid OPERATOR(pg_catalog.=) p.polrelid

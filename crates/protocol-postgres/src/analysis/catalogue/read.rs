@@ -287,7 +287,6 @@ fn tree(cells: &Cells<'_>) -> Result<Tree, CatalogueError> {
         "policy" => TreeContext::Policy,
         "trigger_when" => TreeContext::TriggerWhen,
         "partition" => TreeContext::Partition,
-        "statistics" => TreeContext::Statistics,
         other => return Err(CatalogueError::Row(format!("its expression is of '{other}'"))),
     };
     let attribute = if context == TreeContext::Default { cells.small(3)? } else { 0 };

@@ -52,11 +52,6 @@ SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail,
      FROM temp JOIN pg_catalog.pg_type y ON y.typnamespace OPERATOR(pg_catalog.=) temp.oid
      JOIN pg_catalog.pg_constraint k ON k.contypid OPERATOR(pg_catalog.=) y.oid WHERE k.conbin IS NOT NULL
    UNION ALL
-   SELECT x.stxrelid, 'statistics', x.stxname::pg_catalog.text, pg_catalog.to_jsonb(x) OPERATOR(pg_catalog.->>) 'stxexprs'
-     FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
-     JOIN pg_catalog.pg_statistic_ext x ON x.stxrelid OPERATOR(pg_catalog.=) c.oid
-     WHERE pg_catalog.to_jsonb(x) OPERATOR(pg_catalog.->>) 'stxexprs' IS NOT NULL
-   UNION ALL
    SELECT p.polrelid, 'policy', p.polname::pg_catalog.text,
      coalesce(p.polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) coalesce(p.polwithcheck::pg_catalog.text, ''), p.xmin::pg_catalog.text
      FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
