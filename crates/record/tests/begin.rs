@@ -46,7 +46,7 @@ impl Disk for SlowDisk {
 #[tokio::test]
 async fn other_work_goes_on_while_a_file_is_made() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (say, word) = mpsc::channel();
+    let (say, word) = mpsc::sync_channel(3);
     let disk = Arc::new(SlowDisk {
         word: Mutex::new(word),
         making: AtomicUsize::new(0),
