@@ -1,76 +1,33 @@
 //! Every evasion of the mask and of policy by SQL, as the verdict that an operator would see.
 //! The catalogue is that of `data/catalogue.sql` on PostgreSQL 15.
 
-use std::sync::Arc;
+mod dumps;
 
+use corral_model::Effect;
 use corral_model::limits::{ANALYSIS_STACK_BYTES, SQL_TEXT_BYTES_MAX, SQL_TEXT_TOKENS_MAX};
-use corral_model::resource::ColumnName;
-use corral_model::{Effect, ObjectRole};
-use corral_protocol_postgres::analysis::catalogue::rows_of_text;
 use corral_protocol_postgres::analysis::{
-    Analysis, Catalogue, MaskScope, Names, SessionNames, StatementKind, analyse, analyse_execute,
-    outline,
+    Analysis, MaskScope, Names, StatementKind, analyse, analyse_execute, outline,
 };
+use dumps::*;
 
-const PLAIN_SESSION: &str = include_str!("data/plain_session.tsv");
 const TEMPORARY_SESSION: &str = include_str!("data/session.tsv");
 
-fn names_of(session: &str) -> Names {
-    let catalogue = Catalogue::from_rows(&rows_of_text(include_str!("data/catalogue.tsv")));
-    Names {
-        catalogue: Arc::new(catalogue.expect("the catalogue's dump is whole")),
-        session: SessionNames::from_rows(&rows_of_text(session))
-            .expect("the probe's dump is whole"),
-    }
-}
-
-fn names() -> Names {
-    names_of(PLAIN_SESSION)
-}
-
 fn with_path(path: &[&str]) -> Names {
-    let rows: Vec<String> = PLAIN_SESSION
+    let rows: Vec<String> = SESSION
         .lines()
         .filter(|line| !line.starts_with("path"))
         .map(str::to_owned)
         .chain(path.iter().enumerate().map(|(index, name)| format!("path\t{index}\t{name}")))
         .collect();
-    names_of(&rows.join("\n"))
-}
-
-fn scope(columns: &[&str]) -> MaskScope {
-    let columns: Arc<[ColumnName]> =
-        columns.iter().map(|name| ColumnName::parse(name).expect("a column")).collect();
-    MaskScope { classified: columns.clone(), masked: columns }
+    names_of(CATALOGUE, &rows.join("\n"))
 }
 
 fn masked() -> MaskScope {
     scope(&["public.people.ssn", "public.people.salary"])
 }
 
-fn open() -> MaskScope {
-    scope(&[])
-}
-
-fn effects(analysis: &Analysis) -> Vec<&'static str> {
-    analysis.facts.effects.iter().map(Effect::name).collect()
-}
-
 fn verbs(analysis: &Analysis) -> Vec<&'static str> {
     analysis.facts.verbs.iter().map(|verb| verb.name).collect()
-}
-
-fn objects(analysis: &Analysis) -> Vec<String> {
-    let shown = |role: ObjectRole| match role {
-        ObjectRole::Read => "r",
-        ObjectRole::Write => "w",
-        ObjectRole::Define => "d",
-        ObjectRole::Reached => "-",
-    };
-    let one = |object: &corral_model::ObjectRef| {
-        format!("{} {}.{}", shown(object.role), object.schema, object.name)
-    };
-    analysis.facts.objects.iter().map(one).collect()
 }
 
 fn indexes(analysis: &Analysis) -> Option<(usize, Vec<usize>)> {
@@ -431,7 +388,7 @@ fn classifications_of_families_and_copies_close_what_they_reach() {
 
 #[test]
 fn temporary_objects_come_first_for_relations_and_never_for_functions() {
-    let names = names_of(TEMPORARY_SESSION);
+    let names = names_of(CATALOGUE, TEMPORARY_SESSION);
     let found = analyse("SELECT * FROM depts", Some(&names), &open());
     assert_eq!(objects(&found), ["r pg_temp.depts"]);
     let found = analyse("SELECT count(name) FROM scratch", Some(&names), &masked());
@@ -680,6 +637,16 @@ fn effects_are_what_a_statement_does_not_how_it_starts() {
 }
 
 #[test]
+fn an_operator_before_the_servers_pins_no_setting() {
+    let sql = "SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'work_mem'";
+    // citext brought one to `public`.
+    for (path, is_pinned) in [(["pg_catalog", "public"], true), (["public", "pg_catalog"], false)] {
+        let found = analyse(sql, Some(&with_path(&path)), &open());
+        assert_eq!(!found.facts.effects.contains(Effect::Administer), is_pinned, "{path:?}");
+    }
+}
+
+#[test]
 fn functions_in_sql_do_what_their_bodies_do() {
     let names = names();
     let check = |sql: &str, expected: &[&str]| {
@@ -702,11 +669,9 @@ fn functions_in_sql_do_what_their_bodies_do() {
         &["read", "write", "unknown"],
     );
     let found = analyse("SELECT deep(1)", Some(&names), &open());
-    let mut listed = objects(&found);
-    listed.sort();
     let reached =
         ["- public.deep", "- public.gone", "- public.notes", "- public.plus_one", "- public.tidy"];
-    assert_eq!(listed, reached);
+    assert_eq!(objects(&found), reached);
     let change = analyse("SELECT renames()", Some(&names), &open()).session_change;
     assert!(change.names && change.catalogue);
 }
@@ -716,9 +681,7 @@ fn objects_are_listed_with_their_role_and_what_they_reach() {
     let names = names();
     let check = |sql: &str, expected: &[&str]| {
         let found = analyse(sql, Some(&names), &open());
-        let mut listed = objects(&found);
-        listed.sort();
-        assert_eq!(listed, expected, "{sql}");
+        assert_eq!(objects(&found), expected, "{sql}");
     };
     check("SELECT * FROM people", &["r public.people"]);
     check("SELECT * FROM people_names", &["- public.people", "r public.people_names"]);
@@ -806,14 +769,14 @@ fn what_needs_no_names_is_decided_without_them() {
 
 /// The names of a session with another value of one setting.
 fn names_with(setting: &str, value: &str) -> Names {
-    let rows: Vec<String> = PLAIN_SESSION
+    let rows: Vec<String> = SESSION
         .lines()
         .map(|line| {
             let is_meant = line.starts_with(&format!("setting\t{setting}\t"));
             if is_meant { format!("setting\t{setting}\t{value}") } else { line.to_owned() }
         })
         .collect();
-    names_of(&rows.join("\n"))
+    names_of(CATALOGUE, &rows.join("\n"))
 }
 
 #[test]

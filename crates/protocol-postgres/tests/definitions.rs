@@ -1,15 +1,11 @@
 //! Definitions and maintenance: what they run, which relations they name, and what they change
 //! beside those. The catalogue is that of `data/catalogue.sql`, with rows that each test adds.
 
-use std::sync::Arc;
+mod dumps;
 
-use corral_model::{Effect, ObjectRole};
-use corral_protocol_postgres::analysis::catalogue::rows_of_text;
-use corral_protocol_postgres::analysis::{
-    Analysis, Catalogue, MaskScope, Names, SessionNames, analyse,
-};
-
-const CATALOGUE: &str = include_str!("data/catalogue.tsv");
+use corral_model::Effect;
+use corral_protocol_postgres::analysis::{Names, analyse};
+use dumps::*;
 
 /// A function in PL/pgSQL of the catalogue: what it does cannot be told.
 const VISIBLE: &str = "18266";
@@ -17,23 +13,7 @@ const VISIBLE: &str = "18266";
 /// The catalogue with more rows; cells are parted by `|`.
 fn names_with(rows: &[&str]) -> Names {
     let more: Vec<String> = rows.iter().map(|row| row.replace('|', "\t")).collect();
-    names_of(&format!("{CATALOGUE}\n{}", more.join("\n")))
-}
-
-fn names_of(text: &str) -> Names {
-    let session = include_str!("data/plain_session.tsv");
-    Names {
-        catalogue: Arc::new(Catalogue::from_rows(&rows_of_text(text)).expect("a catalogue")),
-        session: SessionNames::from_rows(&rows_of_text(session)).expect("a probe"),
-    }
-}
-
-fn open() -> MaskScope {
-    MaskScope { classified: Arc::from([]), masked: Arc::from([]) }
-}
-
-fn effects(analysis: &Analysis) -> Vec<&'static str> {
-    analysis.facts.effects.iter().map(Effect::name).collect()
+    names_of(&format!("{CATALOGUE}\n{}", more.join("\n")), SESSION)
 }
 
 #[track_caller]
@@ -42,21 +22,8 @@ fn check(names: &Names, sql: &str, expected: &[&str]) {
     assert_eq!(effects(&found), expected, "{sql}: {:?}", found.unknown);
 }
 
-fn objects(names: &Names, sql: &str) -> Vec<String> {
-    let shown = |role: ObjectRole| match role {
-        ObjectRole::Read => "r",
-        ObjectRole::Write => "w",
-        ObjectRole::Define => "d",
-        ObjectRole::Reached => "-",
-    };
-    let facts = analyse(sql, Some(names), &open()).facts;
-    let mut listed: Vec<String> = facts
-        .objects
-        .iter()
-        .map(|object| format!("{} {}.{}", shown(object.role), object.schema, object.name))
-        .collect();
-    listed.sort();
-    listed
+fn objects_of(names: &Names, sql: &str) -> Vec<String> {
+    objects(&analyse(sql, Some(names), &open()))
 }
 
 /// Functions in SQL that an EXPLAIN would run while it plans.
@@ -98,7 +65,7 @@ fn explain_has_the_effects_of_the_functions_that_planning_may_run() {
 fn what_is_named_by_a_definition_is_listed_as_defined() {
     let names = names_with(&[]);
     let check = |sql: &str, expected: &[&str]| {
-        assert_eq!(objects(&names, sql), expected, "{sql}");
+        assert_eq!(objects_of(&names, sql), expected, "{sql}");
     };
     let only_notes = ["d public.notes"];
     for sql in [
@@ -159,7 +126,7 @@ fn scripts_of_definitions_stay_definitions() {
     let catalogue: Vec<&str> =
         CATALOGUE.lines().filter(|line| !line.contains("odd_email_check")).collect();
     check(
-        &names_of(&catalogue.join("\n")),
+        &names_of(&catalogue.join("\n"), SESSION),
         "CREATE FUNCTION a(text) RETURNS text LANGUAGE sql AS 'select $1'; \
          CREATE FUNCTION b() RETURNS text LANGUAGE sql AS $$ select a('x') $$",
         &["define"],
@@ -390,13 +357,13 @@ fn casts_count_where_an_alter_table_may_run_them() {
 fn a_cascade_counts_as_named() {
     // Keys of keys: moods to gone, gone to notes.
     let keys = names_with(&["foreign_key|18213|18208|1|1|a|a", "foreign_key|18379|18213|1|1|a|a"]);
-    let emptied = objects(&keys, "TRUNCATE notes CASCADE");
+    let emptied = objects_of(&keys, "TRUNCATE notes CASCADE");
     for table in ["notes", "gone", "moods"] {
         for role in ["d", "w"] {
             assert!(emptied.contains(&format!("{role} public.{table}")), "{emptied:?}");
         }
     }
-    let listed = |sql: &str| objects(&names_with(&[]), sql);
+    let listed = |sql: &str| objects_of(&names_with(&[]), sql);
     assert_eq!(
         listed("TRUNCATE depts CASCADE"),
         [

@@ -1,41 +1,16 @@
 //! Code that a statement runs without naming it: defaults, domains, casts, operators' partners, and
 //! what the planner computes. The catalogue is that of `data/hidden.sql` on PostgreSQL 15.
 
-use std::sync::Arc;
+mod dumps;
 
-use corral_model::Effect;
 use corral_model::limits::SQL_TEXT_BYTES_MAX;
-use corral_model::resource::ColumnName;
-use corral_protocol_postgres::analysis::catalogue::rows_of_text;
-use corral_protocol_postgres::analysis::{
-    Analysis, Catalogue, MaskScope, Names, SessionNames, analyse,
-};
+use corral_protocol_postgres::analysis::{Names, analyse};
+use dumps::*;
 
-const CATALOGUE: &str = include_str!("data/hidden.tsv");
-const SESSION: &str = include_str!("data/plain_session.tsv");
-
-fn names_of(catalogue: &str, session: &str) -> Names {
-    Names {
-        catalogue: Arc::new(
-            Catalogue::from_rows(&rows_of_text(catalogue)).expect("the catalogue's dump is whole"),
-        ),
-        session: SessionNames::from_rows(&rows_of_text(session))
-            .expect("the probe's dump is whole"),
-    }
-}
+const HIDDEN: &str = include_str!("data/hidden.tsv");
 
 fn names() -> Names {
-    names_of(CATALOGUE, SESSION)
-}
-
-fn scope(columns: &[&str]) -> MaskScope {
-    let columns: Arc<[ColumnName]> =
-        columns.iter().map(|name| ColumnName::parse(name).expect("a column")).collect();
-    MaskScope { classified: columns.clone(), masked: columns }
-}
-
-fn effects(analysis: &Analysis) -> Vec<&'static str> {
-    analysis.facts.effects.iter().map(Effect::name).collect()
+    names_of(HIDDEN, SESSION)
 }
 
 fn check(sql: &str, expected: &[&str]) {
@@ -142,7 +117,7 @@ fn a_temporary_schema_is_the_same_by_its_real_name() {
          tree\t17003\tdomain\tk\t1  \t\t17002";
     let session: Vec<&str> =
         SESSION.lines().filter(|line| !line.starts_with("setting\ttemporary")).collect();
-    let names = names_of(CATALOGUE, &format!("{}\n{temporary}", session.join("\n")));
+    let names = names_of(HIDDEN, &format!("{}\n{temporary}", session.join("\n")));
     let check = |sql: &str, expected: &[&str]| {
         let found = analyse(sql, Some(&names), &scope(&[]));
         assert_eq!(effects(&found), expected, "{sql}: {:?}", found.unknown);
@@ -204,15 +179,15 @@ fn values_of_rows_in_pg_attribute_are_masked() {
 #[test]
 fn the_digest_tells_of_code_that_is_not_read() {
     let version = |text: &str| names_of(text, SESSION).catalogue.version().to_owned();
-    let whole = version(CATALOGUE);
+    let whole = version(HIDDEN);
     // `CREATE OR REPLACE` and `ALTER` make a new version of the row that holds the code.
     for kind in ["function\t", "tree\t"] {
-        let line = CATALOGUE.lines().find(|line| line.starts_with(kind)).expect("there is one");
+        let line = HIDDEN.lines().find(|line| line.starts_with(kind)).expect("there is one");
         let cell = line.split('\t').nth(4).expect("its version");
         assert!(cell.split(' ').any(|part| part.parse::<u32>().is_ok()), "{line}");
         let number = cell.split(' ').find(|part| part.parse::<u32>().is_ok()).expect("a number");
         let changed =
             line.replacen(&format!("\t{cell}"), &format!("\t{}", cell.replacen(number, "9", 1)), 1);
-        assert_ne!(version(&CATALOGUE.replacen(line, &changed, 1)), whole, "{line}");
+        assert_ne!(version(&HIDDEN.replacen(line, &changed, 1)), whole, "{line}");
     }
 }

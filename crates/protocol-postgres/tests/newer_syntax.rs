@@ -1,33 +1,10 @@
 //! What PostgreSQL 16, 17 and 18 brought to SQL: known by its effects, and no way around a mask.
 //! The catalogue is that of `data/catalogue.sql` on PostgreSQL 15.
 
-use std::sync::Arc;
+mod dumps;
 
-use corral_model::Effect;
-use corral_model::resource::ColumnName;
-use corral_protocol_postgres::analysis::catalogue::rows_of_text;
-use corral_protocol_postgres::analysis::{
-    Analysis, Catalogue, MaskScope, Names, SessionNames, StatementKind, analyse,
-};
-
-fn names() -> Names {
-    let catalogue = Catalogue::from_rows(&rows_of_text(include_str!("data/catalogue.tsv")));
-    let session = SessionNames::from_rows(&rows_of_text(include_str!("data/plain_session.tsv")));
-    Names {
-        catalogue: Arc::new(catalogue.expect("the catalogue's dump is whole")),
-        session: session.expect("the probe's dump is whole"),
-    }
-}
-
-fn scope(columns: &[&str]) -> MaskScope {
-    let columns: Arc<[ColumnName]> =
-        columns.iter().map(|name| ColumnName::parse(name).expect("a column")).collect();
-    MaskScope { classified: columns.clone(), masked: columns }
-}
-
-fn effects(analysis: &Analysis) -> Vec<&'static str> {
-    analysis.facts.effects.iter().map(Effect::name).collect()
-}
+use corral_protocol_postgres::analysis::{StatementKind, analyse};
+use dumps::*;
 
 #[test]
 fn what_newer_releases_brought_is_known() {

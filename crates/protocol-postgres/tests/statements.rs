@@ -1,15 +1,14 @@
 //! docs/statements.md is what the code decides, and nothing else. Run with `CORRAL_WRITE_DOCS=1`
 //! to write it anew.
 
+mod dumps;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use corral_model::Effect;
-use corral_protocol_postgres::analysis::catalogue::rows_of_text;
-use corral_protocol_postgres::analysis::{
-    Catalogue, MaskScope, Names, SessionNames, analyse, tables, verbs,
-};
+use corral_protocol_postgres::analysis::{analyse, tables, verbs};
+use dumps::*;
 
 /// Statements of every kind, on the tables of `data/catalogue.sql`.
 const SAMPLES: &[(&str, &[&str])] = &[
@@ -152,15 +151,6 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ),
 ];
 
-fn names() -> Names {
-    let catalogue = Catalogue::from_rows(&rows_of_text(include_str!("data/catalogue.tsv")));
-    let session = SessionNames::from_rows(&rows_of_text(include_str!("data/plain_session.tsv")));
-    Names {
-        catalogue: Arc::new(catalogue.expect("the catalogue's dump is whole")),
-        session: session.expect("the probe's dump is whole"),
-    }
-}
-
 fn wrapped(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(" ")
@@ -178,7 +168,7 @@ fn page() -> String {
          has a trigger, `far` is a foreign table, `purge()` and `proc()` are made by users.\n",
     );
     let names = names();
-    let scope = MaskScope { classified: Arc::from([]), masked: Arc::from([]) };
+    let scope = open();
     for (title, samples) in SAMPLES {
         let _ =
             write!(page, "\n### {title}\n\n| statement | verbs | effects |\n| --- | --- | --- |\n");

@@ -15,8 +15,6 @@ use super::shape::{Entry, Level, OutColumn, Shape, beside};
 use super::walker::{Walker, find_relation, is_before_servers, offset, strings};
 use super::{SessionChange, verbs};
 
-const SERVER_SCHEMA: &str = "pg_catalog";
-
 impl Walker<'_> {
     /// A query of any kind: SELECT, VALUES, or a statement with RETURNING.
     pub(super) fn query(&mut self, node: &Node) -> Shape {
@@ -131,7 +129,7 @@ impl Walker<'_> {
             && self.tables.iter().any(|scope| scope.contains_key(&named.relname));
         let names = self.names()?;
         let relation = find_relation(names, named)?;
-        let is_servers = relation.schema == SERVER_SCHEMA && !is_of_query;
+        let is_servers = relation.is_system && !is_of_query;
         (is_servers && !is_before_servers(names, "=")).then(|| value.to_owned())
     }
 

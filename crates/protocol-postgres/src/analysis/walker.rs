@@ -531,11 +531,11 @@ pub(super) fn find_relation<'a>(names: &'a Names, named: &RangeVar) -> Option<&'
 
 /// Whether a user-made operator of this name stands before the server's on the search path.
 pub(super) fn is_before_servers(names: &Names, operator: &str) -> bool {
-    let before = names.session.path.iter().take_while(|schema| *schema != "pg_catalog");
-    let own = names.catalogue.operators_named(operator);
-    let own = own.iter().filter_map(|oid| names.catalogue.operators.get(oid));
+    let own = names.catalogue.operators_named(operator).iter();
+    let own = own.filter_map(|oid| names.catalogue.operators.get(oid));
     let schemas: Vec<&str> = own.map(|operator| operator.schema.as_str()).collect();
-    before.into_iter().any(|schema| schemas.contains(&schema.as_str()))
+    let mut before = names.session.path.iter().take_while(|schema| *schema != "pg_catalog");
+    before.any(|schema| schemas.contains(&schema.as_str()))
 }
 
 /// User-made functions that a name may mean. The temporary schema is searched only by name.

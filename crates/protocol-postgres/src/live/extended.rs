@@ -32,9 +32,10 @@ impl Live {
     pub(super) fn read_parse(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         let parse = decode_parse(front(link, head)).map_err(Ending::client_fault)?;
         let name = self.new_name(Named::Statement, parse.name);
-        let (name, text) = match (name, self.readable(parse.text)) {
-            (Ok(name), Ok(text)) => (name.to_owned(), text),
-            (Err(refusal), _) | (Ok(_), Err(refusal)) => {
+        let found = name.and_then(|name| Ok((name.to_owned(), self.readable(parse.text)?)));
+        let (name, text) = match found {
+            Ok(found) => found,
+            Err(refusal) => {
                 self.refuse_extended(refusal, head.frame_len, link);
                 return Ok(());
             }
