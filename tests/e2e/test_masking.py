@@ -196,6 +196,49 @@ create operator lies.= (leftarg = text, rightarg = text, function = lies.eq);
 """
 
 
+# How a session comes to a transaction that keeps its snapshot.
+KEEPING = {
+    "begin": ["begin isolation level repeatable read"],
+    "start transaction": ["start transaction isolation level serializable"],
+    "set transaction": ["begin", "set transaction isolation level repeatable read"],
+    "a setting": ["begin", "set local transaction_isolation to 'repeatable read'"],
+    "the session": ["set session characteristics as transaction isolation level serializable",
+                    "begin"],
+    "a default": ["set default_transaction_isolation to 'repeatable read'", "begin"],
+    "a function": ["select set_config('default_transaction_isolation', 'serializable', false)",
+                   "begin"],
+}
+
+
+@pytest.mark.parametrize("words", KEEPING.values(), ids=KEEPING)
+def test_a_transaction_with_an_old_snapshot_is_not_decided_by_it(own_shop, words):
+    token = own_shop.run()["token"]
+    own_shop.gateway.run("delete", "policy", "holds")
+    with own_shop.connect("orders-db", token, options="-c search_path=decoy,public") as reader, \
+            own_shop.connect("orders-db", token) as other:
+        other.execute("create schema decoy")
+        other.execute("create table decoy.customers (id int, ssn text)")
+        assert reader.execute("select ssn || '' from customers").fetchall() == []
+        for text in words:
+            reader.execute(text)
+        assert reader.execute("select ssn from public.customers where id = 1").fetchall() == [
+            ("****",)]
+        # The snapshot still shows the table that the name does not mean any more.
+        other.execute("drop table decoy.customers")
+        with pytest.raises(psycopg.errors.SerializationFailure, match="keeps its snapshot"):
+            reader.execute("select ssn || '' from customers")
+        reader.execute("rollback")
+        reader.execute("begin transaction isolation level repeatable read")
+        assert reader.execute("select ssn from customers where id = 1").fetchall() == [("****",)]
+
+
+def test_a_masked_session_takes_over_no_snapshot(own_shop):
+    with own_shop.connect("orders-db", own_shop.run()["token"]) as connection:
+        connection.execute("begin isolation level repeatable read")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="older snapshot"):
+            connection.execute("set transaction snapshot '00000003-0000001B-1'")
+
+
 @pytest.mark.parametrize("end", ["commit", "rollback", "rollback to s"])
 def test_the_end_of_a_transaction_hides_no_classified_table(own_shop, end):
     own_shop.gateway.run("delete", "policy", "holds")

@@ -108,6 +108,13 @@ pub(crate) struct Stamp {
     generation: u64,
 }
 
+impl Stamp {
+    /// Whether objects were changed through the gateway after `earlier`.
+    pub(crate) fn is_changed_since(self, earlier: Self) -> bool {
+        self.changes != earlier.changes
+    }
+}
+
 /// What a session that needs the catalogue is to do.
 #[derive(Debug)]
 pub(crate) enum Claim {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use corral_model::resource::ColumnName;
 
 pub use fixture::rows_of_text;
-pub(crate) use read::has_temporary_schema;
+pub(crate) use read::{has_temporary_schema, keeps_snapshot};
 
 /// Reads the database's catalogue. One statement, eight columns; every cell is text or NULL. An ordinary login
 /// may run it, on PostgreSQL 13 to 18. As the others here it names the schema of everything, of

@@ -179,6 +179,14 @@ pub(super) fn reset_class_of(name: &str) -> SettingClass {
     }
 }
 
+/// Whether it tells how long a transaction keeps its snapshot.
+pub(super) fn is_isolation(name: &str) -> bool {
+    matches!(
+        name.to_lowercase().as_str(),
+        "transaction_isolation" | "default_transaction_isolation"
+    )
+}
+
 /// Whether texts are read afterwards as they are in every new session: in UTF-8, and with a
 /// backslash that is a letter like others.
 pub(super) fn reads_plainly(name: &str, value: Option<&str>) -> bool {

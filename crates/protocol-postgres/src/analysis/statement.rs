@@ -147,6 +147,8 @@ impl Walker<'_> {
     fn transaction(&mut self, found: &TransactionStmt) -> StatementKind {
         match TransactionStmtKind::try_from(found.kind) {
             Ok(TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart) => {
+                // ISOLATION LEVEL.
+                self.found.change.names |= !found.options.is_empty();
                 StatementKind::Begin
             }
             Ok(TransactionStmtKind::TransStmtCommit) => {
@@ -193,7 +195,17 @@ impl Walker<'_> {
                 settings::reset_class_of(&found.name)
             }
             // SET TRANSACTION, SET SESSION CHARACTERISTICS.
-            Ok(VariableSetKind::VarSetMulti) => return StatementKind::NoRows,
+            Ok(VariableSetKind::VarSetMulti) => {
+                self.found.change.names = true;
+                if found.name == "TRANSACTION SNAPSHOT" {
+                    self.refuse_when_masked(
+                        "SET TRANSACTION SNAPSHOT is not for sessions with masked columns: \
+                         what names mean cannot be read in an older snapshot",
+                        None,
+                    );
+                }
+                return StatementKind::NoRows;
+            }
             Ok(VariableSetKind::VarResetAll) => {
                 self.found.change.names = true;
                 return StatementKind::Set { name: None };
@@ -201,7 +213,9 @@ impl Walker<'_> {
             Ok(VariableSetKind::Undefined) | Err(_) => SettingClass::Administer,
         };
         match class {
-            SettingClass::Harmless => {}
+            SettingClass::Harmless => {
+                self.found.change.names |= settings::is_isolation(&found.name);
+            }
             SettingClass::SearchPath => self.found.change.names = true,
             SettingClass::Reading => {
                 self.found.change.names = true;

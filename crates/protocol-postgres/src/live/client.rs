@@ -61,6 +61,9 @@ impl Live {
                 // What was sent ahead of the goodbye is answered first.
                 return Ok(());
             }
+            if self.scope.is_masked() && self.transaction.is_idle() {
+                self.keeper.begins(link.now);
+            }
             self.read_message(head, link)?;
         }
         Ok(())

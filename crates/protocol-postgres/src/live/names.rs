@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use corral_model::limits;
 
-use crate::analysis::catalogue::{CatalogueError, Row, has_temporary_schema};
+use crate::analysis::catalogue::{CatalogueError, Row, has_temporary_schema, keeps_snapshot};
 use crate::analysis::{Catalogue, Names, SessionChange, SessionNames};
 use crate::analyst::Analyst;
 use crate::digest::digest;
@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Probe,
     /// The catalogue, too.
     Catalogue,
+    /// Nothing that can be asked: the transaction's snapshot is too old to read names in.
+    Newer,
 }
 
 /// Rows of the gateway's questions.
@@ -50,7 +52,8 @@ impl Rows {
             None => None,
         };
         let session = analyst.session_names(&self.session)?;
-        Ok(ReadNames { catalogue, session, share_as: self.share_as })
+        let keeps_snapshot = keeps_snapshot(&self.session);
+        Ok(ReadNames { catalogue, session, keeps_snapshot, share_as: self.share_as })
     }
 }
 
@@ -58,6 +61,7 @@ impl Rows {
 pub(crate) struct ReadNames {
     catalogue: Option<Catalogue>,
     session: SessionNames,
+    keeps_snapshot: bool,
     share_as: Option<u64>,
 }
 
@@ -66,6 +70,14 @@ pub(crate) struct ReadNames {
 struct Private {
     asked: Stamp,
     read_at: Instant,
+}
+
+/// When the client's transaction began, at the latest: what it reads of the catalogue may be as old,
+/// where it keeps its snapshot. The target resolves names in the newest one.
+#[derive(Debug, Clone, Copy)]
+struct Began {
+    changes: Stamp,
+    at: Instant,
 }
 
 /// The names of one session.
@@ -83,6 +95,10 @@ pub(crate) struct Keeper {
     /// The catalogue was read within a transaction of the client's: it may hold what that changed,
     /// and is no other session's.
     private: Option<Private>,
+    /// Whether its transactions keep their snapshots: REPEATABLE READ and SERIALIZABLE.
+    keeps_snapshot: bool,
+    /// None: it does not matter.
+    began: Option<Began>,
     /// When the catalogue was asked for last.
     asked: Stamp,
     is_probe_dirty: bool,
@@ -109,6 +125,8 @@ impl Keeper {
             digest: Arc::from(""),
             generation: 0,
             private: None,
+            keeps_snapshot: false,
+            began: None,
             asked: Stamp::default(),
             is_probe_dirty: true,
             is_catalogue_dirty: false,
@@ -142,17 +160,24 @@ impl Keeper {
         // What was claimed was not asked for.
         self.give_back();
         self.rows.share_as = None;
+        let is_past = !is_idle && self.keeps_snapshot && self.is_past(now);
+        if is_past && self.is_probe_dirty && self.names.is_some() {
+            // It may be another transaction by now.
+            return Need::Probe;
+        }
+        let read = if is_past { Need::Newer } else { Need::Catalogue };
         let has_own_changes = self.changed.catalogue;
         if self.is_catalogue_dirty && has_own_changes {
-            return Need::Catalogue;
+            return read;
         }
         if let (Some(private), false) = (self.private, self.is_catalogue_dirty) {
             let age = now.saturating_duration_since(private.read_at);
-            if age <= limits::CATALOGUE_AGE_MAX && private.asked == self.shared.stamp() {
+            let is_new = age <= limits::CATALOGUE_AGE_MAX && !is_past;
+            if is_new && private.asked == self.shared.stamp() {
                 return if self.is_probe_dirty { Need::Probe } else { Need::Nothing };
             }
             if has_own_changes {
-                return Need::Catalogue;
+                return read;
             }
             self.is_catalogue_dirty = true;
         }
@@ -161,11 +186,25 @@ impl Keeper {
                 Claim::Have(catalogue, generation) => self.adopt(&catalogue, generation),
                 Claim::Read(generation) => {
                     self.rows.share_as = is_idle.then_some(generation);
-                    return Need::Catalogue;
+                    return read;
                 }
             }
         }
         if self.names.is_none() || self.is_probe_dirty { Need::Probe } else { Need::Nothing }
+    }
+
+    /// Outside any transaction, and about to send what may begin one. Sessions whose transactions
+    /// matter tell it each time.
+    pub(crate) fn begins(&mut self, now: Instant) {
+        self.began = Some(Began { changes: self.shared.stamp(), at: now });
+    }
+
+    /// Whether objects may have changed since the transaction began.
+    fn is_past(&self, now: Instant) -> bool {
+        self.began.is_some_and(|began| {
+            now.saturating_duration_since(began.at) > limits::CATALOGUE_AGE_MAX
+                || self.shared.stamp().is_changed_since(began.changes)
+        })
     }
 
     fn adopt(&mut self, catalogue: &Arc<Catalogue>, generation: u64) {
@@ -257,6 +296,7 @@ impl Keeper {
 
     /// Takes over what was read.
     pub(crate) fn learn(&mut self, read: ReadNames, now: Instant) -> Result<(), CatalogueError> {
+        self.keeps_snapshot = read.keeps_snapshot;
         let catalogue = match (read.catalogue, read.share_as) {
             (Some(catalogue), Some(generation)) => {
                 let (catalogue, generation) = self.shared.publish(catalogue, generation, now);
@@ -391,6 +431,7 @@ mod tests {
         let read = ReadNames {
             catalogue: (need == Need::Catalogue).then(Catalogue::default),
             session: SessionNames::default(),
+            keeps_snapshot: false,
             share_as: keeper.rows.share_as,
         };
         keeper.learn(read, now).expect("names");
@@ -428,7 +469,7 @@ mod tests {
         second.asking(Need::Probe);
         first.shared.invalidate();
         let session = SessionNames::default();
-        let read = ReadNames { catalogue: None, session, share_as: None };
+        let read = ReadNames { catalogue: None, session, keeps_snapshot: false, share_as: None };
         assert_eq!(second.learn(read, now), Ok(()));
         assert_eq!(second.need(true, now), Need::Catalogue);
     }
@@ -451,6 +492,54 @@ mod tests {
             assert_eq!(learn(&mut keeper, false, later), Need::Catalogue, "{name}");
             assert_eq!(keeper.need(false, later), Need::Nothing, "{name}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_that_is_kept_tells_names_while_it_is_new() {
+        let now = Instant::now();
+        let later = now + limits::CATALOGUE_AGE_MAX + std::time::Duration::from_millis(1);
+        let cases: [(&str, SessionChange, bool, Instant, Need); 6] = [
+            ("nothing changed", PATH, false, now, Need::Nothing),
+            ("objects changed", PATH, true, now, Need::Newer),
+            ("it is old", PATH, false, later, Need::Newer),
+            ("it reads its own objects", DDL, false, now, Need::Nothing),
+            ("its own objects, and others changed", DDL, true, now, Need::Newer),
+            ("its own objects, and old", DDL, false, later, Need::Newer),
+        ];
+        for (name, change, is_changed, at, expected) in cases {
+            let mut keeper = keeper(now);
+            learn(&mut keeper, true, now);
+            keeper.begins(now);
+            keeper.change(change, 2);
+            learn(&mut keeper, false, now);
+            keeper.keeps_snapshot = true;
+            if is_changed {
+                keeper.shared.invalidate();
+            }
+            assert_eq!(keeper.need(false, at), expected, "{name}");
+            // The next statement may be in another transaction, which may be READ COMMITTED.
+            keeper.is_probe_dirty = true;
+            assert_eq!(keeper.need(false, at), Need::Probe, "{name}, then asked");
+            keeper.keeps_snapshot = false;
+            assert_ne!(keeper.need(false, at), Need::Newer, "{name}, READ COMMITTED");
+            keeper.keeps_snapshot = true;
+            assert_ne!(keeper.need(true, at), Need::Newer, "{name}, outside of it");
+        }
+    }
+
+    #[test]
+    fn a_kept_snapshot_goes_by_what_another_session_read() {
+        let now = Instant::now();
+        let mut first = keeper(now);
+        learn(&mut first, true, now);
+        let mut second = Keeper::new(first.shared.clone());
+        learn(&mut second, true, now);
+        second.keeps_snapshot = true;
+        second.begins(now);
+        first.shared.invalidate();
+        assert_eq!(second.need(false, now), Need::Newer);
+        learn(&mut first, true, now);
+        assert_ne!(second.need(false, now), Need::Newer);
     }
 
     #[test]

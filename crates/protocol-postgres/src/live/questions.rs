@@ -5,6 +5,7 @@ use std::any::Any;
 
 use corral_gate::machine::Work;
 use corral_gate::{Harmless, Output};
+use corral_model::limits;
 
 use super::Live;
 use super::decide::Done;
@@ -33,6 +34,10 @@ pub(super) const QUERY_CANCELED: &str = "57014";
 impl Live {
     /// Asks, and lets the task wait for the answers.
     pub(super) fn ask_names(&mut self, need: Need, task: Box<Task>, link: &mut Link) {
+        if need == Need::Newer {
+            self.give_up(&task, snapshot_too_old(), link);
+            return;
+        }
         self.keeper.asking(need);
         let catalogue = (need == Need::Catalogue).then_some(Question::Catalogue);
         let temporary = self.keeper.has_temporary().then_some(Question::Temporary);
@@ -178,6 +183,19 @@ pub(super) fn names_unknown(given_up: Option<String>) -> Refusal {
             "what names mean at the target cannot be told: its catalogue cannot be read",
         ),
     }
+}
+
+/// As one that PostgreSQL cannot serialize: what to do about it is the same.
+fn snapshot_too_old() -> Refusal {
+    let seconds = limits::CATALOGUE_AGE_MAX.as_secs();
+    Refusal::own(
+        "40001",
+        format_args!(
+            "what names mean by now cannot be read in this transaction: it keeps its snapshot \
+             (REPEATABLE READ or SERIALIZABLE), columns are masked, and objects changed since, or \
+             {seconds} s have passed; roll back and try again, or use READ COMMITTED"
+        ),
+    )
 }
 
 /// As PostgreSQL says it.

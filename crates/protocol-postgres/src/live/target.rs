@@ -189,7 +189,8 @@ impl Live {
             b'C' => Some(decode_command_complete(frame).map_err(broken)?.to_owned()),
             _ => None,
         };
-        if tag.as_deref().is_some_and(has_committed) {
+        let is_in_block = self.transaction.is_in_block();
+        if tag.as_deref().is_some_and(|tag| has_committed(tag, is_in_block)) {
             self.keeper.committed();
         }
         match self.queue.front_mut() {
@@ -443,8 +444,9 @@ impl Live {
 }
 
 /// Whether what ended with this tag may have ended a transaction before ReadyForQuery tells so.
-fn has_committed(tag: &str) -> bool {
-    tag.starts_with("COMMIT") || matches!(tag, "ALTER TABLE" | "CALL" | "DO")
+/// Procedures do, and DETACH PARTITION CONCURRENTLY, but not in a transaction block.
+fn has_committed(tag: &str, is_in_block: bool) -> bool {
+    tag.starts_with("COMMIT") || (!is_in_block && matches!(tag, "ALTER TABLE" | "CALL" | "DO"))
 }
 
 /// Whether a stream of COPY data to the client is what the analysis saw, where masks are in force.

@@ -34,8 +34,10 @@ pub(super) fn catalogue(rows: &[Row]) -> Result<Catalogue, CatalogueError> {
 pub(super) fn session(rows: &[Row]) -> Result<SessionNames, CatalogueError> {
     let mut objects: Vec<Row> = Vec::new();
     let mut path: Vec<(u32, String)> = Vec::new();
-    let mut names = SessionNames { digest: digest(rows), ..SessionNames::default() };
-    for row in rows {
+    let is_named = |row: &&Row| !is_isolation(&Cells(row));
+    let digest = digest(rows.iter().filter(is_named));
+    let mut names = SessionNames { digest, ..SessionNames::default() };
+    for row in rows.iter().filter(is_named) {
         let cells = Cells(row);
         match cells.text(0) {
             "path" => path.push((cells.number(1)?, cells.text(2).to_owned())),
@@ -89,7 +91,20 @@ pub(crate) fn has_temporary_schema(rows: &[Row]) -> bool {
     })
 }
 
-fn digest(rows: &[Row]) -> String {
+/// Whether a transaction of the session keeps its snapshot from its first statement on, as these
+/// rows of [`super::SESSION_SQL`] tell it: the present one, or the next. It changes no meaning of
+/// names, only what can be read of them.
+pub(crate) fn keeps_snapshot(rows: &[Row]) -> bool {
+    let mut levels = rows.iter().map(Cells).filter(is_isolation);
+    levels.any(|cells| !matches!(cells.text(2), "read committed" | "read uncommitted"))
+}
+
+fn is_isolation(cells: &Cells<'_>) -> bool {
+    cells.text(0) == "setting"
+        && matches!(cells.text(1), "transaction_isolation" | "default_transaction_isolation")
+}
+
+fn digest<'r>(rows: impl IntoIterator<Item = &'r Row>) -> String {
     let mut hash = Sha256::new();
     for row in rows {
         for cell in row {

@@ -10,4 +10,6 @@ SELECT 'setting', v.name, v.value, NULL, NULL, NULL, NULL, NULL FROM (VALUES
   ('server_encoding', pg_catalog.current_setting('server_encoding')),
   ('client_encoding', pg_catalog.current_setting('client_encoding')),
   ('session_replication_role', pg_catalog.current_setting('session_replication_role')),
-  ('row_security', pg_catalog.current_setting('row_security'))) AS v(name, value)
+  ('row_security', pg_catalog.current_setting('row_security')),
+  ('transaction_isolation', pg_catalog.current_setting('transaction_isolation')),
+  ('default_transaction_isolation', pg_catalog.current_setting('default_transaction_isolation'))) AS v(name, value)
