@@ -696,7 +696,13 @@ fn objects_are_listed_with_their_role_and_what_they_reach() {
     );
     check(
         "SELECT * FROM notes WHERE EXISTS (SELECT FROM gone) FOR NO KEY UPDATE",
-        &["- public.citext_eq", "r public.gone", "r public.notes", "w public.notes"],
+        &[
+            "- public.citext_eq",
+            "- public.citext_ne",
+            "r public.gone",
+            "r public.notes",
+            "w public.notes",
+        ],
     );
     check(
         "SELECT * FROM (SELECT id FROM notes) AS n, gone FOR UPDATE",

@@ -263,7 +263,8 @@ fn maintenance_runs_the_expressions_of_indexes_and_statistics() {
     for sql in all {
         check(&plain, sql, &["define"]);
     }
-    let indexed = names_with(&[&format!("tree|18197|index|18207|||{VISIBLE}")]);
+    let indexed =
+        names_with(&[&format!("tree|18197|index|18207|1|{{FUNCEXPR :funcid {VISIBLE}}}")]);
     for sql in [
         "VACUUM FULL",
         "VACUUM (FULL)",
@@ -278,7 +279,8 @@ fn maintenance_runs_the_expressions_of_indexes_and_statistics() {
     for sql in ["VACUUM", "REINDEX SCHEMA other", "REINDEX SYSTEM d", "VACUUM (FULL off)"] {
         check(&indexed, sql, &["define"]);
     }
-    let counted = names_with(&[&format!("tree|18197|statistics|s|||{VISIBLE}")]);
+    let counted =
+        names_with(&[&format!("tree|18197|statistics|s|1|{{FUNCEXPR :funcid {VISIBLE}}}")]);
     for sql in ["ANALYZE", "ANALYZE people", "VACUUM (ANALYZE) people"] {
         check(&counted, sql, &["define", "unknown"]);
     }
@@ -300,7 +302,7 @@ fn a_new_partition_may_run_the_key_of_its_parent() {
         "CREATE TABLE e PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')";
     check(&plain, partition, &["define"]);
     check(&plain, "CREATE TABLE e PARTITION OF events DEFAULT", &["define"]);
-    let odd = names_with(&[&format!("tree|18245|partition||||{VISIBLE}")]);
+    let odd = names_with(&[&format!("tree|18245|partition||1|{{FUNCEXPR :funcid {VISIBLE}}}")]);
     check(&odd, partition, &["define", "unknown"]);
     check(&odd, "CREATE TABLE e PARTITION OF events DEFAULT", &["define", "unknown"]);
     let attach = "ALTER TABLE events ATTACH PARTITION notes FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')";

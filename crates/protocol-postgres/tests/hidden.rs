@@ -114,7 +114,7 @@ fn a_temporary_schema_is_the_same_by_its_real_name() {
          operator\t17001\tpg_temp\t@@@\t17002\t0\t0\n\
          function\t17002\tpg_temp\tevil\tf 1 23\tplpgsql\t\tf\n\
          type\t17003\tpg_temp\ttd\td\t23\t0\t2597,47\n\
-         tree\t17003\tdomain\tk\t1  \t\t17002";
+         tree\t17003\tdomain\tk\t1\t{FUNCEXPR :funcid 17002}";
     let session: Vec<&str> =
         SESSION.lines().filter(|line| !line.starts_with("setting\ttemporary")).collect();
     let names = names_of(HIDDEN, &format!("{}\n{temporary}", session.join("\n")));

@@ -2,6 +2,7 @@
 //! queries are here, whoever sends them is elsewhere.
 
 mod fixture;
+mod node_text;
 mod planned;
 mod read;
 

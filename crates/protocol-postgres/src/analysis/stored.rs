@@ -216,12 +216,15 @@ impl<'a> Walker<'a> {
                     }
                 }
             }
-            // The input function of a base type is a superuser's.
+            // The input function of a base type is a superuser's. PostgreSQL's own for arrays and
+            // ranges reads what is inside.
             _ => {
                 let is_plain = |oid: &u32| {
-                    owner.functions.get(oid).is_some_and(|function| function.is_privileged)
+                    let is_container = known.inner != 0 && *oid < FIRST_USER_OID;
+                    let found = owner.functions.get(oid);
+                    *oid == 0 || is_container || found.is_some_and(|found| found.is_privileged)
                 };
-                for function in known.functions.iter().filter(|oid| **oid != 0 && !is_plain(oid)) {
+                for function in known.functions.iter().filter(|oid| !is_plain(oid)) {
                     self.reach_function(*function, None);
                 }
             }

@@ -2,6 +2,7 @@
 //! what is constant whenever it plans a query of the relation, whatever the query needs of it.
 
 use super::FIRST_USER_OID;
+use super::node_text::Tokens;
 
 /// What the planner can make of a part of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,33 +79,6 @@ fn part(node: &Node<'_>) -> Part {
         _ => false,
     };
     if is_open { Part::Open } else { Part::Doubtful }
-}
-
-/// `{NAME`, `}` and words. Lists' parentheses are left out; a backslash hides the sign behind it.
-struct Tokens<'t>(&'t str);
-
-impl<'t> Iterator for Tokens<'t> {
-    type Item = &'t str;
-
-    fn next(&mut self) -> Option<&'t str> {
-        let is_gap = |c: char| matches!(c, ' ' | '\n' | '\t' | '(' | ')');
-        let text = self.0.trim_start_matches(is_gap);
-        let mut is_hidden = false;
-        let end = text.char_indices().find_map(|(at, c)| {
-            if std::mem::replace(&mut is_hidden, false) {
-                return None;
-            }
-            is_hidden = c == '\\';
-            let is_end = is_gap(c) || (at > 0 && matches!(c, '{' | '}'));
-            match (at, c) {
-                (0, '}') => Some(1),
-                _ => is_end.then_some(at),
-            }
-        });
-        let (token, rest) = text.split_at(end.unwrap_or(text.len()));
-        self.0 = rest;
-        (!token.is_empty()).then_some(token)
-    }
 }
 
 #[cfg(test)]

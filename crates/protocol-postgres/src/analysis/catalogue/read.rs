@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Backslash, Body, Cast, Catalogue, CatalogueError, Column, FIRST_USER_OID, ForeignKey, Function,
-    Operator, Relation, Row, SessionNames, Tree, TreeContext, Trigger, Type, planned,
+    Operator, Relation, Row, SessionNames, Tree, TreeContext, Trigger, Type, node_text, planned,
 };
 
 pub(super) fn catalogue(rows: &[Row]) -> Result<Catalogue, CatalogueError> {
@@ -305,30 +305,34 @@ fn tree(cells: &Cells<'_>) -> Result<Tree, CatalogueError> {
         other => return Err(CatalogueError::Row(format!("its expression is of '{other}'"))),
     };
     let attribute = if context == TreeContext::Default { cells.small(3)? } else { 0 };
-    let functions: Vec<u32> = cells.numbers(6)?;
+    let text = cells.text(5);
+    let named = node_text::named(text);
+    let functions: Vec<u32> = named.functions.into_iter().collect();
     let mut reads: Vec<i16> = Vec::new();
     let mut planned: Vec<u32> = Vec::new();
     match context {
-        TreeContext::Default | TreeContext::Policy => reads = cells.numbers(7)?,
+        TreeContext::Default | TreeContext::Policy => reads.extend(named.attributes),
         TreeContext::Partition => {
-            // Columns that are a key as they are; 0 stands for an expression.
+            // 0 stands for an expression, whose columns are in its text.
             reads = cells.numbers(3)?.into_iter().filter(|number| *number != 0).collect();
-            reads.extend(cells.numbers::<i16>(7)?);
+            reads.extend(named.attributes);
             planned = users(functions.clone());
         }
         TreeContext::Check | TreeContext::Index | TreeContext::Statistics => {
-            planned = planned::foldable(cells.text(7)).unwrap_or_else(|| users(functions.clone()));
+            planned = users(functions.clone());
+            if !planned.is_empty() {
+                planned = planned::foldable(text).unwrap_or(planned);
+            }
         }
         _ => {}
     }
-    let (types, operators) = tree_types(cells)?;
     Ok(Tree {
         context,
         attribute,
-        relations: cells.numbers(5)?.into_iter().filter(|oid| *oid != 0).collect(),
+        relations: named.relations.into_iter().collect(),
         functions,
-        types,
-        operators,
+        types: named.types.into_iter().collect(),
+        operators: named.operators.into_iter().collect(),
         reads,
         planned,
     })
@@ -338,22 +342,6 @@ fn tree(cells: &Cells<'_>) -> Result<Tree, CatalogueError> {
 fn users(mut oids: Vec<u32>) -> Vec<u32> {
     oids.retain(|oid| *oid >= FIRST_USER_OID);
     oids
-}
-
-/// Types and operators of a stored expression, as its text names them: `resulttype 16384`,
-/// `coltypes (o 23 16384`, `opno 16385`. In front is which version of the row it is, so that the
-/// digest tells of it.
-fn tree_types(cells: &Cells<'_>) -> Result<(Vec<u32>, Vec<u32>), CatalogueError> {
-    let (mut types, mut operators) = (Vec::new(), Vec::new());
-    for part in cells.text(4).split(',').skip(1) {
-        let mut words = part.split([' ', '(']).filter(|word| !word.is_empty());
-        let kind = words.next().unwrap_or("");
-        let found = if kind.starts_with("opno") { &mut operators } else { &mut types };
-        for word in words.filter(|word| *word != "o") {
-            found.push(word.parse().map_err(|_| cells.fault(4, "of numbers"))?);
-        }
-    }
-    Ok((users(types), users(operators)))
 }
 
 /// The types of a function: behind its kind and which version of the row it is.

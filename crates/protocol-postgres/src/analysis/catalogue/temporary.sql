@@ -16,17 +16,7 @@ SELECT 'inherits', h.inhrelid::pg_catalog.text, h.inhparent::pg_catalog.text, NU
   FROM temp JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) temp.oid
   JOIN pg_catalog.pg_inherits h ON h.inhrelid OPERATOR(pg_catalog.=) c.oid WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog."char"[])
 UNION ALL
-SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail,
-  pg_catalog.concat_ws(',', t.version, (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
-   FROM pg_catalog.regexp_matches(t.tree, '(?:type|typeid|typid|typeId|opno) [1-9][0-9]{4,}|(?:coltypes|opnos) [(]o[ 0-9]+', 'g') m)),
-  (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
-   FROM pg_catalog.regexp_matches(t.tree, ':relid ([0-9]+)', 'g') m),
-  (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
-   FROM pg_catalog.regexp_matches(t.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([1-9][0-9]*)', 'g') m),
-  CASE WHEN t.context OPERATOR(pg_catalog.=) ANY ('{default,policy,partition}'::pg_catalog.text[]) THEN (SELECT pg_catalog.string_agg(DISTINCT m[1], ',')
-   FROM pg_catalog.regexp_matches(t.tree, ':varattno ([0-9]+)', 'g') m)
-   WHEN t.context OPERATOR(pg_catalog.=) ANY ('{check,index,statistics}'::pg_catalog.text[])
-    AND t.tree OPERATOR(pg_catalog.~) ':(?:funcid|opfuncid) [1-9][0-9]{4}' THEN t.tree END
+SELECT 'tree', t.owner::pg_catalog.text, t.context, t.detail, t.version, t.tree, NULL, NULL
   FROM (
    SELECT w.ev_class AS owner, CASE WHEN w.ev_type OPERATOR(pg_catalog.=) '1' THEN 'view' ELSE 'rule' END AS context,
      w.ev_type::pg_catalog.text AS detail, w.ev_action::pg_catalog.text OPERATOR(pg_catalog.||) w.ev_qual::pg_catalog.text AS tree,
