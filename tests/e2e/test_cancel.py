@@ -1,14 +1,49 @@
 """The key that a client is given cancels its own statement, and nothing else does."""
 
+import socket
 import struct
 import threading
 
+import psycopg
 import pytest
 
+from harness.cut import BYTES, Network
 from harness.waiting import wait_until
 from harness.wire import CANCEL_CODE, Wire, message, states
 
 SLEEP = "select pg_sleep(40)"
+SLOW = """
+kind: Target
+name: slow-db
+protocol: postgres
+address: 127.0.0.1:{port}
+database: {database}
+credential: {{username: {username}, password: {{env: TARGET_PASSWORD}}}}
+---
+kind: Policy
+name: slow-db
+cedar: |
+  permit (principal in Corral::Group::"agents", action, resource in Corral::Target::"slow-db");
+"""
+NOT_YET_S = 0.5
+
+
+class SlowToCancel(Network):
+    """Keeps requests to cancel back until they are let go."""
+
+    def __init__(self, address):
+        self.heard, self.let_go = threading.Event(), threading.Event()
+        super().__init__(address)
+
+    def _copy(self, source, sink):
+        if source.recv(BYTES, socket.MSG_PEEK)[4:8] == struct.pack(">i", CANCEL_CODE):
+            self.heard.set()
+            self.let_go.wait()
+        super()._copy(source, sink)
+
+    def close(self):
+        self.let_go.set()
+        super().close()
 
 
 @pytest.fixture(params=[0, 2], ids=["3.0", "3.2"])
@@ -95,3 +130,25 @@ def test_sessions_cancel_each_for_itself(shop, token):
         two.cancel_safe()
         threads[1].join()
         assert failed[1] == (two, "57014")
+
+
+def test_a_request_to_cancel_is_over_when_the_target_has_acted(shop):
+    """A client sends its next statement then: that one is not meant."""
+    with SlowToCancel(("127.0.0.1", shop.server.port)) as network:
+        fields = {"database": shop.plain, "username": shop.username}
+        shop.gateway.apply(SLOW.format(port=network.address[1], **fields), env=shop.env)
+        with shop.connect("slow-db") as connection:
+            connection.execute("select 1")
+            asking = threading.Thread(target=connection.cancel_safe)
+            sleeping = threading.Thread(target=lambda: pytest.raises(
+                psycopg.errors.QueryCanceled, connection.execute, SLEEP))
+            sleeping.start()
+            wait_until(lambda: runs(shop, connection.info.backend_pid), "the statement runs")
+            asking.start()
+            assert network.heard.wait(20)
+            asking.join(NOT_YET_S)
+            assert asking.is_alive()
+            network.let_go.set()
+            asking.join()
+            sleeping.join()
+            assert connection.execute("select 1").fetchone() == (1,)

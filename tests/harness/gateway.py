@@ -148,12 +148,13 @@ class Gateway:
             "CORRAL_TOKEN": token or self.admin_token(),
         }
 
-    def run(self, *arguments, token=None, stdin=None, env=None, expect=0):
+    def run(self, *arguments, token=None, stdin=None, env=None, expect=0,
+            deadline_s=COMMAND_DEADLINE_S):
         """Runs a command and checks its exit code (None: any)."""
         result = subprocess.run(
             [self.program, *map(str, arguments)], text=True, capture_output=True,
             env=(env if env is not None else self.client_env(token)),
-            input=stdin if stdin is not None else "", timeout=COMMAND_DEADLINE_S, cwd=self.folder,
+            input=stdin if stdin is not None else "", timeout=deadline_s, cwd=self.folder,
         )
         if expect is not None and result.returncode != expect:
             raise CommandFailed(arguments, result)

@@ -28,6 +28,8 @@ from stage import Stage  # noqa: E402
 OUTAGE_INTERVAL_S = 25
 # Sessions of clients that are gone end when their target's answer or silence says so.
 QUIET_DEADLINE_S = 60
+# Of a command that reads the whole record of half an hour.
+RECORD_DEADLINE_S = 600
 # Once all are gone: a connection to the store may be kept, or opened meanwhile.
 IDLE_DESCRIPTORS_MAX = 4
 # How a session may end here. Anything else is a fault.
@@ -73,7 +75,7 @@ def sessions_are_gone(stage):
 def check_record(stage, checks):
     gateway = stage.gateway
     exported = gateway.folder / "events.jsonl"
-    gateway.run("audit", "export", "--out", exported)
+    gateway.run("audit", "export", "--out", exported, deadline_s=RECORD_DEADLINE_S)
     opened, closed, reasons = set(), collections.Counter(), collections.Counter()
     allowed, completed = collections.Counter(), collections.Counter()
     with open(exported) as lines:
@@ -96,7 +98,8 @@ def check_record(stage, checks):
     checks.check("every allowed statement has its end", allowed == completed,
                  f"{sum(allowed.values())} allowed, {sum(completed.values())} ended")
     verified = gateway.run("audit", "verify", gateway.data / "record",
-                           "--key", gateway.data / "record.pub", expect=None)
+                           "--key", gateway.data / "record.pub", expect=None,
+                           deadline_s=RECORD_DEADLINE_S)
     checks.check("the record verifies", verified.returncode == 0,
                  (verified.stdout + verified.stderr).strip())
 

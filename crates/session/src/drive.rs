@@ -12,7 +12,7 @@ use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{ApprovalId, StatementSeq};
 use corral_model::{Statement, limits};
 use corral_transport::{Endpoint, start_target_tls};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
@@ -27,7 +27,7 @@ use crate::server::Server;
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Saying goodbye to a target.
 const TARGET_FAREWELL: Duration = Duration::from_millis(500);
-/// Connecting to a target to cancel a statement.
+/// Connecting to a target to cancel a statement, and its answer. Who asked waits as long.
 const CANCEL_DIAL: Duration = Duration::from_secs(5);
 /// Cancel connections of one session at once; more requests are already on their way then.
 const CANCELS_MAX: usize = 4;
@@ -67,6 +67,8 @@ pub(crate) struct Driver<'a> {
     /// Made when something is first waited for until some time; it may go off too early.
     timer: Option<Pin<Box<Sleep>>>,
     cancels: JoinSet<()>,
+    /// Dropped when the cancel that was asked for is done.
+    cancelling: Option<oneshot::Sender<()>>,
 }
 
 impl<'a> Driver<'a> {
@@ -90,6 +92,7 @@ impl<'a> Driver<'a> {
             started_at: Instant::now(),
             timer: None,
             cancels: JoinSet::new(),
+            cancelling: None,
         })
     }
 
@@ -159,10 +162,11 @@ impl<'a> Driver<'a> {
                 Output::Withdraw(seq) => self.withdraw(seq),
                 Output::Record(body) => self.record(*body),
                 Output::CancelTarget(bytes) => self.cancel_target(bytes),
-                Output::CancelSession(key) => self.server.authority.cancel(&key),
+                Output::CancelSession(key) => Box::pin(self.cancel_session(&key)).await,
                 Output::Close(reason) => return Some(reason),
             }
         }
+        self.cancelling = None;
         None
     }
 
@@ -264,6 +268,16 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Cancels another session's statement. The connection that asked for it is closed when that is
+    /// done, as PostgreSQL does it: a client goes on then, and its next statement is not meant.
+    async fn cancel_session(&mut self, key: &[u8]) {
+        // Others may log in meanwhile.
+        self.login = None;
+        if timeout(CANCEL_DIAL, self.server.authority.cancel(key)).await.is_err() {
+            tracing::warn!("a cancel request is closed before it was carried out");
+        }
+    }
+
     /// Sends a cancel request beside the session, so that the session goes on meanwhile.
     fn cancel_target(&mut self, bytes: Vec<u8>) {
         let Some(live) = &self.live else { return };
@@ -274,7 +288,9 @@ impl<'a> Driver<'a> {
             return;
         }
         let endpoint = live.endpoint.clone();
+        let cancelling = self.cancelling.take();
         self.cancels.spawn(async move {
+            let _cancelling = cancelling;
             // As in `finish`: first every client is told.
             tokio::task::yield_now().await;
             let send = async {
@@ -402,7 +418,10 @@ impl<'a> Driver<'a> {
 
     async fn obey(&mut self, word: Control) {
         match word {
-            Control::Cancel => self.machine.handle(Input::CancelAsked, Instant::now()),
+            Control::Cancel(cancelling) => {
+                self.cancelling = Some(cancelling);
+                self.machine.handle(Input::CancelAsked, Instant::now());
+            }
             Control::Resolved { approval, resolution } => self.resolve(&approval, resolution).await,
             Control::End { reason, denial } => self.end(reason, denial),
         }

@@ -148,7 +148,7 @@ impl Keeper {
 
     async fn obey(&mut self, word: Option<Box<Control>>) {
         match word.map(|word| *word) {
-            Some(Control::Cancel) => {}
+            Some(Control::Cancel(_)) => {}
             Some(Control::Resolved { approval, resolution }) => {
                 self.resolve(&approval, resolution).await;
             }

@@ -13,7 +13,7 @@ use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, StatementSeq, TargetName};
 use corral_model::resource::ColumnName;
 use corral_transport::Endpoint;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// A boxed future, so that the traits below can be `dyn`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,9 +47,9 @@ pub trait Authority: Send + Sync {
         connection: ConnectionFacts,
     ) -> BoxFuture<'_, Result<Admitted, Denial>>;
 
-    /// Asks the session whose cancel secret starts with `key` to cancel what runs. Unknown keys
-    /// do nothing, as in PostgreSQL.
-    fn cancel(&self, key: &[u8]);
+    /// Asks the session whose cancel secret starts with `key` to cancel what runs, and waits until
+    /// it has. Unknown keys do nothing, as in PostgreSQL.
+    fn cancel(&self, key: &[u8]) -> BoxFuture<'static, ()>;
 
     /// 32 secret bytes that belong to the gateway and to this name alone: made at the first call,
     /// kept sealed, the same for every gateway of one store. A protocol makes its host keys and
@@ -108,8 +108,9 @@ pub struct Admitted {
 /// The gateway's words to one session.
 #[derive(Debug)]
 pub enum Control {
-    /// Cancel what runs, or withdraw what is held.
-    Cancel,
+    /// Cancel what runs, or withdraw what is held. The sender is dropped when that is done: whoever
+    /// waits for it may take the next statement to be out of danger.
+    Cancel(oneshot::Sender<()>),
     /// A held statement was decided by people, or its wait ended.
     Resolved { approval: ApprovalId, resolution: Resolution },
     /// End now.

@@ -17,7 +17,7 @@ use corral_session::scope::BoxFuture;
 use corral_session::{Admitted, Authority, ConnectionFacts, OwnKey};
 use corral_store::CredentialPurpose;
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::access_tokens::{RunToken, Shown};
@@ -171,11 +171,15 @@ impl Authority for Door {
         self.app.live.tasks().spawn(session);
     }
 
-    fn cancel(&self, key: &[u8]) {
-        let session = self.app.live.sessions().by_cancel_key(key);
-        if let Some(session) = session {
-            session.tell(corral_session::Control::Cancel);
+    fn cancel(&self, key: &[u8]) -> BoxFuture<'static, ()> {
+        let (cancelling, done) = oneshot::channel();
+        if let Some(session) = self.app.live.sessions().by_cancel_key(key) {
+            session.tell(corral_session::Control::Cancel(cancelling));
         }
+        Box::pin(async {
+            // Nothing is sent: it is dropped.
+            let _ = done.await;
+        })
     }
 
     fn refused(&self, connection: &ConnectionFacts, reason: &str) {

@@ -8,6 +8,7 @@ use corral_gateway::app::sessions::SessionFilter;
 use corral_gateway::app::{Caller, Door};
 use corral_model::{CloseReason, Secret};
 use corral_session::{Admitted, Authority, Control, Totals};
+use futures_util::FutureExt;
 
 const FIVE: &str = "kind: Limit\nname: five\nsubject: {group: agents}\nsessions_max: 5\n";
 
@@ -193,17 +194,22 @@ async fn a_cancel_key_finds_only_its_own_session() {
     let mut two = world.connect(&run.token, "orders-db").await.expect("let in");
     let door = Door::new(world.app().clone());
     let secret = one.admission.cancel_secret;
-    door.cancel(&secret[..12]);
+    door.cancel(&secret[..12]).await;
     assert!(one.control.try_recv().is_err(), "not open yet");
     one.scope.opened(secret[..12].to_vec());
     two.scope.opened(two.admission.cancel_secret[..12].to_vec());
     let mut wrong = secret;
     wrong[11] ^= 1;
     for key in [&secret[..0], &secret[..4], &secret[..8], &wrong[..12], &secret[..]] {
-        door.cancel(key);
+        door.cancel(key).await;
     }
     assert!(one.control.try_recv().is_err());
-    door.cancel(&secret[..12]);
-    assert!(matches!(one.control.try_recv().map(|word| *word), Ok(Control::Cancel)));
+    let mut cancelled = door.cancel(&secret[..12]);
+    let Ok(Control::Cancel(cancelling)) = one.control.try_recv().map(|word| *word) else {
+        panic!("no word of it");
+    };
     assert!(two.control.try_recv().is_err());
+    assert_eq!((&mut cancelled).now_or_never(), None, "the session has not acted");
+    drop(cancelling);
+    cancelled.await;
 }

@@ -209,7 +209,9 @@ impl Authority for Gateway {
         })
     }
 
-    fn cancel(&self, _: &[u8]) {}
+    fn cancel(&self, _: &[u8]) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     fn own_key(&self, _: &'static str) -> BoxFuture<'_, Result<OwnKey, Denial>> {
         Box::pin(async { Ok(OwnKey::new([7; 32])) })

@@ -371,7 +371,9 @@ impl Authority for Gateway {
         })
     }
 
-    fn cancel(&self, _key: &[u8]) {}
+    fn cancel(&self, _key: &[u8]) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     fn refused(&self, _: &ConnectionFacts, reason: &str) {
         self.told.log(format!("refused: {reason}"));
