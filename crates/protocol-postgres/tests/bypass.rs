@@ -872,8 +872,36 @@ fn changes_of_names_and_catalogue_are_told() {
     check("SET ROLE x", true, false);
     check("SET TIME ZONE 'UTC'", false, false);
     check("CREATE TABLE t (id int)", true, true);
-    check("CREATE TEMP TABLE t AS SELECT 1", true, true);
     check("SELECT 1 INTO t", true, true);
+    check("CREATE TEMP TABLE t AS SELECT 1", true, false);
+    check("CREATE TEMP TABLE t AS SELECT purge()", true, true);
+    check("SELECT 1 INTO TEMP t", true, false);
+    check("CREATE TEMP TABLE t (id serial PRIMARY KEY)", true, false);
+    check("CREATE TEMP VIEW v AS SELECT 1", true, false);
+    check("CREATE TEMP SEQUENCE s", true, false);
+    check("CREATE TABLE pg_temp.t (id int)", true, true);
+    check("DROP TABLE people", true, true);
+    check("CREATE INDEX ON people (name)", true, true);
+    check("ALTER TABLE people ADD x int", true, true);
+    check("CREATE TEMP TABLE t (id int); CREATE TABLE u (id int)", true, true);
+    for sql in [
+        "TRUNCATE notes",
+        "COMMENT ON TABLE people IS 'x'",
+        "ANALYZE people",
+        "VACUUM notes",
+        "REINDEX TABLE notes",
+        "CLUSTER notes",
+        "REFRESH MATERIALIZED VIEW people_mat",
+        "GRANT SELECT ON people TO app",
+        "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM app",
+    ] {
+        check(sql, false, false);
+    }
+    // A trigger of it is anybody's.
+    check("TRUNCATE audited", true, true);
+    check("GRANT USAGE ON SCHEMA other TO app", true, true);
+    check("GRANT app TO postgres", true, true);
+    check("DROP OWNED BY app", true, true);
     check("DO $$ BEGIN END $$", true, true);
     check("CALL proc()", true, true);
     check("SELECT purge()", true, true);

@@ -10,11 +10,11 @@ use pg_query::protobuf::{
     PartitionBoundSpec, RangeVar, RenameStmt, TruncateStmt,
 };
 
+use super::StatementKind;
 use super::catalogue::{Relation, TreeContext};
 use super::named::{keeps_names, range_var};
 use super::verbs;
 use super::walker::{Access, Call, Walker, find_relation, offset, strings};
-use super::{SessionChange, StatementKind};
 
 /// Verbs of one kind of object: made, changed, dropped.
 struct ObjectVerbs {
@@ -24,7 +24,7 @@ struct ObjectVerbs {
 
 impl<'a> Walker<'a> {
     pub(super) fn define(&mut self, node: &NodeEnum) -> StatementKind {
-        self.found.change.add(SessionChange { names: true, catalogue: true, reading: false });
+        self.found.change.add(self.change_by(node));
         self.use_event_triggers();
         let call = std::mem::replace(&mut self.call, Call::Hidden);
         let is_listed = self.define_listed(node);

@@ -11,6 +11,7 @@ pub mod verbs;
 mod body;
 mod builtins;
 mod cascade;
+mod changes;
 mod define;
 mod expression;
 mod findings;

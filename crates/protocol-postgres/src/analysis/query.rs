@@ -12,8 +12,8 @@ use pg_query::protobuf::{
 
 use super::expression::literal;
 use super::shape::{Entry, Level, OutColumn, Shape, beside};
+use super::verbs;
 use super::walker::{Walker, find_relation, is_before_servers, offset, strings};
-use super::{SessionChange, verbs};
 
 impl Walker<'_> {
     /// A query of any kind: SELECT, VALUES, or a statement with RETURNING.
@@ -35,7 +35,7 @@ impl Walker<'_> {
         self.found.verb(verbs::SELECT);
         if let Some(into) = &select.into_clause {
             self.found.verb(verbs::CREATE_TABLE);
-            self.found.change.add(SessionChange { names: true, catalogue: true, reading: false });
+            self.found.change.add(self.change_by_into(into.rel.as_ref()));
             self.note_created(into.rel.as_ref(), "table");
             self.use_event_triggers();
         }

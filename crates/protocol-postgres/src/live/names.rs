@@ -211,13 +211,13 @@ impl Keeper {
         self.generation = generation;
         self.private = None;
         self.is_catalogue_dirty = false;
+        // The path may lead to a schema that was not there, or that the account may use by now.
+        self.is_probe_dirty = true;
         match &self.names {
             Some(names) if Arc::ptr_eq(&names.catalogue, catalogue) => {}
             Some(names) => {
                 let names = Names { catalogue: catalogue.clone(), session: names.session.clone() };
                 self.set(names);
-                // The path may lead to a schema that was not there.
-                self.is_probe_dirty = true;
             }
             None => self.adopted = Some(catalogue.clone()),
         }
@@ -245,6 +245,8 @@ impl Keeper {
             self.rows.share_as = share_as;
             self.asked = self.shared.stamp();
             self.is_catalogue_dirty = false;
+            // It is being replaced: the end of its transaction means nothing to the new one.
+            self.private = None;
         }
         self.is_probe_dirty = false;
     }
