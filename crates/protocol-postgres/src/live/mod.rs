@@ -1,9 +1,10 @@
 //! A session after login: statements are decided, answers are matched, rows are masked.
 //!
-//! [`client`] reads what the client sends, [`task`] and [`decide`] carry one message through
-//! analysis and decision, [`pending`] holds what the target has to answer, [`target`] reads the
-//! answers. It must not know how a connection came to be.
+//! [`client`] reads what the client sends; [`resolve`], [`decide`] and [`forward`] carry one message,
+//! a [`task`], through analysis and decision to the target; [`pending`] holds what that has to
+//! answer, [`target`] reads the answers. It must not know how a connection came to be.
 
+mod amend;
 mod by_name;
 mod call;
 mod client;
@@ -12,12 +13,16 @@ mod cursors;
 mod decide;
 mod doubts;
 mod extended;
+mod forward;
+mod hold;
 mod messages;
 mod names;
+mod open;
 mod parsed;
 mod pending;
 mod questions;
 mod refuse;
+mod resolve;
 mod results;
 mod rowlog;
 mod rows;

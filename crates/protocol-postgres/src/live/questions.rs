@@ -8,9 +8,9 @@ use corral_gate::{Harmless, Output};
 use corral_model::limits;
 
 use super::Live;
-use super::decide::Done;
 use super::names::Need;
 use super::pending::{Pending, Question, Sender};
+use super::resolve::Done;
 use super::task::{Step, Task, What};
 use crate::analysis::catalogue::{LOAD_SQL, SESSION_SQL, TEMPORARY_SQL};
 use crate::codec::client::Named;
