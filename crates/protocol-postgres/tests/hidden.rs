@@ -180,6 +180,9 @@ fn values_of_rows_in_pg_attribute_are_masked() {
 fn the_digest_tells_of_code_that_is_not_read() {
     let version = |text: &str| names_of(text, SESSION).catalogue.version().to_owned();
     let whole = version(HIDDEN);
+    let mut turned: Vec<&str> = HIDDEN.lines().collect();
+    turned.reverse();
+    assert_eq!(version(&turned.join("\n")), whole, "the order is no matter");
     // `CREATE OR REPLACE` and `ALTER` make a new version of the row that holds the code.
     for kind in ["function\t", "tree\t"] {
         let line = HIDDEN.lines().find(|line| line.starts_with(kind)).expect("there is one");

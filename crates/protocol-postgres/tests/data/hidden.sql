@@ -1,5 +1,5 @@
 -- The database whose catalogue is in hidden.tsv: code that a statement runs without naming it.
--- `psql -XAt -F TAB -f src/analysis/catalogue/load.sql`
+-- `psql -XAt -F TAB -f src/analysis/catalogue/load.sql`, sorted
 CREATE EXTENSION hstore;
 CREATE TABLE notes (id int, note text);
 CREATE FUNCTION evil(text) RETURNS text LANGUAGE plpgsql AS 'begin return $1; end';

@@ -102,7 +102,9 @@ SELECT 'body', p.oid::pg_catalog.text, p.prosrc,
 UNION ALL
 SELECT 'builtin', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text, NULL, NULL, NULL, NULL
   FROM pg_catalog.pg_proc p JOIN system_space s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
-  WHERE p.oid OPERATOR(pg_catalog.<) 16384 AND (p.provolatile OPERATOR(pg_catalog.=) 'v' OR p.proname OPERATOR(pg_catalog.~) '_to_xml|^pg_(read|ls|stat_get|mcv|input)|^(array|domain|record|range|multirange)_(in|recv)$|^fmgr_.*_validator$')
+  WHERE p.oid OPERATOR(pg_catalog.<) 16384 AND (p.provolatile OPERATOR(pg_catalog.=) 'v' OR p.proname OPERATOR(pg_catalog.~~) ANY
+   ('{%_to_xml%,pg_read%,pg_ls%,pg_stat_get%,pg_mcv%,pg_input%,array_in,array_recv,domain_in,domain_recv,record_in,record_recv,
+      range_in,range_recv,multirange_in,multirange_recv,fmgr_%_validator}'::pg_catalog.text[]))
 UNION ALL
 SELECT 'operator', o.oid::pg_catalog.text, s.nspname::pg_catalog.text, o.oprname::pg_catalog.text, o.oprcode::pg_catalog.oid::pg_catalog.text,
   o.oprcom::pg_catalog.text, o.oprnegate::pg_catalog.text, NULL
@@ -126,4 +128,3 @@ SELECT 'type', t.oid::pg_catalog.text, s.nspname::pg_catalog.text, t.typname::pg
 UNION ALL
 SELECT 'event_trigger', v.oid::pg_catalog.text, v.evtfoid::pg_catalog.text, v.evtevent::pg_catalog.text, v.evtname::pg_catalog.text, NULL, NULL, NULL
   FROM pg_catalog.pg_event_trigger v WHERE v.evtenabled OPERATOR(pg_catalog.<>) 'D'
-ORDER BY 1, 2, 3, 4, 5, 6, 7

@@ -93,4 +93,3 @@ SELECT 'type', t.oid::pg_catalog.text, 'pg_temp', t.typname::pg_catalog.text, t.
    (SELECT g.rngcanonical::pg_catalog.oid::pg_catalog.text OPERATOR(pg_catalog.||) ',' OPERATOR(pg_catalog.||) g.rngsubdiff::pg_catalog.oid::pg_catalog.text
     FROM pg_catalog.pg_range g WHERE g.rngtypid OPERATOR(pg_catalog.=) t.oid))
   FROM temp JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) temp.oid
-ORDER BY 1, 2, 3, 4, 5, 6, 7
