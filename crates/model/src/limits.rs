@@ -235,6 +235,10 @@ pub const DECISIONS_PER_SESSION_MAX: usize = 64;
 pub const CATALOGUE_OBJECTS_MAX: usize = 500_000;
 /// How old the catalogue of a target may be before it is read again.
 pub const CATALOGUE_AGE_MAX: Duration = Duration::from_secs(5);
+/// How long a session waits for the catalogue that another one reads; then it reads it itself.
+pub const CATALOGUE_WAIT_MAX: Duration = Duration::from_millis(250);
+/// How soon a session that waits for it looks again, at least.
+pub const CATALOGUE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(2);
 
 /// How long a held statement waits when the policy's `@expires` says nothing.
 pub const APPROVAL_WAIT: Duration = Duration::from_secs(15 * 60);

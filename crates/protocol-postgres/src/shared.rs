@@ -121,6 +121,8 @@ pub(crate) enum Claim {
     Have(Arc<Catalogue>, u64),
     /// Read it and publish it with this number.
     Read(u64),
+    /// Another session reads it, and began after the last change. Who cannot wait reads it, too.
+    Elsewhere(u64),
 }
 
 impl SharedTarget {
@@ -176,8 +178,8 @@ impl SharedTarget {
     }
 
     /// The catalogue, or the task to read it. While one session reads, the others go on with the
-    /// old one for as long again. `is_shared`: what this session reads may be shared; they wait
-    /// for nothing else.
+    /// old one for as long again, or wait where there is none. `is_shared`: what this session reads
+    /// may be shared; they wait for nothing else.
     pub(crate) fn claim(&self, now: Instant, is_shared: bool) -> Claim {
         let mut state = lock(&self.state);
         self.see_changes(&mut state);
@@ -195,6 +197,7 @@ impl SharedTarget {
             Some(catalogue) if state.is_valid && is_young => {
                 Claim::Have(catalogue.clone(), generation)
             }
+            _ if is_read_elsewhere => Claim::Elsewhere(generation),
             _ => {
                 if is_shared {
                     state.claimed_at = Some(now);
@@ -337,6 +340,20 @@ mod tests {
         assert!(matches!(shared.claim(later, true), Claim::Have(..)), "one of them reads it");
         shared.give_back();
         assert!(matches!(shared.claim(later, true), Claim::Read(_)), "and cannot");
+    }
+
+    #[test]
+    fn what_another_session_reads_is_waited_for_unless_something_changed_since() {
+        let now = Instant::now();
+        let shared = SharedTarget::new(now, Arc::default());
+        assert!(matches!(shared.claim(now, true), Claim::Read(_)));
+        assert!(matches!(shared.claim(now, true), Claim::Elsewhere(_)));
+        assert!(matches!(shared.claim(now, false), Claim::Elsewhere(_)));
+        shared.invalidate();
+        let Claim::Read(generation) = shared.claim(now, true) else { panic!("it is too old") };
+        assert!(matches!(shared.claim(now, true), Claim::Elsewhere(_)));
+        shared.publish(Catalogue::default(), generation, now);
+        assert!(matches!(shared.claim(now, true), Claim::Have(..)));
     }
 
     #[test]

@@ -93,6 +93,12 @@ impl Live {
                 }
                 self.skip(&task, link);
             }
+            Step::ExpectOthers(others) => {
+                if let Some(approved) = &others.task.approved {
+                    unused(&approved.permit, "25P02", link);
+                }
+                self.skip(&others.task, link);
+            }
             // Their answers come, and find the pipeline failed.
             step => self.step = step,
         }

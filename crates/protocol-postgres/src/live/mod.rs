@@ -172,7 +172,10 @@ impl Live {
             Input::Decided(decision) => self.decided(decision, link)?,
             Input::CancelAsked => self.cancel_asked(link),
             Input::MaskChanged(masked) => self.mask_changed(masked),
-            Input::DeadlinePassed => self.repeat_notice(link),
+            Input::DeadlinePassed => {
+                self.repeat_notice(link);
+                self.look_again(link)?;
+            }
             Input::End { reason, denial } => {
                 return Err(Ending {
                     reason,
@@ -198,6 +201,7 @@ impl Live {
         let is_waiting = match self.step {
             Step::Ready | Step::Held(_) => false,
             Step::ExpectNames(_)
+            | Step::ExpectOthers(_)
             | Step::ExpectWork(_)
             | Step::ExpectCheck(_)
             | Step::ExpectDecision(_) => true,
@@ -223,6 +227,11 @@ impl Live {
             Step::Held(hold) => link.ask(Output::Withdraw(hold.seq)),
             Step::ExpectNames(task) | Step::ExpectWork(task) => {
                 if let Some(approved) = &task.approved {
+                    decide::unused(&approved.permit, code, link);
+                }
+            }
+            Step::ExpectOthers(others) => {
+                if let Some(approved) = &others.task.approved {
                     decide::unused(&approved.permit, code, link);
                 }
             }
@@ -277,6 +286,7 @@ impl Live {
             // So that a lost client is seen.
             Step::Held(_) => self.has_little_unread(link),
             Step::ExpectNames(_)
+            | Step::ExpectOthers(_)
             | Step::ExpectWork(_)
             | Step::ExpectCheck(_)
             | Step::ExpectDecision(_) => false,
@@ -293,6 +303,7 @@ impl Live {
             Step::Held(hold) => hold.task.frame_len,
             Step::Ready
             | Step::ExpectNames(_)
+            | Step::ExpectOthers(_)
             | Step::ExpectWork(_)
             | Step::ExpectCheck(_)
             | Step::ExpectDecision(_) => 0,
@@ -303,6 +314,7 @@ impl Live {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match &self.step {
             Step::Held(hold) => Some(hold.next_notice),
+            Step::ExpectOthers(others) => Some(others.look_at),
             Step::Ready
             | Step::ExpectNames(_)
             | Step::ExpectWork(_)

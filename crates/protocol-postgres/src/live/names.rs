@@ -22,6 +22,10 @@ pub(crate) enum Need {
     Catalogue,
     /// Nothing that can be asked: the transaction's snapshot is too old to read names in.
     Newer,
+    /// Nothing: another session reads the catalogue.
+    Others {
+        look_at: Instant,
+    },
 }
 
 /// Rows of the gateway's questions.
@@ -99,6 +103,8 @@ pub(crate) struct Keeper {
     keeps_snapshot: bool,
     /// None: it does not matter.
     began: Option<Began>,
+    /// Since when another session reads the catalogue in this one's stead.
+    waits_since: Option<Instant>,
     /// When the catalogue was asked for last.
     asked: Stamp,
     is_probe_dirty: bool,
@@ -127,6 +133,7 @@ impl Keeper {
             private: None,
             keeps_snapshot: false,
             began: None,
+            waits_since: None,
             asked: Stamp::default(),
             is_probe_dirty: true,
             is_catalogue_dirty: false,
@@ -157,9 +164,7 @@ impl Keeper {
 
     /// What to ask now. `is_idle`: outside any transaction, so that what is read may be shared.
     pub(crate) fn need(&mut self, is_idle: bool, now: Instant) -> Need {
-        // What was claimed was not asked for.
-        self.give_back();
-        self.rows.share_as = None;
+        self.not_asked();
         let is_past = !is_idle && self.keeps_snapshot && self.is_past(now);
         if is_past && self.is_probe_dirty && self.names.is_some() {
             // It may be another transaction by now.
@@ -184,6 +189,13 @@ impl Keeper {
         if self.is_catalogue_dirty || !self.shared.is_current(self.generation, now) {
             match self.shared.claim(now, is_idle) {
                 Claim::Have(catalogue, generation) => self.adopt(&catalogue, generation),
+                Claim::Elsewhere(generation) => {
+                    if let Some(look_at) = self.look_at(now) {
+                        return Need::Others { look_at };
+                    }
+                    self.rows.share_as = is_idle.then_some(generation);
+                    return read;
+                }
                 Claim::Read(generation) => {
                     self.rows.share_as = is_idle.then_some(generation);
                     return read;
@@ -191,6 +203,18 @@ impl Keeper {
             }
         }
         if self.names.is_none() || self.is_probe_dirty { Need::Probe } else { Need::Nothing }
+    }
+
+    /// When to look again for what another session reads, each time after twice as long. None: it
+    /// takes too long.
+    fn look_at(&mut self, now: Instant) -> Option<Instant> {
+        let waited = |since: Instant| now.saturating_duration_since(since);
+        // An older one was given up.
+        let since =
+            self.waits_since.filter(|since| waited(*since) < 2 * limits::CATALOGUE_WAIT_MAX);
+        let waited = waited(*self.waits_since.insert(since.unwrap_or(now)));
+        (waited < limits::CATALOGUE_WAIT_MAX)
+            .then(|| now + waited.max(limits::CATALOGUE_LOOK_INTERVAL_MIN))
     }
 
     /// Outside any transaction, and about to send what may begin one. Sessions whose transactions
@@ -210,6 +234,7 @@ impl Keeper {
     fn adopt(&mut self, catalogue: &Arc<Catalogue>, generation: u64) {
         self.generation = generation;
         self.private = None;
+        self.waits_since = None;
         self.is_catalogue_dirty = false;
         // The path may lead to a schema that was not there, or that the account may use by now.
         self.is_probe_dirty = true;
@@ -240,6 +265,7 @@ impl Keeper {
     pub(crate) fn asking(&mut self, need: Need) {
         let share_as = self.rows.share_as;
         self.rows = Rows::default();
+        self.waits_since = None;
         if need == Need::Catalogue {
             self.rows.catalogue = Some(Vec::new());
             self.rows.share_as = share_as;
@@ -287,6 +313,12 @@ impl Keeper {
         }
         self.give_back();
         self.rows = Rows::default();
+    }
+
+    /// What was needed is not asked for now: others may read what this session was to read.
+    pub(crate) fn not_asked(&mut self) {
+        self.give_back();
+        self.rows.share_as = None;
     }
 
     /// Another session may read the catalogue in this one's stead.
@@ -494,6 +526,42 @@ mod tests {
             assert_eq!(learn(&mut keeper, false, later), Need::Catalogue, "{name}");
             assert_eq!(keeper.need(false, later), Need::Nothing, "{name}");
         }
+    }
+
+    #[test]
+    fn what_another_session_reads_is_waited_for_but_not_for_long() {
+        let now = Instant::now();
+        let mut first = keeper(now);
+        learn(&mut first, true, now);
+        let mut second = Keeper::new(first.shared.clone());
+        learn(&mut second, true, now);
+        first.shared.invalidate();
+        let need = first.need(true, now);
+        assert_eq!(need, Need::Catalogue);
+        first.asking(need);
+
+        let (mut at, mut looks) = (now, 0);
+        while let Need::Others { look_at } = second.need(true, at) {
+            assert!(look_at > at);
+            (at, looks) = (look_at, looks + 1);
+        }
+        assert!(
+            at - now >= limits::CATALOGUE_WAIT_MAX && at - now < 2 * limits::CATALOGUE_WAIT_MAX
+        );
+        assert!(looks < 10, "{looks}");
+        assert_eq!(second.need(true, at), Need::Catalogue);
+        second.asking(Need::Catalogue);
+
+        // Whoever is done first is done for all.
+        let read = ReadNames {
+            catalogue: Some(Catalogue::default()),
+            session: SessionNames::default(),
+            keeps_snapshot: false,
+            share_as: first.rows.share_as,
+        };
+        first.learn(read, at).expect("names");
+        let mut third = Keeper::new(first.shared.clone());
+        assert_eq!(third.need(true, at), Need::Probe);
     }
 
     #[test]

@@ -89,7 +89,10 @@ impl Live {
             if need != Need::Nothing {
                 match needs_names {
                     Some(_) => self.ask_names(need, task, link),
-                    None => self.analyse(task, None, link),
+                    None => {
+                        self.keeper.not_asked();
+                        self.analyse(task, None, link);
+                    }
                 }
                 return Ok(());
             }

@@ -127,12 +127,21 @@ pub(crate) enum Step {
     Ready,
     /// The gateway's questions about names are on their way.
     ExpectNames(Box<Task>),
+    /// Another session asks them.
+    ExpectOthers(Box<Others>),
     /// An analysis thread works.
     ExpectWork(Box<Task>),
     ExpectCheck(Box<Task>),
     ExpectDecision(Box<Task>),
     /// People decide.
     Held(Box<Hold>),
+}
+
+/// A message that waits for what another session asks.
+#[derive(Debug)]
+pub(crate) struct Others {
+    pub(crate) task: Box<Task>,
+    pub(crate) look_at: Instant,
 }
 
 /// A statement that waits for people.

@@ -212,6 +212,8 @@ pub(crate) struct World {
     pub(crate) wants_client_tls: bool,
     /// The client reads nothing.
     pub(crate) is_client_stalled: bool,
+    /// The target answers nothing.
+    pub(crate) is_target_stalled: bool,
     entries: u64,
     /// Bytes the target has answered and the machine has not been given.
     answered: BytesMut,
@@ -267,6 +269,7 @@ impl World {
             cancel_key: Vec::new(),
             wants_client_tls: false,
             is_client_stalled: false,
+            is_target_stalled: false,
             entries: 0,
             answered: BytesMut::new(),
             to_send: BytesMut::new(),
@@ -347,7 +350,7 @@ impl World {
             return false;
         }
         let wants = self.machine.wants();
-        if wants.target && !self.answered.is_empty() {
+        if wants.target && !self.is_target_stalled && !self.answered.is_empty() {
             let count = self.setting.chunk.min(self.answered.len());
             let chunk = self.answered.split_to(count);
             self.machine.buffers().target_in.extend_from_slice(&chunk);
