@@ -350,7 +350,7 @@ impl Reader {
                 }
                 let path = layout::session_path(&self.record_dir, &day, &session);
                 let newest = modified(&path)?;
-                let oldest = Some(oldest);
+                let oldest = began(&session).map_or(oldest, |began| began.max(oldest)).into();
                 sources.push(Source { path, kind: FileKind::Session, oldest, newest });
             }
         }
@@ -438,21 +438,34 @@ struct Hits {
     events: Vec<(OffsetDateTime, Event)>,
     has_more: bool,
     damaged: Vec<String>,
+    /// Nothing was found since the events were sorted.
+    is_sorted: bool,
 }
 
 impl Hits {
     fn new(order: Order, len_max: usize) -> Self {
-        Self { order, len_max, events: Vec::new(), has_more: false, damaged: Vec::new() }
+        Self {
+            order,
+            len_max,
+            events: Vec::new(),
+            has_more: false,
+            damaged: Vec::new(),
+            is_sorted: true,
+        }
     }
 
     fn push(&mut self, time: OffsetDateTime, event: Event) {
         self.events.push((time, event));
+        self.is_sorted = false;
         if self.events.len() >= self.len_max.saturating_mul(2).max(64) {
             self.shrink();
         }
     }
 
     fn shrink(&mut self) {
+        if std::mem::replace(&mut self.is_sorted, true) {
+            return;
+        }
         self.events.sort_by(|(a_time, a), (b_time, b)| {
             let ascending = (a_time, chain_of(a), a.seq).cmp(&(b_time, chain_of(b), b.seq));
             match self.order {
@@ -509,6 +522,16 @@ fn modified(path: &Path) -> Result<OffsetDateTime, ReadError> {
     let time =
         fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(ReadError::io(path))?;
     Ok(OffsetDateTime::from(time) + CLOCK_SLACK)
+}
+
+/// Before a session's first event: its id is made from the time at which it was let in (UUID
+/// version 7, RFC 9562 section 5.7). None: it is another one's.
+fn began(session: &SessionId) -> Option<OffsetDateTime> {
+    let digits = session.as_str().strip_prefix("s-").filter(|digits| digits.len() == 32)?;
+    let milliseconds = i128::from_str_radix(digits.get(..12)?, 16).ok()?;
+    let is_of_time = digits.get(12..13) == Some("7");
+    let at = OffsetDateTime::from_unix_timestamp_nanos(milliseconds * 1_000_000).ok()?;
+    is_of_time.then(|| at - CLOCK_SLACK)
 }
 
 /// Midnight (UTC) of a day's folder, less some slack.

@@ -121,6 +121,37 @@ fn results_are_bounded_and_ordered() {
 }
 
 #[test]
+fn sessions_behind_the_last_event_that_is_wanted_are_not_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let reader = record(dir.path());
+    let all = reader.search(&Filter::default(), Order::OldestFirst, 1000).expect("found").events;
+    let newest = all.last().expect("some").time;
+    let later = |seconds: i64| (newest.unix_timestamp() + seconds) * 1000;
+    let id = |milliseconds: i64, version: u8| format!("s-{milliseconds:012x}{version}{:019}", 0);
+    // Read, it is named as damaged.
+    let mut damaged = std::fs::read(session_path(dir.path(), "s1")).expect("a file");
+    let (first, _) = entries_in(&damaged)[0];
+    damaged[first + 60] ^= 1;
+    for (id, is_read) in [
+        (id(later(60), 7), false),
+        (id(later(-1), 7), true),
+        (id(later(60), 4), true),
+        ("later".to_owned(), true),
+    ] {
+        let path = session_path(dir.path(), "s1").with_file_name(format!("{id}.rec"));
+        std::fs::write(&path, &damaged).expect("written");
+        let wanted = all.len();
+        let found = reader.search(&Filter::default(), Order::OldestFirst, wanted).expect("found");
+        assert_eq!(found.events, all, "{id}");
+        assert_eq!(!found.damaged.is_empty(), is_read, "{id}");
+        assert_eq!(found.has_more, !is_read, "{id}");
+        let found = reader.search(&Filter::default(), Order::OldestFirst, 1000).expect("found");
+        assert_eq!(found.damaged.len(), 1, "{id}");
+        std::fs::remove_file(&path).expect("removed");
+    }
+}
+
+#[test]
 fn a_damaged_file_is_named_and_hides_no_other() {
     let dir = tempfile::tempdir().expect("a folder");
     let reader = record(dir.path());
