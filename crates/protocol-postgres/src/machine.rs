@@ -115,6 +115,8 @@ impl PostgresMachine {
     }
 
     fn end(&mut self, ending: &Ending) {
+        // What came with the end is not decided any more: it would be allowed, and never end.
+        self.link.outputs.retain(|output| !matches!(output, Output::Decide(_) | Output::Check(_)));
         if let Phase::Live(live, _) = &mut self.phase {
             live.close(ending, &mut self.link);
         }

@@ -462,6 +462,20 @@ fn statements_that_need_no_names_are_not_preceded_by_a_question() {
 }
 
 #[test]
+fn a_statement_that_comes_with_the_end_of_its_session_is_not_decided() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("select 1"));
+    world.decided.clear();
+    // A driver may have both to tell before it asks what is to be done.
+    world.machine.buffers().client_in.extend_from_slice(&query("select 1"));
+    world.machine.handle(Input::ClientReadable, world.now);
+    world.machine.handle(Input::TargetClosed, world.now);
+    world.settle();
+    assert_eq!(world.closed, Some(CloseReason::Target));
+    assert!(world.decided.is_empty(), "an allowed statement would have no end");
+}
+
+#[test]
 fn a_held_statement_waits_and_runs_once() {
     let mut world = World::open(Setting::default());
     world.send(&[query("update approve"), query("select 1")].concat());
