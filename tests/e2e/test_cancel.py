@@ -8,18 +8,12 @@ import psycopg
 import pytest
 
 from harness.cut import BYTES, Network
+from harness.shop import TARGET
 from harness.waiting import wait_until
 from harness.wire import CANCEL_CODE, Wire, message, states
 
 SLEEP = "select pg_sleep(40)"
-SLOW = """
-kind: Target
-name: slow-db
-protocol: postgres
-address: 127.0.0.1:{port}
-database: {database}
-credential: {{username: {username}, password: {{env: TARGET_PASSWORD}}}}
----
+SLOW_POLICY = """---
 kind: Policy
 name: slow-db
 cedar: |
@@ -135,13 +129,21 @@ def test_sessions_cancel_each_for_itself(shop, token):
 def test_a_request_to_cancel_is_over_when_the_target_has_acted(shop):
     """A client sends its next statement then: that one is not meant."""
     with SlowToCancel(("127.0.0.1", shop.server.port)) as network:
-        fields = {"database": shop.plain, "username": shop.username}
-        shop.gateway.apply(SLOW.format(port=network.address[1], **fields), env=shop.env)
+        target = TARGET.format(name="slow-db", port=network.address[1], database=shop.plain,
+                               username=shop.username, rows="full")
+        shop.gateway.apply(target + SLOW_POLICY, env=shop.env)
+        failed = []
+
+        def sleep(connection):
+            try:
+                connection.execute(SLEEP)
+            except psycopg.Error as error:
+                failed.append(error.sqlstate)
+
         with shop.connect("slow-db") as connection:
             connection.execute("select 1")
             asking = threading.Thread(target=connection.cancel_safe)
-            sleeping = threading.Thread(target=lambda: pytest.raises(
-                psycopg.errors.QueryCanceled, connection.execute, SLEEP))
+            sleeping = threading.Thread(target=sleep, args=(connection,))
             sleeping.start()
             wait_until(lambda: runs(shop, connection.info.backend_pid), "the statement runs")
             asking.start()
@@ -151,4 +153,5 @@ def test_a_request_to_cancel_is_over_when_the_target_has_acted(shop):
             network.let_go.set()
             asking.join()
             sleeping.join()
+            assert failed == ["57014"]
             assert connection.execute("select 1").fetchone() == (1,)

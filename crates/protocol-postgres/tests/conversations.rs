@@ -70,6 +70,22 @@ fn a_commit_is_seen_by_others_before_its_pipeline_ends() {
 }
 
 #[test]
+fn a_definition_in_a_block_is_seen_by_others_when_it_is_committed() {
+    for (begin, asked) in [("begin", 0), ("show x", 1)] {
+        let mut world = World::open(Setting::default());
+        let mut other = world.neighbour();
+        let done = Reply::Done("ALTER TABLE");
+        other.target.replies.insert("alter table t".to_owned(), done);
+        other.send(&query(begin));
+        let before = world.target.questions;
+        // Without a Sync, so that nothing but its completion tells that it is done.
+        other.send(&[extended("alter table t"), flush()].concat());
+        world.send(&query("select 1"));
+        assert_eq!(world.target.questions - before, 2 * asked, "{begin}");
+    }
+}
+
+#[test]
 fn temporary_objects_are_asked_for_where_there_are_some() {
     let mut world = World::new(Setting::default());
     // Another client of a pooler left them.

@@ -524,8 +524,8 @@ fn modified(path: &Path) -> Result<OffsetDateTime, ReadError> {
     Ok(OffsetDateTime::from(time) + CLOCK_SLACK)
 }
 
-/// Before a session's first event: its id is made from the time at which it was let in (UUID
-/// version 7, RFC 9562 section 5.7). None: it is another one's.
+/// Before a session's first event, less some slack: the gateway makes its id from the time at which
+/// it was let in (`s-` and a UUID of version 7, RFC 9562 section 5.7). None: the id is of another kind.
 fn began(session: &SessionId) -> Option<OffsetDateTime> {
     let digits = session.as_str().strip_prefix("s-").filter(|digits| digits.len() == 32)?;
     let milliseconds = i128::from_str_radix(digits.get(..12)?, 16).ok()?;

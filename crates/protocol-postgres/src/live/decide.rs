@@ -298,11 +298,16 @@ impl Live {
         if !self.is_task_skipped() || !task.is_message() {
             return false;
         }
+        self.skip_unused(task, link);
+        true
+    }
+
+    /// Skips a message of a pipeline that has failed, and what people permitted of it.
+    pub(super) fn skip_unused(&mut self, task: &Task, link: &mut Link) {
         if let Some(approved) = &task.approved {
             unused(&approved.permit, "25P02", link);
         }
         self.skip(task, link);
-        true
     }
 }
 

@@ -5,7 +5,6 @@ use corral_gate::decision::Hold as Held;
 use corral_model::limits;
 
 use super::Live;
-use super::decide::unused;
 use super::refuse::plain;
 use super::task::{Hold, Step, Task};
 use crate::codec::server::{Report, Severity, put_report};
@@ -88,17 +87,9 @@ impl Live {
             }
             Step::ExpectNames(task) => {
                 self.names_not_told();
-                if let Some(approved) = &task.approved {
-                    unused(&approved.permit, "25P02", link);
-                }
-                self.skip(&task, link);
+                self.skip_unused(&task, link);
             }
-            Step::ExpectOthers(others) => {
-                if let Some(approved) = &others.task.approved {
-                    unused(&approved.permit, "25P02", link);
-                }
-                self.skip(&others.task, link);
-            }
+            Step::ExpectOthers(task) => self.skip_unused(&task, link),
             // Their answers come, and find the pipeline failed.
             step => self.step = step,
         }

@@ -225,13 +225,8 @@ impl Live {
         let code = ending.code.unwrap_or("08006");
         match std::mem::replace(&mut self.step, Step::Ready) {
             Step::Held(hold) => link.ask(Output::Withdraw(hold.seq)),
-            Step::ExpectNames(task) | Step::ExpectWork(task) => {
+            Step::ExpectNames(task) | Step::ExpectOthers(task) | Step::ExpectWork(task) => {
                 if let Some(approved) = &task.approved {
-                    decide::unused(&approved.permit, code, link);
-                }
-            }
-            Step::ExpectOthers(others) => {
-                if let Some(approved) = &others.task.approved {
                     decide::unused(&approved.permit, code, link);
                 }
             }
@@ -314,7 +309,7 @@ impl Live {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match &self.step {
             Step::Held(hold) => Some(hold.next_notice),
-            Step::ExpectOthers(others) => Some(others.look_at),
+            Step::ExpectOthers(task) => task.look_at,
             Step::Ready
             | Step::ExpectNames(_)
             | Step::ExpectWork(_)

@@ -187,16 +187,15 @@ impl Keeper {
             self.is_catalogue_dirty = true;
         }
         if self.is_catalogue_dirty || !self.shared.is_current(self.generation, now) {
-            match self.shared.claim(now, is_idle) {
+            let claim = self.shared.claim(now, is_idle);
+            if matches!(claim, Claim::Elsewhere(_))
+                && let Some(look_at) = self.look_at(now)
+            {
+                return Need::Others { look_at };
+            }
+            match claim {
                 Claim::Have(catalogue, generation) => self.adopt(&catalogue, generation),
-                Claim::Elsewhere(generation) => {
-                    if let Some(look_at) = self.look_at(now) {
-                        return Need::Others { look_at };
-                    }
-                    self.rows.share_as = is_idle.then_some(generation);
-                    return read;
-                }
-                Claim::Read(generation) => {
+                Claim::Read(generation) | Claim::Elsewhere(generation) => {
                     self.rows.share_as = is_idle.then_some(generation);
                     return read;
                 }
@@ -610,6 +609,20 @@ mod tests {
         assert_eq!(second.need(false, now), Need::Newer);
         learn(&mut first, true, now);
         assert_ne!(second.need(false, now), Need::Newer);
+    }
+
+    #[test]
+    fn the_path_is_asked_for_again_when_another_session_read_the_same_objects() {
+        // A right to use a schema changes nothing but the path.
+        let now = Instant::now();
+        let mut first = keeper(now);
+        learn(&mut first, true, now);
+        let mut second = Keeper::new(first.shared.clone());
+        learn(&mut second, true, now);
+        first.shared.invalidate();
+        learn(&mut first, true, now);
+        assert_eq!(learn(&mut second, true, now), Need::Probe);
+        assert_eq!(second.need(true, now), Need::Nothing);
     }
 
     #[test]

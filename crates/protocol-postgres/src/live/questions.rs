@@ -11,7 +11,7 @@ use super::Live;
 use super::names::Need;
 use super::pending::{Pending, Question, Sender};
 use super::resolve::Done;
-use super::task::{Others, Step, Task, What};
+use super::task::{Step, Task, What};
 use crate::analysis::catalogue::{LOAD_SQL, SESSION_SQL, TEMPORARY_SQL};
 use crate::codec::client::Named;
 use crate::codec::target::{AnswerIn, put_flush, put_question, put_sync};
@@ -33,14 +33,15 @@ pub(super) const QUERY_CANCELED: &str = "57014";
 
 impl Live {
     /// Asks, and lets the task wait for the answers.
-    pub(super) fn ask_names(&mut self, need: Need, task: Box<Task>, link: &mut Link) {
+    pub(super) fn ask_names(&mut self, need: Need, mut task: Box<Task>, link: &mut Link) {
         match need {
             Need::Newer => {
                 self.give_up(&task, snapshot_too_old(), link);
                 return;
             }
             Need::Others { look_at } => {
-                self.step = Step::ExpectOthers(Box::new(Others { task, look_at }));
+                task.look_at = Some(look_at);
+                self.step = Step::ExpectOthers(task);
                 return;
             }
             Need::Nothing | Need::Probe | Need::Catalogue => {}
@@ -61,8 +62,8 @@ impl Live {
     /// Looks again for what another session asks.
     pub(super) fn look_again(&mut self, link: &mut Link) -> Result<(), Ending> {
         match std::mem::replace(&mut self.step, Step::Ready) {
-            Step::ExpectOthers(others) if others.look_at <= link.now => {
-                self.resolve(others.task, link)
+            Step::ExpectOthers(task) if task.look_at.is_none_or(|at| at <= link.now) => {
+                self.resolve(task, link)
             }
             step => {
                 self.step = step;

@@ -88,6 +88,8 @@ pub(crate) struct Task {
     /// It waited for people: everything is looked at again before it runs.
     pub(crate) was_held: bool,
     pub(crate) approved: Option<Box<Approved>>,
+    /// When to look again for what another session asks.
+    pub(crate) look_at: Option<Instant>,
 }
 
 impl Task {
@@ -106,6 +108,7 @@ impl Task {
             seq: StatementSeq(0),
             was_held: false,
             approved: None,
+            look_at: None,
         }
     }
 
@@ -128,20 +131,13 @@ pub(crate) enum Step {
     /// The gateway's questions about names are on their way.
     ExpectNames(Box<Task>),
     /// Another session asks them.
-    ExpectOthers(Box<Others>),
+    ExpectOthers(Box<Task>),
     /// An analysis thread works.
     ExpectWork(Box<Task>),
     ExpectCheck(Box<Task>),
     ExpectDecision(Box<Task>),
     /// People decide.
     Held(Box<Hold>),
-}
-
-/// A message that waits for what another session asks.
-#[derive(Debug)]
-pub(crate) struct Others {
-    pub(crate) task: Box<Task>,
-    pub(crate) look_at: Instant,
 }
 
 /// A statement that waits for people.
