@@ -1,5 +1,7 @@
 """Somebody in the middle of a PostgreSQL connection who ends TLS on both sides."""
 
+import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -33,38 +35,41 @@ class TlsProxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client):
-        try:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as open_ends:
+            open_ends.enter_context(client)
             client.settimeout(DEADLINE_S)
             if client.recv(8, socket.MSG_WAITALL) != SSL_REQUEST:
-                client.close()
                 return
             client.sendall(b"S")
-            client = self._inside.wrap_socket(client, server_side=True)
-            target = socket.create_connection(self.target, DEADLINE_S)
+            client = open_ends.enter_context(self._inside.wrap_socket(client, server_side=True))
+            target = open_ends.enter_context(socket.create_connection(self.target, DEADLINE_S))
             target.sendall(SSL_REQUEST)
             assert target.recv(1) == b"S"
-            target = self._outside.wrap_socket(target)
-        except OSError:
-            client.close()
-            return
-        back = threading.Thread(target=self._copy, args=(target, client, None), daemon=True)
-        back.start()
-        self._copy(client, target, self.seen)
+            target = open_ends.enter_context(self._outside.wrap_socket(target))
+            self._copy(client, target)
 
-    @staticmethod
-    def _copy(source, sink, seen):
-        try:
-            while data := source.recv(65536):
-                if seen is not None:
-                    seen += data
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
+    def _copy(self, client, target):
+        """Both ways in one thread: OpenSSL forbids two of them in one connection at once."""
+        ready = [client, target]
+        while ready and all(self._pass_on(source, client, target) for source in ready):
+            ready, _, _ = select.select([client, target], [], [], DEADLINE_S)
+
+    def _pass_on(self, source, client, target):
+        """All that `source` has now; False at its end."""
+        sink = target if source is client else client
+        while True:
+            source.setblocking(False)
             try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+                data = source.recv(65536)
+            except ssl.SSLWantReadError:
+                return True
+            finally:
+                source.settimeout(DEADLINE_S)
+            if not data:
+                return False
+            if source is client:
+                self.seen += data
+            sink.sendall(data)
 
     def __enter__(self):
         return self
