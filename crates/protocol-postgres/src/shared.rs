@@ -161,6 +161,10 @@ impl SharedTarget {
             && self.age(now).is_some_and(|age| age <= limits::CATALOGUE_AGE_MAX)
     }
 
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Something else when what a session read for itself may be old: objects changed, or another
     /// session found that they had.
     pub(crate) fn stamp(&self) -> Stamp {

@@ -507,6 +507,16 @@ fn a_held_statement_waits_and_runs_once() {
 }
 
 #[test]
+fn the_second_look_does_not_go_by_what_other_sessions_read() {
+    let mut world = World::open(Setting::default());
+    world.send(&query("update approve"));
+    let before = world.target.questions;
+    let permit = world.permit(world.decided[0].seq);
+    world.input(Input::Decided(permit));
+    assert_eq!(world.target.questions, before + 2, "catalogue and session, though both are new");
+}
+
+#[test]
 fn what_changed_while_a_statement_waited_refuses_it() {
     let mut world = World::open(Setting::default());
     // The text is too long to be kept, so that the second look analyses again.

@@ -61,6 +61,10 @@ impl Live {
                 // What was sent ahead of the goodbye is answered first.
                 return Ok(());
             }
+            self.is_front_unsettled = self.is_unsettled(head, link);
+            if self.is_front_unsettled {
+                return Ok(());
+            }
             if self.scope.is_masked() && self.transaction.is_idle() {
                 self.keeper.begins(link.now);
             }
@@ -72,7 +76,7 @@ impl Live {
     /// The target keeps answers back until it is asked for them: a client that waits for none
     /// would otherwise wait for ever.
     fn flush_full_queue(&mut self, link: &mut Link) {
-        if self.transaction.is_pipeline_open && !self.has_flushed {
+        if self.transaction.is_pipeline_open() && !self.has_flushed {
             link.tell_target(Harmless::Control, put_flush);
             self.has_flushed = true;
         }
@@ -148,7 +152,7 @@ impl Live {
         self.is_skipping = false;
         self.described = None;
         let is_in_block = self.transaction.is_in_block();
-        let epoch = self.transaction.next_epoch();
+        let epoch = self.transaction.sync_sent();
         self.queue.push_back(Pending::Sync { sender: Sender::Client, epoch });
         if !is_in_block {
             self.keeper.transaction_may_end();

@@ -4,6 +4,7 @@ use corral_gate::Harmless;
 
 use super::Live;
 use super::client::front;
+use crate::analysis::StatementKind;
 use crate::codec::Head;
 use crate::codec::client::decode_empty;
 use crate::link::{Ending, Link};
@@ -20,6 +21,12 @@ pub(super) struct CopyIn {
 }
 
 impl Live {
+    /// Whether a COPY from the client is on its way, or at the target.
+    pub(super) fn awaits_copy(&self) -> bool {
+        let running = self.queue.iter().filter_map(|pending| pending.running());
+        running.into_iter().any(|one| one.analysis.kinds.contains(&StatementKind::CopyIn))
+    }
+
     /// One message of the client while the target takes data.
     pub(super) fn read_copy_message(&mut self, head: Head, link: &mut Link) -> Result<(), Ending> {
         match head.tag {

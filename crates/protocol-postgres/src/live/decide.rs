@@ -253,7 +253,7 @@ impl Live {
         task.approved = Some(Box::new(approved));
         task.was_held = true;
         task.analysed = None;
-        self.keeper.distrust();
+        self.keeper.read_anew();
         self.resolve(task, link)
     }
 

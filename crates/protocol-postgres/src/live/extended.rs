@@ -100,7 +100,7 @@ impl Live {
     /// A message of the extended protocol is sent.
     pub(super) fn open_pipeline(&mut self) {
         self.described = None;
-        self.transaction.is_pipeline_open = true;
+        self.transaction.open_pipeline();
         self.has_flushed = false;
     }
 
@@ -275,7 +275,7 @@ impl Live {
 /// As much of a name as the target compares. It cuts longer ones without a word (`NAMEDATALEN` in
 /// `pg_config_manual.h`), so two that differ behind that are one statement or portal there. Others
 /// than ASCII it converts before, which can make them longer, or the same.
-fn as_compared(name: &str) -> Result<&str, Refusal> {
+pub(super) fn as_compared(name: &str) -> Result<&str, Refusal> {
     if !name.is_ascii() {
         let text = "names of prepared statements and portals have letters of ASCII only here";
         return Err(Refusal::own("42602", text));

@@ -82,7 +82,7 @@ impl Live {
         self.described = None;
         let is_in_block = self.transaction.is_in_block();
         self.sent(&running.analysis, link);
-        let epoch = self.transaction.next_epoch();
+        let epoch = self.transaction.query_sent();
         self.queue.push_back(Pending::Query { running: Some(running), stand_in: None, epoch });
         if !is_in_block {
             self.keeper.transaction_may_end();

@@ -27,6 +27,7 @@ mod results;
 mod rowlog;
 mod rows;
 mod scope;
+mod settled;
 mod sql_prepared;
 mod store;
 mod target;
@@ -92,6 +93,8 @@ pub(crate) struct Live {
     /// A Flush was sent because the queue is full.
     has_flushed: bool,
     is_client_gone: bool,
+    /// The message at the front waits until the target has confirmed a name.
+    is_front_unsettled: bool,
     parsed: Option<Box<Parsed>>,
     copy: CopyIn,
     store: Store,
@@ -130,6 +133,7 @@ impl Live {
             described: None,
             has_flushed: false,
             is_client_gone: false,
+            is_front_unsettled: false,
             parsed: None,
             copy: CopyIn::default(),
             store: Store::default(),
@@ -276,7 +280,8 @@ impl Live {
             Step::Ready => {
                 self.queue.len() < limits::PIPELINE_DEPTH_MAX
                     && link.buffers.target_out.len() < limits::WRITE_BUFFER_BYTES_HIGH
-                    && (!self.copy.is_awaited || self.has_little_unread(link))
+                    && ((!self.copy.is_awaited && !self.is_front_unsettled)
+                        || self.has_little_unread(link))
             }
             // So that a lost client is seen.
             Step::Held(_) => self.has_little_unread(link),

@@ -109,6 +109,8 @@ pub(crate) struct Keeper {
     asked: Stamp,
     is_probe_dirty: bool,
     is_catalogue_dirty: bool,
+    /// No other session's catalogue will do, however new: people looked at this session's.
+    reads_itself: bool,
     /// The session has a schema for temporary objects: once told so, they are asked for at once.
     has_temporary: bool,
     /// Since the transaction began, up to the Sync of this number.
@@ -137,6 +139,7 @@ impl Keeper {
             asked: Stamp::default(),
             is_probe_dirty: true,
             is_catalogue_dirty: false,
+            reads_itself: false,
             has_temporary: false,
             changed: SessionChange::default(),
             change_epoch: 0,
@@ -173,6 +176,10 @@ impl Keeper {
         let read = if is_past { Need::Newer } else { Need::Catalogue };
         let has_own_changes = self.changed.catalogue;
         if self.is_catalogue_dirty && has_own_changes {
+            return read;
+        }
+        if self.reads_itself {
+            self.rows.share_as = is_idle.then(|| self.shared.generation());
             return read;
         }
         if let (Some(private), false) = (self.private, self.is_catalogue_dirty) {
@@ -270,6 +277,7 @@ impl Keeper {
             self.rows.share_as = share_as;
             self.asked = self.shared.stamp();
             self.is_catalogue_dirty = false;
+            self.reads_itself = false;
             // It is being replaced: the end of its transaction means nothing to the new one.
             self.private = None;
         }
@@ -358,6 +366,12 @@ impl Keeper {
     pub(crate) fn distrust(&mut self) {
         self.is_probe_dirty = true;
         self.is_catalogue_dirty = true;
+    }
+
+    /// The same, and the catalogue that others have will not do: it may be some seconds old.
+    pub(crate) fn read_anew(&mut self) {
+        self.distrust();
+        self.reads_itself = true;
     }
 
     /// The target may read the session's texts in another encoding than UTF-8, or may have begun to.

@@ -78,7 +78,7 @@ impl Live {
         task: Box<Task>,
         link: &mut Link,
     ) {
-        let is_in_pipeline = self.transaction.is_pipeline_open;
+        let is_in_pipeline = self.transaction.is_pipeline_open();
         let mut is_plain = !self.transaction.is_idle();
         for question in questions {
             let reads_tables = matches!(question, Question::Catalogue | Question::Temporary);
@@ -95,7 +95,7 @@ impl Live {
             link.tell_target(Harmless::Probe, put_flush);
         } else {
             link.tell_target(Harmless::Probe, put_sync);
-            let epoch = self.transaction.next_epoch();
+            let epoch = self.transaction.sync_sent();
             self.queue.push_back(Pending::Sync { sender: Sender::Question, epoch });
         }
         self.step = Step::ExpectNames(task);

@@ -50,7 +50,7 @@ impl Live {
         }
         let poison = refusal.poison();
         link.tell_target(Harmless::Poison, |out| put_query(out, &poison));
-        let epoch = self.transaction.next_epoch();
+        let epoch = self.transaction.query_sent();
         self.queue.push_back(Pending::Query {
             running: None,
             stand_in: Some(Box::new(refusal)),

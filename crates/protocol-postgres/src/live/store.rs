@@ -77,6 +77,27 @@ pub(crate) enum Undo {
     Portal(String, Option<Box<Portal>>),
 }
 
+impl Undo {
+    /// The name that the message made or closed.
+    pub(crate) fn name(&self) -> (Named, &str) {
+        match self {
+            Self::Statement(name, _) => (Named::Statement, name),
+            Self::Portal(name, _) => (Named::Portal, name),
+        }
+    }
+
+    /// What the message replaced is not to come back. Gives what will not run because of that.
+    pub(crate) fn forget_old(&mut self) -> Vec<Running> {
+        match self {
+            Self::Statement(_, old) => {
+                *old = None;
+                Vec::new()
+            }
+            Self::Portal(_, old) => unfinished(old.take()),
+        }
+    }
+}
+
 /// Both kinds of names.
 #[derive(Debug, Default)]
 pub(crate) struct Store {

@@ -178,7 +178,7 @@ impl Live {
         while self.queue.get(1).is_some_and(Pending::is_sync) {
             self.queue.remove(1);
             // The client sends another one after its data.
-            self.transaction.is_pipeline_open = true;
+            self.transaction.open_pipeline();
         }
     }
 
@@ -257,7 +257,7 @@ impl Live {
                 if let Some(mut running) = running {
                     finish_with_rows(&mut running, "00000", link);
                 }
-                self.copy.is_awaited = false;
+                self.copy.is_awaited = self.awaits_copy();
                 (Sender::Client, epoch)
             }
             _ => return Err(Ending::target_fault("it is ready before everything is answered")),
@@ -296,29 +296,35 @@ impl Live {
             return Err(self.opening_failed().unwrap_or(Ending::quiet(CloseReason::Target)));
         }
         self.copy.is_active = false;
-        self.copy.is_awaited = false;
         self.layouts.current = None;
+        let result = self.fail_front(&frame, fields.code, link);
+        self.copy.is_awaited = self.awaits_copy();
+        result
+    }
+
+    /// The error is the answer to the front of the queue.
+    fn fail_front(&mut self, frame: &[u8], code: &str, link: &mut Link) -> Result<(), Ending> {
         match self.queue.front_mut() {
-            None => self.put_error(&frame, link),
+            None => self.put_error(frame, link),
             // A commit that a Sync asked for failed.
             Some(Pending::Sync { sender, .. }) => match sender {
-                Sender::Client => self.put_error(&frame, link),
+                Sender::Client => self.put_error(frame, link),
                 Sender::Gateway | Sender::Question => Ok(()),
             },
             Some(Pending::Query { running, stand_in, .. }) => {
                 if let Some(mut running) = running.take() {
                     self.sql.answered(&running.analysis, running.permit.seq(), true);
-                    finish_with_rows(&mut running, fields.code, link);
+                    finish_with_rows(&mut running, code, link);
                 }
                 match stand_in.take() {
                     Some(refusal) => {
                         self.say(&refusal, link);
                         Ok(())
                     }
-                    None => self.put_error(&frame, link),
+                    None => self.put_error(frame, link),
                 }
             }
-            Some(_) => self.fail_pipeline(&frame, fields.code, link),
+            Some(_) => self.fail_pipeline(frame, code, link),
         }
     }
 
@@ -384,7 +390,7 @@ impl Live {
             | Pending::Bind { undo, .. }
             | Pending::Close { undo, .. } => {
                 if let Some(undo) = undo {
-                    for mut running in self.store.undo(*undo) {
+                    for mut running in self.take_back(*undo) {
                         finish_with_rows(&mut running, code, link);
                     }
                 }

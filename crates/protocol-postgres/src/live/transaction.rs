@@ -15,8 +15,9 @@ pub(crate) struct Transaction {
     /// Since then a statement was sent that may begin or end a transaction.
     control_epoch: u64,
     begin_epoch: u64,
-    /// Messages of the extended protocol were sent, and no Sync yet.
-    pub(crate) is_pipeline_open: bool,
+    /// Messages of the extended protocol were sent, and no Sync yet: the epoch of the last one. A
+    /// Query does not end what an error makes the target skip, until it is answered itself.
+    pipeline_epoch: Option<u64>,
 }
 
 impl Transaction {
@@ -27,15 +28,29 @@ impl Transaction {
             answered: 1,
             control_epoch: 0,
             begin_epoch: 0,
-            is_pipeline_open: false,
+            pipeline_epoch: None,
         }
     }
 
-    /// A Sync or Query is sent; gives its number.
-    pub(crate) fn next_epoch(&mut self) -> u64 {
+    /// A Sync is sent; gives its number.
+    pub(crate) fn sync_sent(&mut self) -> u64 {
+        self.pipeline_epoch = None;
+        self.query_sent()
+    }
+
+    /// A Query is sent; gives its number.
+    pub(crate) fn query_sent(&mut self) -> u64 {
         self.epoch += 1;
-        self.is_pipeline_open = false;
         self.epoch
+    }
+
+    /// A message of the extended protocol is sent, or a Sync behind it has no effect.
+    pub(crate) fn open_pipeline(&mut self) {
+        self.pipeline_epoch = Some(self.epoch);
+    }
+
+    pub(crate) fn is_pipeline_open(&self) -> bool {
+        self.pipeline_epoch.is_some()
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -46,6 +61,7 @@ impl Transaction {
     pub(crate) fn answered(&mut self, epoch: u64, status: u8) {
         self.answered = epoch;
         self.status = status;
+        self.pipeline_epoch = self.pipeline_epoch.filter(|sent| *sent >= epoch);
     }
 
     /// A statement that begins a transaction is sent, before the next Sync.
@@ -59,9 +75,14 @@ impl Transaction {
         self.control_epoch = self.epoch + 1;
     }
 
+    /// No Sync or Query is unanswered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered == self.epoch
+    }
+
     /// Nothing that was sent is unanswered.
     pub(crate) fn is_certain(&self) -> bool {
-        self.answered == self.epoch && !self.is_pipeline_open
+        self.is_answered() && !self.is_pipeline_open()
     }
 
     /// Certainly outside any transaction.
@@ -94,12 +115,12 @@ mod tests {
         let mut transaction = Transaction::new();
         assert!(transaction.is_idle() && !transaction.is_in_transaction());
         transaction.begin_sent();
-        let epoch = transaction.next_epoch();
+        let epoch = transaction.sync_sent();
         assert!(transaction.is_in_transaction() && !transaction.is_idle());
         transaction.answered(epoch, b'T');
         assert!(transaction.is_in_block() && transaction.is_in_transaction());
         transaction.control_sent();
-        let epoch = transaction.next_epoch();
+        let epoch = transaction.sync_sent();
         assert!(!transaction.is_in_block());
         transaction.answered(epoch, b'I');
         assert!(transaction.is_idle());
@@ -108,11 +129,25 @@ mod tests {
     #[test]
     fn an_open_pipeline_is_never_certain() {
         let mut transaction = Transaction::new();
-        transaction.is_pipeline_open = true;
+        transaction.open_pipeline();
         assert!(!transaction.is_idle());
-        let epoch = transaction.next_epoch();
+        let epoch = transaction.sync_sent();
         assert!(!transaction.is_idle());
         transaction.answered(epoch, b'E');
         assert!(transaction.is_failed());
+    }
+
+    #[test]
+    fn a_query_closes_a_pipeline_only_once_it_is_answered() {
+        let mut transaction = Transaction::new();
+        transaction.open_pipeline();
+        let epoch = transaction.query_sent();
+        assert!(transaction.is_pipeline_open(), "an error in front of it makes the target skip it");
+        transaction.answered(epoch, b'I');
+        assert!(transaction.is_idle());
+        let epoch = transaction.query_sent();
+        transaction.open_pipeline();
+        transaction.answered(epoch, b'I');
+        assert!(transaction.is_pipeline_open(), "it was opened behind the query");
     }
 }
