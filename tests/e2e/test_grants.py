@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from harness.waiting import wait_until
+from harness.wire import Wire, message
 
 CONNECTIONS = 50
 
@@ -227,6 +228,23 @@ def test_fifty_connections_overshoot_rows_by_one_statement_each_at_most(own_shop
     wait_until(lambda: has_ended(own_shop, run, "budget_spent"), "the run ends")
     rows = show(own_shop, run)["rows"]
     assert 1000 <= rows <= 1000 + 20 * CONNECTIONS, rows
+
+
+def test_rows_of_a_portal_count_before_its_end(own_shop):
+    limit(own_shop, rows_max=1000)
+    run = start(own_shop, "portal")
+    rows = 0
+    with Wire(own_shop.gateway.address()) as wire:
+        wire.login(run["token"], "plain-db")
+        wire.send(message(b"P", b"\0select generate_series(1, 100000)\0\0\0")
+                  + message(b"B", b"\0\0\0\0\0\0\0\0"))
+        for _ in range(50):
+            wire.send(message(b"E", b"\0" + (100).to_bytes(4, "big")) + message(b"H"))
+            answers = wire.read_until(b"s", b"E")
+            rows += sum(kind == b"D" for kind, _ in answers)
+            if answers[-1][0] != b"s":
+                break
+    assert 1000 <= rows <= 1100, rows
 
 
 def test_fifty_connections_overshoot_bytes_by_one_statement_each_at_most(own_shop):

@@ -114,6 +114,9 @@ pub enum Output {
     Withdraw(StatementSeq),
     /// Record this; the buffers are written only after. No answer.
     Record(Box<EventBody>),
+    /// This statement is not over, and so many of its rows went out up to now: they count. The
+    /// record's [`EventBody::StatementCompleted`] has them, too. No answer.
+    Rows { seq: StatementSeq, rows: u64 },
     /// Open another connection to the target and send exactly these bytes. No answer.
     CancelTarget(Vec<u8>),
     /// This connection only asks to cancel another one: the session that was opened with exactly

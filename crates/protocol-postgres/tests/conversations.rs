@@ -322,8 +322,10 @@ fn a_suspended_portal_goes_on_under_its_permit() {
     world.told();
     world.send(&portal.concat());
     assert_eq!(world.told(), ["1", "2", "D 1", "D 2", "s"]);
+    assert!(world.rows.values().eq(&[2]), "they count before the end");
     world.send(&[execute("c", 2), execute("c", 2), sync()].concat());
     assert_eq!(world.told(), ["D 3", "D 4", "s", "D 5", "C SELECT 1", "Z T"]);
+    assert!(world.rows.values().eq(&[4]), "all of the statement's");
     let rows: u64 = world.completed().iter().map(|done| done.2).sum();
     assert_eq!(rows, 5);
     world.send(&query("commit"));

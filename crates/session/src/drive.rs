@@ -1,5 +1,6 @@
 //! The loop: feed the machine, carry out what it wants, write, wait.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -46,6 +47,8 @@ pub(crate) struct Live {
     pub(crate) running: u64,
     pub(crate) totals: Totals,
     pub(crate) uncharged: Usage,
+    /// Of statements that are not over: rows that were counted already.
+    counted_rows: BTreeMap<StatementSeq, u64>,
 }
 
 /// One session, from the accepted connection to its closing entry.
@@ -161,6 +164,7 @@ impl<'a> Driver<'a> {
                 Output::Decide(statement) => self.decide(statement).await,
                 Output::Withdraw(seq) => self.withdraw(seq),
                 Output::Record(body) => self.record(*body),
+                Output::Rows { seq, rows } => self.count_rows(seq, rows),
                 Output::CancelTarget(bytes) => self.cancel_target(bytes),
                 Output::CancelSession(key) => Box::pin(self.cancel_session(&key)).await,
                 Output::Close(reason) => return Some(reason),
@@ -212,6 +216,7 @@ impl<'a> Driver<'a> {
                     running: 0,
                     totals: Totals::default(),
                     uncharged: Usage::default(),
+                    counted_rows: BTreeMap::new(),
                 });
                 self.login = None;
                 self.machine.handle(Input::Admitted(Box::new(admission)), now);
@@ -471,10 +476,10 @@ impl<'a> Driver<'a> {
     fn record(&mut self, body: EventBody) {
         let Some(live) = &mut self.live else { return };
         let is_completed = matches!(body, EventBody::StatementCompleted { .. });
-        if let EventBody::StatementCompleted { rows, .. } = &body {
+        if let EventBody::StatementCompleted { rows, seq_in_session, .. } = &body {
             live.running = live.running.saturating_sub(1);
-            live.totals.rows += rows;
-            live.uncharged.rows += rows;
+            let counted = live.counted_rows.remove(seq_in_session);
+            live.add_rows(*rows, counted);
         }
         if let Err(error) = live.decider.note(body) {
             self.end_unrecorded(&error);
@@ -483,6 +488,13 @@ impl<'a> Driver<'a> {
         if is_completed {
             self.charge();
         }
+    }
+
+    fn count_rows(&mut self, seq: StatementSeq, rows: u64) {
+        let Some(live) = &mut self.live else { return };
+        let counted = live.counted_rows.insert(seq, rows);
+        live.add_rows(rows, counted);
+        self.charge();
     }
 
     /// Says goodbye, closes both connections, and writes the closing entry.
@@ -535,6 +547,13 @@ impl Live {
         let is_busy = self.running > 0 || self.decider.is_holding();
         let timeout = self.idle_timeout.filter(|_| !is_busy)?;
         self.last_activity.checked_add(timeout)
+    }
+
+    /// All rows of a statement up to now, of which some were counted before.
+    fn add_rows(&mut self, rows: u64, counted: Option<u64>) {
+        let more = rows.saturating_sub(counted.unwrap_or(0));
+        self.totals.rows += more;
+        self.uncharged.rows += more;
     }
 }
 

@@ -1,7 +1,7 @@
 //! A machine under test: a client that the test plays, a target on a socket, and a gateway that
 //! answers as the test says. No driver, no runtime; the clock stands in the test's hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub struct Rig {
     pub target_out: Vec<u8>,
     pub events: Vec<EventBody>,
     pub statements: Vec<Statement>,
+    /// Of statements that are not over: rows that count already.
+    pub rows: BTreeMap<StatementSeq, u64>,
     pub withdrawn: Vec<StatementSeq>,
     /// Bytes for other connections that only cancel.
     pub cancels: Vec<Vec<u8>>,
@@ -79,6 +81,7 @@ impl Rig {
             target_out: Vec::new(),
             events: Vec::new(),
             statements: Vec::new(),
+            rows: BTreeMap::new(),
             withdrawn: Vec::new(),
             cancels: Vec::new(),
             closed: None,
@@ -227,6 +230,10 @@ impl Rig {
             }
             Output::Record(event) => {
                 self.events.push(*event);
+                None
+            }
+            Output::Rows { seq, rows } => {
+                self.rows.insert(seq, rows);
                 None
             }
             Output::CancelTarget(bytes) | Output::CancelSession(bytes) => {

@@ -236,6 +236,8 @@ impl Live {
         let Some(Pending::Execute { portal, number, running }) = self.queue.pop_front() else {
             return;
         };
+        // Nobody can tell when it goes on.
+        link.ask(Output::Rows { seq: running.permit.seq(), rows: running.rows });
         let before = match self.store.same_portal_mut(&portal, number) {
             Some(portal) => portal.suspended.replace(running),
             None => Some(running),

@@ -9,6 +9,7 @@
 pub(crate) mod client;
 pub(crate) mod target;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -201,6 +202,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<EventBody>,
     pub(crate) decided: Vec<Statement>,
     pub(crate) works: usize,
+    /// Of statements that are not over: rows that count already.
+    pub(crate) rows: BTreeMap<StatementSeq, u64>,
     pub(crate) cancels: Vec<Vec<u8>>,
     pub(crate) cancelled_sessions: Vec<Vec<u8>>,
     pub(crate) withdrawn: Vec<StatementSeq>,
@@ -259,6 +262,7 @@ impl World {
             events: Vec::new(),
             decided: Vec::new(),
             works: 0,
+            rows: BTreeMap::new(),
             cancels: Vec::new(),
             cancelled_sessions: Vec::new(),
             withdrawn: Vec::new(),
@@ -406,6 +410,7 @@ impl World {
             }
             Output::Withdraw(seq) => self.withdrawn.push(seq),
             Output::Record(event) => self.events.push(*event),
+            Output::Rows { seq, rows } => drop(self.rows.insert(seq, rows)),
             Output::CancelTarget(bytes) => self.cancels.push(bytes),
             Output::CancelSession(key) => self.cancelled_sessions.push(key),
             Output::Close(reason) => self.closed = Some(reason),
