@@ -145,6 +145,19 @@ def test_explain_does_not_hide_what_planning_runs(drafts, drafter):
     assert drafter.execute("explain select * from notes").fetchall()
 
 
+def test_a_temporary_child_runs_its_triggers_for_its_parent(drafts, drafter):
+    for statement in [
+        "create temp table kid () inherits (parent)",
+        "create function kid_left() returns trigger language plpgsql as "
+        "$$ begin perform public.leave('kid'); return null; end $$",
+        "create trigger t before truncate on kid for each statement execute function kid_left()",
+    ]:
+        drafter.execute(statement)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="corral: "):
+        drafter.execute("truncate parent")
+    assert ran(drafts) == []
+
+
 @pytest.mark.parametrize("statement", TOUCHES)
 def test_a_rule_on_a_table_reaches_what_changes_it(drafts, drafter, statement):
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="not to be touched"):

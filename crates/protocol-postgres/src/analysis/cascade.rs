@@ -72,16 +72,14 @@ impl Dependents {
 
 impl<'a> Walker<'a> {
     /// Partitions and children, and theirs.
-    pub(super) fn descendants(&self, relation: &'a Relation) -> Vec<&'a Relation> {
+    pub(super) fn descendants(&self, relation: &Relation) -> Vec<&'a Relation> {
         let mut seen: HashSet<u32> = HashSet::from([relation.oid]);
-        let mut pending = vec![relation];
+        let mut pending = self.children(relation);
         let mut family = Vec::new();
-        while let Some(parent) = pending.pop() {
-            for child in parent.children.iter().filter_map(|oid| self.relation_by_oid(*oid)) {
-                if seen.insert(child.oid) {
-                    family.push(child);
-                    pending.push(child);
-                }
+        while let Some(child) = pending.pop() {
+            if seen.insert(child.oid) {
+                pending.extend(self.children(child));
+                family.push(child);
             }
         }
         family
@@ -121,10 +119,11 @@ impl<'a> Walker<'a> {
         let mut pending: Vec<u32> = roots.to_vec();
         while let Some(oid) = pending.pop() {
             let Some(relation) = self.relation_by_oid(oid) else { continue };
-            let views = dependents.views.get(&oid).into_iter().flatten();
-            for other in relation.children.iter().chain(views) {
-                if dropped.insert(*other) {
-                    pending.push(*other);
+            let children = self.children(relation).into_iter().map(|child| child.oid);
+            let views = dependents.views.get(&oid).into_iter().flatten().copied();
+            for other in children.chain(views) {
+                if dropped.insert(other) {
+                    pending.push(other);
                 }
             }
             altered.extend(relation.referenced_by.iter().map(|key| key.from));
@@ -215,10 +214,11 @@ impl<'a> Walker<'a> {
         let mut seen: HashSet<u32> = HashSet::from([root.oid]);
         let mut pending = vec![root];
         while let Some(relation) = pending.pop() {
-            let referencing = relation.referenced_by.iter().map(|key| key.from);
-            let others: Vec<u32> = referencing.chain(relation.children.iter().copied()).collect();
-            for oid in others {
-                if let (Some(other), true) = (self.relation_by_oid(oid), seen.insert(oid)) {
+            let keys = relation.referenced_by.iter();
+            let referencing = keys.filter_map(|key| self.relation_by_oid(key.from));
+            let others: Vec<&Relation> = referencing.chain(self.children(relation)).collect();
+            for other in others {
+                if seen.insert(other.oid) {
                     pending.push(other);
                     self.touch_truncated(other, named);
                 }

@@ -50,6 +50,9 @@ pub struct Catalogue {
     pub(super) relations: HashMap<u32, Relation>,
     /// Schema, then name.
     relation_names: HashMap<String, HashMap<String, u32>>,
+    /// By parent, which may be a relation of another catalogue: a temporary table may be a child of
+    /// a permanent one.
+    children: HashMap<u32, Vec<u32>>,
     pub(super) functions: HashMap<u32, Function>,
     function_names: HashMap<String, Vec<u32>>,
     /// PostgreSQL's own functions that are worth a look, by OID.
@@ -78,7 +81,6 @@ pub struct Relation {
     /// In order of attribute number, without dropped ones.
     pub(super) columns: Vec<Column>,
     pub(super) parents: Vec<u32>,
-    pub(super) children: Vec<u32>,
     pub(super) index_of: Option<u32>,
     /// The type of its rows; 0 when it has none.
     pub(super) row_type: u32,
@@ -248,6 +250,11 @@ impl Catalogue {
     pub(super) fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
         let oid = self.relation_names.get(schema)?.get(name)?;
         self.relations.get(oid)
+    }
+
+    /// Those of the children of a relation that are of this catalogue, wherever itself is.
+    pub(super) fn children_of(&self, parent: u32) -> &[u32] {
+        self.children.get(&parent).map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn functions_named(&self, name: &str) -> &[u32] {

@@ -261,7 +261,7 @@ impl<'a> Walker<'a> {
         let mut pending = vec![parent];
         while let Some(relation) = pending.pop() {
             self.reach_trees(relation, &[TreeContext::Partition], None);
-            pending.extend(relation.parents.iter().filter_map(|oid| self.relation_by_oid(*oid)));
+            pending.extend(self.parents(relation));
         }
         let is_literal = |node: &Node| match &node.node {
             Some(NodeEnum::AConst(_) | NodeEnum::ColumnRef(_)) => true,

@@ -93,10 +93,9 @@ impl<'a> Walker<'a> {
                 })
             })
         };
-        let relatives = |next: fn(&Relation) -> &[u32]| self.relatives(relation, next);
-        if relatives(|one| &one.parents).into_iter().any(is_key) {
+        if self.ancestors(relation).into_iter().any(is_key) {
             PartedBy::Ancestor
-        } else if is_key(relation) || relatives(|one| &one.children).into_iter().any(is_key) {
+        } else if is_key(relation) || self.descendants(relation).into_iter().any(is_key) {
             PartedBy::Own
         } else {
             PartedBy::Nothing
@@ -145,25 +144,22 @@ impl<'a> Walker<'a> {
 
     /// Ancestors and descendants by inheritance and partitioning.
     fn family(&self, relation: &Relation) -> Vec<&'a Relation> {
-        let mut family = self.relatives(relation, |one| &one.parents);
-        family.extend(self.relatives(relation, |one| &one.children));
+        let mut family = self.ancestors(relation);
+        family.extend(self.descendants(relation));
         family
     }
 
-    fn relatives(&self, relation: &Relation, next: fn(&Relation) -> &[u32]) -> Vec<&'a Relation> {
-        let mut found: Vec<&'a Relation> = Vec::new();
+    fn ancestors(&self, relation: &Relation) -> Vec<&'a Relation> {
         let mut seen: HashSet<u32> = HashSet::from([relation.oid]);
-        let mut open = next(relation).to_vec();
-        while let Some(oid) = open.pop() {
-            if !seen.insert(oid) {
-                continue;
-            }
-            if let Some(relative) = self.relation_by_oid(oid) {
-                open.extend(next(relative));
-                found.push(relative);
+        let mut pending = self.parents(relation);
+        let mut family = Vec::new();
+        while let Some(parent) = pending.pop() {
+            if seen.insert(parent.oid) {
+                pending.extend(self.parents(parent));
+                family.push(parent);
             }
         }
-        found
+        family
     }
 
     /// Whether a view's definition reaches a masked relation, a telling system relation, a user

@@ -135,11 +135,9 @@ impl<'a> Walker<'a> {
         for column in &relation.columns {
             self.use_type_oid(column.type_oid, position);
         }
-        for child in &relation.children {
-            if let Some(child) = self.relation_by_oid(*child) {
-                self.found.objects.insert(object(child, ObjectRole::Reached));
-                self.reach(child, Access::Read, position);
-            }
+        for child in self.children(relation) {
+            self.found.objects.insert(object(child, ObjectRole::Reached));
+            self.reach(child, Access::Read, position);
         }
     }
 
@@ -272,11 +270,9 @@ impl<'a> Walker<'a> {
                 }
             }
         }
-        for relative in relation.children.iter().chain(&relation.parents) {
-            if let Some(relative) = self.relation_by_oid(*relative) {
-                self.found.objects.insert(object(relative, ObjectRole::Reached));
-                self.reach(relative, Access::Write, position);
-            }
+        for relative in self.children(relation).into_iter().chain(self.parents(relation)) {
+            self.found.objects.insert(object(relative, ObjectRole::Reached));
+            self.reach(relative, Access::Write, position);
         }
         for key in relation.referenced_by.iter().filter(|key| key.is_cascading) {
             self.reach_relation(key.from, Access::Write, position);

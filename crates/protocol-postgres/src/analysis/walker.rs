@@ -190,6 +190,20 @@ impl<'a> Walker<'a> {
         names.session.temporary.relations.get(&oid).or_else(|| names.catalogue.relations.get(&oid))
     }
 
+    /// Partitions and children of a relation, also the session's temporary ones of a permanent
+    /// relation.
+    pub(super) fn children(&self, relation: &Relation) -> Vec<&'a Relation> {
+        let Some(names) = self.names else { return Vec::new() };
+        let all = [names.catalogue.as_ref(), &names.session.temporary];
+        let of = |objects: &'a Catalogue| objects.children_of(relation.oid);
+        all.into_iter().flat_map(of).filter_map(|oid| self.relation_by_oid(*oid)).collect()
+    }
+
+    /// What a relation is a partition or child of.
+    pub(super) fn parents(&self, relation: &Relation) -> Vec<&'a Relation> {
+        relation.parents.iter().filter_map(|oid| self.relation_by_oid(*oid)).collect()
+    }
+
     pub(super) fn function_by_oid(&self, oid: u32) -> Option<&'a Function> {
         let names = self.names?;
         names.session.temporary.functions.get(&oid).or_else(|| names.catalogue.functions.get(&oid))

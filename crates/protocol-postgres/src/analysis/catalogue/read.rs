@@ -244,9 +244,7 @@ fn add_part(found: &mut Catalogue, cells: &Cells<'_>) -> Result<(), CatalogueErr
             if let Some(relation) = found.relations.get_mut(&child) {
                 relation.parents.push(parent);
             }
-            if let Some(relation) = found.relations.get_mut(&parent) {
-                relation.children.push(child);
-            }
+            found.children.entry(parent).or_default().push(child);
         }
         "tree" => {
             let owner: u32 = cells.number(1)?;
