@@ -31,6 +31,7 @@ cedar: |
           resource in Corral::Table::"drafts/vault.kept");
 """
 SCHEMA = """
+create extension citext;
 create table ran (what text);
 create table notes (id int primary key, note text);
 insert into notes values (1, 'x');
@@ -155,6 +156,22 @@ def test_a_temporary_child_runs_its_triggers_for_its_parent(drafts, drafter):
         drafter.execute(statement)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="corral: "):
         drafter.execute("truncate parent")
+    assert ran(drafts) == []
+
+
+def test_an_extensions_function_runs_what_the_path_puts_in_place(drafts, drafter):
+    for statement in [
+        "create schema mine",
+        "create function mine.joined(text, text) returns text language plpgsql as "
+        "$$ begin perform public.leave('joined'); return $1; end $$",
+        "create operator mine.|| (leftarg = text, rightarg = text, function = mine.joined)",
+    ]:
+        drafter.execute(statement)
+    matches = "select regexp_matches('abc'::citext, 'b'::citext, 'g')"
+    assert drafter.execute(matches).fetchall() == [(["b"],)]
+    drafter.execute("set search_path = mine, pg_catalog, public")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="corral: "):
+        drafter.execute(matches)
     assert ran(drafts) == []
 
 

@@ -233,8 +233,10 @@ fn page() -> String {
     let _ = write!(
         page,
         "\n### In sessions with masked columns\n\nOnly functions that are `read` or `write` may be \
-         called there, and not these: {}.\n\n### Extensions\n\nFunctions that these extensions \
-         brought, and that no ordinary user owns, are `read`: {}.\n",
+         called there, and not these: {}.\n\n### Extensions\n\nFunctions in C that \
+         these extensions brought are `read`, and so are theirs in SQL that were parsed when a \
+         superuser made them: {}. A function of theirs in SQL whose text is parsed when it runs \
+         does what its text means in the session's search path.\n",
         wrapped(tables::functions_closed_when_masked()),
         wrapped(tables::reviewed_extensions()),
     );

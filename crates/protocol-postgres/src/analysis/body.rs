@@ -1,15 +1,39 @@
 //! Functions in SQL: what calling one does is what its body does, with the names of the caller.
 
-use corral_model::ObjectRole;
+use corral_model::{Effect, ObjectRole};
 
 use super::catalogue::Body;
-use super::walker::Walker;
+use super::walker::{Call, Walker};
 use super::{SessionChange, StatementKind};
 
 /// Bodies that are walked for one text; a function that reaches more is unknown.
 const BODIES_MAX: usize = 64;
 
 impl Walker<'_> {
+    /// A function in SQL of a reviewed extension. As long as the caller's path has nothing else in
+    /// the place of what its body names, it computes from its arguments.
+    pub(super) fn run_extension_body(
+        &mut self,
+        name: &str,
+        body: &Body,
+        call: Call,
+        position: Option<usize>,
+    ) {
+        let inner = self.aside(|walker| walker.run_body(name, body, position));
+        if !inner.is_quiet() || inner.objects.iter().any(|object| object.kind != "function") {
+            if self.is_masking() {
+                self.unknown(format!("what function {name} reaches cannot be told"), position);
+            }
+            self.run_body(name, body, position);
+            return;
+        }
+        self.found.functions.extend(inner.functions);
+        self.found.objects.extend(inner.objects);
+        if call == Call::Written {
+            self.found.effect(Effect::Read);
+        }
+    }
+
     pub(super) fn run_body(&mut self, name: &str, body: &Body, position: Option<usize>) {
         let key = format!("{name} {}", body.text);
         if self.running.contains(&key) {

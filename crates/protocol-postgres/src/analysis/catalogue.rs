@@ -161,7 +161,8 @@ pub(super) struct Function {
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) extension: Option<String>,
-    /// Written in C, or owned by the bootstrap superuser: no ordinary user made it.
+    /// Written in C; or in SQL without a text, so that its names were looked up when the bootstrap
+    /// superuser made it. Names in a text are looked up in the caller's path.
     pub(super) is_privileged: bool,
     /// Written in SQL: the planner may put its body in its place.
     pub(super) is_sql: bool,

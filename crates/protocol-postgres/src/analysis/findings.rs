@@ -51,6 +51,13 @@ impl Findings {
         }
     }
 
+    /// Whether all that it does is to read.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.unknown.is_none()
+            && self.change == SessionChange::default()
+            && self.effects.iter().all(|effect| effect == Effect::Read)
+    }
+
     /// Masked columns forbid it. The first obstacle is kept.
     pub(super) fn obstacle(&mut self, text: impl Into<String>, position: Option<usize>) {
         if self.obstacle.is_none() {

@@ -6,8 +6,8 @@ use corral_model::{Effect, ObjectRole};
 
 use super::catalogue::{FIRST_USER_OID, Relation, Tree, TreeContext, Type};
 use super::mask::RelationMask;
+use super::system;
 use super::walker::{Access, Walker, is_reviewed, object};
-use super::{SessionChange, system};
 
 impl<'a> Walker<'a> {
     /// Notes that the statement names a relation, and all that it reaches by that.
@@ -228,10 +228,7 @@ impl<'a> Walker<'a> {
             },
             _ => walker.reach_function(oid, position),
         });
-        let is_quiet = inner.unknown.is_none()
-            && inner.change == SessionChange::default()
-            && inner.effects.iter().all(|effect| effect == Effect::Read);
-        if is_quiet {
+        if inner.is_quiet() {
             self.body_count = count;
             self.quiet_functions.insert(oid);
         } else {

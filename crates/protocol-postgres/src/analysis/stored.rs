@@ -400,5 +400,7 @@ fn is_of_users(names: &Names, full: &str) -> bool {
         .filter(|function| function.schema == schema)
         .peekable();
     known.peek().is_none()
-        || known.any(|function| !function.is_privileged || function.extension.is_none())
+        || known.any(|function| {
+            function.extension.is_none() || !(function.is_privileged || function.is_sql)
+        })
 }

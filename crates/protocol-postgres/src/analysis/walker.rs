@@ -292,6 +292,9 @@ impl<'a> Walker<'a> {
             return;
         }
         match &function.body {
+            Some(body) if is_of_reviewed_extension(function) => {
+                self.run_extension_body(&name, body, call, position);
+            }
             // Sessions with masked columns call reviewed functions only.
             Some(body) if !self.is_masking() => self.run_body(&name, body, position),
             Some(_) | None => {
@@ -606,10 +609,14 @@ fn operator(names: &Names, oid: u32) -> Option<&Operator> {
     temporary.operators.get(&oid).or_else(|| names.catalogue.operators.get(&oid))
 }
 
-/// Whether a function came with an extension that was reviewed, and no ordinary user changed it.
+/// Whether a function came with an extension that was reviewed, no ordinary user changed it, and
+/// it runs the same wherever it is called.
 pub(super) fn is_reviewed(function: &Function) -> bool {
-    function.is_privileged
-        && function.extension.as_deref().is_some_and(builtins::is_reviewed_extension)
+    function.is_privileged && is_of_reviewed_extension(function)
+}
+
+fn is_of_reviewed_extension(function: &Function) -> bool {
+    function.extension.as_deref().is_some_and(builtins::is_reviewed_extension)
 }
 
 pub(super) fn is_system_schema(schema: &str) -> bool {

@@ -1,4 +1,4 @@
--- The database whose catalogue is in catalogue.tsv: `psql -XAt -F TAB -f src/analysis/catalogue/load.sql`, sorted.
+-- The database whose catalogue is in catalogue.tsv: `psql -XAt -F TAB -f src/analysis/catalogue/load.sql`, sorted; line ends in texts are blanks.
 CREATE EXTENSION citext;
 CREATE EXTENSION postgres_fdw;
 CREATE TABLE people (id serial PRIMARY KEY, name text, ssn text UNIQUE, salary int, dept int);

@@ -80,7 +80,8 @@ UNION ALL
 SELECT 'function', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text,
   pg_catalog.concat_ws(' ', p.prokind, p.xmin, p.prorettype::pg_catalog.oid,
    CASE WHEN p.pronargs OPERATOR(pg_catalog.<>) 0 THEN p.proargtypes END, pg_catalog.array_to_string(p.proallargtypes, ' ')), l.lanname::pg_catalog.text,
-  e.extname::pg_catalog.text, CASE WHEN l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[]) OR p.proowner OPERATOR(pg_catalog.=) 10 THEN 't' ELSE 'f' END
+  e.extname::pg_catalog.text, CASE WHEN l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[])
+    OR (l.lanname OPERATOR(pg_catalog.=) 'sql' AND p.prosrc OPERATOR(pg_catalog.=) '' AND p.proowner OPERATOR(pg_catalog.=) 10) THEN 't' ELSE 'f' END
   FROM pg_catalog.pg_proc p
   JOIN (SELECT * FROM space UNION ALL SELECT * FROM system_space) s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
   JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
@@ -97,8 +98,6 @@ SELECT 'body', p.oid::pg_catalog.text, p.prosrc,
   JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
   WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND l.lanname OPERATOR(pg_catalog.=) 'sql' AND p.prokind OPERATOR(pg_catalog.=) 'f' AND p.prosrc OPERATOR(pg_catalog.<>) ''
     AND p.proconfig IS NULL AND NOT p.prosecdef AND pg_catalog.length(p.prosrc) OPERATOR(pg_catalog.<=) 4096
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-     WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.deptype OPERATOR(pg_catalog.=) 'e')
 UNION ALL
 SELECT 'builtin', p.oid::pg_catalog.text, s.nspname::pg_catalog.text, p.proname::pg_catalog.text, NULL, NULL, NULL, NULL
   FROM pg_catalog.pg_proc p JOIN system_space s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
