@@ -44,6 +44,8 @@ create function leave(what text) returns bool language plpgsql as
   $$ begin insert into public.ran values (what); return true; end $$;
 create function twice(n int) returns int language plpgsql immutable as
   $$ begin perform public.leave('twice'); return n * 2; end $$;
+create function apart(int, int) returns float8 language plpgsql immutable as
+  $$ begin perform public.leave('apart'); return $1 - $2; end $$;
 create domain plain as int;
 create table plains (x plain);
 insert into plains values (3);
@@ -71,6 +73,11 @@ RUNS = {
                            "do nothing",
     "statistics of a table": "analyze counted",
     "statistics of all": "analyze",
+    "statistics that autovacuum asks for": "create statistics more on (twice(id)) from notes",
+    "what statistics ask": "create or replace function twice(n int) returns int "
+                           "language sql immutable as 'select 1'",
+    "a range whose differences autovacuum asks for": "create type spans as range "
+                                                     "(subtype = int4, subtype_diff = apart)",
     "the key of a partition": "create table listed_4 partition of listed for values in (4)",
 }
 TOUCHES = [

@@ -295,6 +295,98 @@ fn maintenance_runs_the_expressions_of_indexes_and_statistics() {
     check(&ranged, "ANALYZE spans", &["define", "unknown"]);
 }
 
+/// An index of `people` over a function in SQL that calls `tidy` and `plus_one`.
+const INDEXED: &str = "tree|18197|index|18207|1|{FUNCEXPR :funcid 18399}";
+
+/// The texts that change what maintenance runs in a database with such an index.
+const CHANGES_MAINTAINED: &[&str] = &[
+    "CREATE OR REPLACE FUNCTION deep(int) RETURNS int LANGUAGE plpgsql AS 'begin return 1; end'",
+    "CREATE OR REPLACE FUNCTION public.plus_one(int) RETURNS int LANGUAGE sql AS 'select 1'",
+    "CREATE FUNCTION plus_one(bigint) RETURNS int LANGUAGE sql AS 'select 1'",
+    "CREATE OR REPLACE PROCEDURE tidy() LANGUAGE sql AS 'select 1'",
+    "ALTER FUNCTION plus_one(int) SET search_path = evil",
+    "ALTER FUNCTION public.tidy() SECURITY DEFINER",
+    "ALTER FUNCTION again(int) RENAME TO plus_one",
+    "ALTER FUNCTION other.tidy() SET SCHEMA public",
+    "ALTER SCHEMA evil RENAME TO public",
+    "CREATE OPERATOR evil.+ (leftarg = int, rightarg = int, function = odd)",
+    "CREATE CAST (int AS people) WITH FUNCTION odd(int)",
+];
+
+#[test]
+fn what_autovacuum_runs_is_not_changed_by_a_mere_definition() {
+    let plain = names_with(&[]);
+    let indexed = names_with(&[INDEXED]);
+    let counted = names_with(&[&INDEXED.replace("index|18207", "statistics|s")]);
+    for sql in CHANGES_MAINTAINED {
+        check(&plain, sql, &["define"]);
+        check(&indexed, sql, &["define", "unknown"]);
+        check(&counted, sql, &["define", "unknown"]);
+    }
+    for sql in [
+        "CREATE OR REPLACE FUNCTION other.plus_one(int) RETURNS int LANGUAGE sql AS 'select 1'",
+        "CREATE OR REPLACE FUNCTION again(int) RETURNS int LANGUAGE sql AS 'select 1'",
+        "CREATE FUNCTION one(int) RETURNS int LANGUAGE sql AS 'select plus_one($1)'",
+        "ALTER FUNCTION again(int) STABLE",
+        "ALTER FUNCTION plus_one(int) RENAME TO again_one",
+        "ALTER SCHEMA evil RENAME TO e",
+        "CREATE DOMAIN d AS int",
+    ] {
+        check(&indexed, sql, &["define"]);
+    }
+    // What a text names and is not there may be made.
+    let missing = names_with(&[
+        INDEXED,
+        "function|18399|public|deep|f|sql||f",
+        "body|18399|select app.gone($1)|23,23",
+    ]);
+    let make = "CREATE FUNCTION app.gone(int) RETURNS int LANGUAGE sql AS 'select 1'";
+    check(&missing, make, &["define", "unknown"]);
+    check(&missing, &make.replace("app", "other"), &["define"]);
+    check(&missing, "ALTER SCHEMA other RENAME TO app", &["define", "unknown"]);
+    // By an earlier statement of the same text.
+    check(
+        &plain,
+        "CREATE INDEX ON notes (plus_one(id)); \
+         CREATE OR REPLACE FUNCTION plus_one(int) RETURNS int LANGUAGE sql AS 'select 2'",
+        &["read", "define", "unknown"],
+    );
+    // The difference of two values of a range.
+    let ranged = names_with(&[
+        "type|90200|public|odd_range|r|23|0|3834,3835,0,18398",
+        "relation|90210|public|spans|r|f",
+        "column|90210|1|a|90200",
+    ]);
+    check(&ranged, CHANGES_MAINTAINED[1], &["define", "unknown"]);
+    check(&ranged, CHANGES_MAINTAINED[0], &["define"]);
+}
+
+#[test]
+fn what_autovacuum_will_run_is_no_mere_definition() {
+    let names = names_with(&[]);
+    for sql in [
+        "CREATE STATISTICS s ON (plus_one(id)) FROM notes",
+        "CREATE STATISTICS s ON note, (id @+@ 1) FROM notes",
+        "CREATE STATISTICS s ON (id::text::odd_email), note FROM notes",
+        "CREATE STATISTICS s ON (visible(note)), id FROM notes",
+        "CREATE TYPE r AS RANGE (subtype = int4, subtype_diff = odd)",
+        "CREATE TYPE r AS RANGE (subtype = int4, subtype_diff = nothing_known)",
+        "CREATE TYPE r AS RANGE (subtype = int4, subtype_diff = public.int4mi)",
+    ] {
+        check(&names, sql, &["define", "unknown"]);
+    }
+    for sql in [
+        "CREATE STATISTICS s ON id, note FROM notes",
+        "CREATE STATISTICS s ON (lower(note)), (id + 1) FROM notes",
+        "CREATE STATISTICS s ON id, a FROM odd_mails",
+        "CREATE TYPE r AS RANGE (subtype = int4)",
+        "CREATE TYPE r AS RANGE (subtype = float8, subtype_diff = float8mi)",
+        "CREATE TYPE r AS RANGE (subtype = int4, subtype_diff = pg_catalog.int4range_subdiff)",
+    ] {
+        check(&names, sql, &["define"]);
+    }
+}
+
 #[test]
 fn a_new_partition_may_run_the_key_of_its_parent() {
     let plain = names_with(&[]);

@@ -26,6 +26,7 @@ impl<'a> Walker<'a> {
     pub(super) fn define(&mut self, node: &NodeEnum) -> StatementKind {
         self.found.change.add(self.change_by(node));
         self.use_event_triggers();
+        self.guard_maintained(node);
         let call = std::mem::replace(&mut self.call, Call::Hidden);
         let is_listed = self.define_listed(node);
         let verb = if is_listed { None } else { closed_verb(node) };

@@ -17,6 +17,7 @@ mod expression;
 mod findings;
 mod from;
 mod maintain;
+mod maintained;
 mod mask;
 mod modify;
 mod named;

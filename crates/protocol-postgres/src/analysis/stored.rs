@@ -43,13 +43,8 @@ impl<'a> Walker<'a> {
                 let conditions = [found.qual.as_deref(), found.with_check.as_deref()];
                 self.store_over(found.table.as_ref(), conditions.into_iter().flatten());
             }
-            NodeEnum::CreateStatsStmt(found) => {
-                let named = found.relations.first().and_then(|node| match &node.node {
-                    Some(NodeEnum::RangeVar(named)) => Some(named),
-                    _ => None,
-                });
-                self.store_over(named, &found.exprs);
-            }
+            NodeEnum::CreateStatsStmt(found) => self.store_statistics(found),
+            NodeEnum::CreateRangeStmt(found) => self.store_range(found),
             NodeEnum::CreatePublicationStmt(found) => self.store_filters(&found.pubobjects),
             NodeEnum::AlterPublicationStmt(found) => self.store_filters(&found.pubobjects),
             _ => {}
@@ -96,14 +91,14 @@ impl<'a> Walker<'a> {
         self.body_count = body_count;
     }
 
-    fn store_over<'n>(
+    pub(super) fn store_over<'n>(
         &mut self,
         named: Option<&RangeVar>,
         nodes: impl IntoIterator<Item = &'n Node>,
-    ) {
+    ) -> Findings {
         let names = self.names;
         let relation = names.zip(named).and_then(|(names, named)| find_relation(names, named));
-        self.stored_over(relation, nodes);
+        self.stored_over(relation, nodes)
     }
 
     fn store_filters(&mut self, nodes: &[Node]) {
@@ -250,9 +245,9 @@ impl<'a> Walker<'a> {
         &mut self,
         relation: Option<&'a Relation>,
         nodes: impl IntoIterator<Item = &'n Node>,
-    ) {
+    ) -> Findings {
         let body_count = self.body_count;
-        self.stored(|walker| {
+        let inner = self.stored(|walker| {
             if let Some(relation) = relation {
                 walker.use_columns(relation);
             }
@@ -276,6 +271,7 @@ impl<'a> Walker<'a> {
         });
         // Nothing of it runs before the names change.
         self.body_count = body_count;
+        inner
     }
 
     /// A function's defaults, and the body of one in SQL, are parsed when it is made.
@@ -387,7 +383,7 @@ fn sql_body(found: &CreateFunctionStmt) -> Option<SqlBody<'_>> {
 
 /// Whether a function of this schema and name may take values of any user's types. Those of
 /// extensions take their own, and PostgreSQL's.
-fn is_of_users(names: &Names, full: &str) -> bool {
+pub(super) fn is_of_users(names: &Names, full: &str) -> bool {
     let Some((schema, name)) = full.split_once('.') else { return true };
     if schema == "pg_catalog" {
         return false;

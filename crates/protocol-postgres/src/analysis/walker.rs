@@ -346,6 +346,7 @@ impl<'a> Walker<'a> {
         }
         if !is_found {
             let full = parts.join(".");
+            self.found.functions.insert(full.clone());
             self.unknown(format!("function {full} is not known"), position);
         }
     }
