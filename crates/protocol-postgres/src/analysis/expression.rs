@@ -180,7 +180,6 @@ impl Walker<'_> {
             }
             return;
         }
-        self.refuse_tableoid(&fields, position);
         match fields.as_slice() {
             [name] => self.bare_name(name, position),
             [alias, name] => self.dotted_name(None, alias, name, position),

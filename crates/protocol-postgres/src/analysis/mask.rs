@@ -19,16 +19,6 @@ pub(super) enum RelationMask {
     Closed(String),
 }
 
-/// Whose partition key a masked column is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PartedBy {
-    Nothing,
-    /// Its own or a descendant's: its rows are in parts.
-    Own,
-    /// An ancestor's: it is a part itself.
-    Ancestor,
-}
-
 impl<'a> Walker<'a> {
     /// Which columns of a relation are masked, when it is read by its own name.
     pub(super) fn mask_of(&self, relation: &Relation) -> RelationMask {
@@ -72,8 +62,9 @@ impl<'a> Walker<'a> {
                 return closed("is of one family with a relation that has masked columns");
             }
         }
-        if self.parted_by(relation, &own) == PartedBy::Ancestor {
-            return closed("holds the rows with certain values of a masked column");
+        // Partitions' bounds and sizes are in the catalogue, and the order of rows goes by them.
+        if self.is_parted_by_masked(relation, &own) {
+            return closed("has its rows in partitions by a masked column");
         }
         if matches!(relation.kind, 'v' | 'm') && self.view_reaches_masked(relation) {
             return closed("is a view that reaches masked columns or what cannot be told");
@@ -81,8 +72,9 @@ impl<'a> Walker<'a> {
         if own.is_empty() { RelationMask::Clear } else { RelationMask::Columns(own) }
     }
 
-    /// Whether a relation's name, or that of a part of it, tells of a masked column.
-    fn parted_by(&self, relation: &Relation, own: &[(String, ColumnName)]) -> PartedBy {
+    /// Whether a masked column decides in which partition a row is: the relation's own partitions,
+    /// or those that it is one of or has below it.
+    fn is_parted_by_masked(&self, relation: &Relation, own: &[(String, ColumnName)]) -> bool {
         let is_key = |parted: &Relation| {
             let columns = self.masked_columns(parted);
             let is_masked = |name: &str| columns.iter().chain(own).any(|(known, _)| known == name);
@@ -93,29 +85,9 @@ impl<'a> Walker<'a> {
                 })
             })
         };
-        if self.ancestors(relation).into_iter().any(is_key) {
-            PartedBy::Ancestor
-        } else if is_key(relation) || self.descendants(relation).into_iter().any(is_key) {
-            PartedBy::Own
-        } else {
-            PartedBy::Nothing
-        }
-    }
-
-    /// Notes that a relation is read, if its rows' `tableoid` tells of a masked column.
-    pub(super) fn note_tableoid(&mut self, relation: &Relation) {
-        let own = self.masked_columns(relation);
-        self.is_tableoid_telling |= self.parted_by(relation, &own) != PartedBy::Nothing;
-    }
-
-    /// Refuses `tableoid` where it tells of a masked column.
-    pub(super) fn refuse_tableoid(&mut self, fields: &[&str], position: Option<usize>) {
-        if self.is_tableoid_telling && fields.last() == Some(&"tableoid") {
-            self.found.obstacle(
-                "\"tableoid\" tells in which partition a row is, and so of a masked column",
-                position,
-            );
-        }
+        is_key(relation)
+            || self.ancestors(relation).into_iter().any(is_key)
+            || self.descendants(relation).into_iter().any(is_key)
     }
 
     fn masked_columns(&self, relation: &Relation) -> Vec<(String, ColumnName)> {

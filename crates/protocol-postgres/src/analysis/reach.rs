@@ -28,7 +28,6 @@ impl<'a> Walker<'a> {
             return;
         }
         if self.is_masking() {
-            self.note_tableoid(relation);
             match self.mask_of(relation) {
                 RelationMask::Clear => {}
                 RelationMask::Columns(_) => {

@@ -72,8 +72,6 @@ pub(super) struct Walker<'a> {
     seen_functions: HashSet<u32>,
     /// Functions that planning calls, and that were found to change nothing.
     pub(super) quiet_functions: HashSet<u32>,
-    /// Whether a table is read whose `tableoid` tells of a masked column.
-    pub(super) is_tableoid_telling: bool,
 }
 
 /// What a walk has already reached.
@@ -106,7 +104,6 @@ impl<'a> Walker<'a> {
             seen_types: HashSet::new(),
             seen_functions: HashSet::new(),
             quiet_functions: HashSet::new(),
-            is_tableoid_telling: false,
         }
     }
 
