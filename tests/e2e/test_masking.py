@@ -171,6 +171,18 @@ def test_what_could_tell_of_a_masked_value_is_denied(shop, agents, statement):
         assert connection.execute("select 1").fetchone() == (1,)
 
 
+def test_another_parent_of_a_masked_tables_child_shows_nothing_of_it(own_shop):
+    with own_shop.owner(own_shop.orders) as owner:
+        owner.execute("create table noted (ssn text, note text); "
+                      "create table kid () inherits (customers, noted); "
+                      "insert into kid (id, ssn, note) values (77, '777-77-7777', 'x')")
+    with own_shop.connect("orders-db", own_shop.run()["token"]) as agent:
+        for statement in ["select ssn from noted", "select note from noted", "select ssn from kid"]:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="corral: "):
+                agent.execute(statement)
+        assert agent.execute("select ssn from customers where id = 77").fetchall() == [("****",)]
+
+
 def test_a_temporary_table_does_not_hide_a_classified_one(own_shop):
     own_shop.gateway.run("delete", "policy", "holds")
     with own_shop.connect("orders-db") as connection:

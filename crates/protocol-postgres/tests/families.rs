@@ -84,3 +84,44 @@ fn a_temporary_child_of_a_masked_table_is_closed() {
     // What the child adds to its parent's rows is masked there as well, or the parent is closed.
     assert!(is_refused(&names, "SELECT id FROM notes", &["pg_temp.kid.id"]));
 }
+
+/// `orders_kid` is a child of `by_ssn`, which has masked columns, and of `notes`; `sibling` is a
+/// child of `notes` only.
+const TWO_PARENTS: &str = "relation|95010|public|orders_kid|r|f
+column|95010|1|id|23
+column|95010|2|ssn|25
+column|95010|3|note|25
+relation|95011|public|sibling|r|f
+column|95011|1|id|23
+column|95011|2|note|25
+relation|95012|public|grandchild|r|f
+column|95012|1|id|23
+column|95012|2|note|25
+inherits|95012|95010
+inherits|95010|BY_SSN
+inherits|95010|18208
+inherits|95011|18208";
+
+#[test]
+fn another_parent_of_a_masked_tables_child_shows_nothing_of_it() {
+    let by_ssn = CATALOGUE
+        .lines()
+        .find(|line| line.starts_with("relation\t") && line.contains("\tpublic\tby_ssn\t"))
+        .and_then(|line| line.split('\t').nth(1))
+        .expect("the table is in the dump");
+    let more = TWO_PARENTS.replace("BY_SSN", by_ssn).replace('|', "\t");
+    let names = names_of(&format!("{CATALOGUE}\n{more}"), SESSION);
+    let masks = ["public.by_ssn.ssn"];
+    for table in ["orders_kid", "notes", "grandchild"] {
+        for column in ["id", "note"] {
+            let sql = format!("SELECT {column} FROM {table}");
+            assert!(is_refused(&names, &sql, &masks), "{sql}");
+        }
+    }
+    assert!(!is_refused(&names, "SELECT id, ssn FROM by_ssn", &masks));
+    // It has no row in common with a masked one.
+    assert!(!is_refused(&names, "SELECT id, note FROM sibling", &masks));
+    let masks = ["public.by_ssn.ssn", "public.orders_kid.ssn"];
+    assert!(is_refused(&names, "SELECT note FROM notes", &masks));
+    assert!(!is_refused(&names, "SELECT ssn, note FROM orders_kid", &masks));
+}

@@ -114,10 +114,15 @@ impl<'a> Walker<'a> {
         column.into_iter().map(|column| (column.to_owned(), name(column))).collect()
     }
 
-    /// Ancestors and descendants by inheritance and partitioning.
+    /// Whoever has rows in common with it: its ancestors, its descendants and theirs, which may
+    /// have other ancestors.
     fn family(&self, relation: &Relation) -> Vec<&'a Relation> {
+        let descendants = self.descendants(relation);
+        let mut seen: HashSet<u32> = HashSet::from([relation.oid]);
         let mut family = self.ancestors(relation);
-        family.extend(self.descendants(relation));
+        family.extend(descendants.iter().flat_map(|child| self.ancestors(child)));
+        family.extend(descendants);
+        family.retain(|relative| seen.insert(relative.oid));
         family
     }
 
