@@ -191,8 +191,8 @@ fn page() -> String {
          that is only read has the effects of what the planner computes for it: calls of users' \
          functions with constants in index predicates, checks and statistics, and any in its \
          partition key. A type or operator with a schema's name that is found nowhere is `unknown`. A function in SQL that runs with its caller's rights and \
-         settings does what its body does (a quoted one of at most 4,096 characters); functions of \
-         reviewed extensions are `read`; every other user function is `unknown`. EXECUTE has the effects of what was \
+         settings does what its body does (a quoted one of at most 4,096 characters); functions in C \
+         of reviewed extensions are `read`; every other user function is `unknown`. EXECUTE has the effects of what was \
          prepared, where the session knows it. EXPLAIN has the effects of the functions in SQL that \
          its statement calls: the target may run them while it plans.\n\n\
          A definition has the effects of what runs with it: event triggers; defaults, checks, keys \
