@@ -235,6 +235,19 @@ fn literals_that_a_definition_reads_run_the_checks_of_domains() {
 }
 
 #[test]
+fn a_view_runs_no_function_in_sql_when_it_is_made() {
+    let names = names_with(&[]);
+    check(&names, "CREATE VIEW v AS SELECT plus_one(1)", &["define"]);
+    check(&names, "CREATE VIEW v AS SELECT replace(e, 'a', 'b') FROM insensitive", &["define"]);
+    check(
+        &names,
+        "CREATE MATERIALIZED VIEW v AS SELECT plus_one(1)",
+        &["read", "define", "unknown"],
+    );
+    check(&names, "CREATE INDEX ON notes (plus_one(id))", &["read", "define", "unknown"]);
+}
+
+#[test]
 fn a_check_that_is_added_to_a_domain_runs() {
     let names = names_with(&[]);
     check(&names, "ALTER DOMAIN plain_email ADD CHECK (visible(value))", &["define", "unknown"]);

@@ -59,12 +59,10 @@ impl<'a> Walker<'a> {
             ("X" | "O" | "N", _) | ("T", None) => {}
             ("T", Some(_)) => {
                 let types = strings(&found.type_name);
-                let body_count = self.body_count;
                 self.stored(|walker| {
                     walker.use_type_parts(&types, None);
                     walker.optional(definition);
                 });
-                self.body_count = body_count;
             }
             ("C", Some(NodeEnum::Constraint(constraint))) => {
                 self.use_global_casts();
@@ -79,7 +77,6 @@ impl<'a> Walker<'a> {
     }
 
     fn store_typed(&mut self, named: Option<&TypeName>, nodes: &[Node]) {
-        let body_count = self.body_count;
         self.stored(|walker| {
             if let Some(named) = named {
                 walker.use_type(named);
@@ -88,7 +85,6 @@ impl<'a> Walker<'a> {
                 walker.table_element(node);
             }
         });
-        self.body_count = body_count;
     }
 
     pub(super) fn store_over<'n>(
@@ -115,6 +111,7 @@ impl<'a> Walker<'a> {
     pub(super) fn stored(&mut self, walk: impl FnOnce(&mut Self)) -> Findings {
         let outside = std::mem::take(&mut self.found);
         let memory = self.take_memory();
+        let body_count = self.body_count;
         let fresh = self.fresh.clone();
         let is_additive = self.is_additive;
         walk(self);
@@ -130,6 +127,8 @@ impl<'a> Walker<'a> {
         if inner.has_literal {
             self.reach_literals(&inner, walked.seen_types);
         }
+        // Nothing of it runs before the names change.
+        self.body_count = body_count;
         inner
     }
 
@@ -246,8 +245,7 @@ impl<'a> Walker<'a> {
         relation: Option<&'a Relation>,
         nodes: impl IntoIterator<Item = &'n Node>,
     ) -> Findings {
-        let body_count = self.body_count;
-        let inner = self.stored(|walker| {
+        self.stored(|walker| {
             if let Some(relation) = relation {
                 walker.use_columns(relation);
             }
@@ -268,16 +266,12 @@ impl<'a> Walker<'a> {
                     _ => walker.expression(node),
                 }
             }
-        });
-        // Nothing of it runs before the names change.
-        self.body_count = body_count;
-        inner
+        })
     }
 
     /// A function's defaults, and the body of one in SQL, are parsed when it is made.
     pub(super) fn store_function(&mut self, found: &CreateFunctionStmt) {
         let body = sql_body(found);
-        let body_count = self.body_count;
         self.stored(|walker| {
             for node in &found.parameters {
                 let Some(NodeEnum::FunctionParameter(parameter)) = &node.node else { continue };
@@ -298,7 +292,6 @@ impl<'a> Walker<'a> {
                 None => {}
             }
         });
-        self.body_count = body_count;
     }
 
     fn stored_text(&mut self, text: &str) {
