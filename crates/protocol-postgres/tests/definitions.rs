@@ -347,6 +347,15 @@ fn what_autovacuum_runs_is_not_changed_by_a_mere_definition() {
     ] {
         check(&indexed, sql, &["define"]);
     }
+    let likened = names_with(&[&format!(
+        "tree|18197|statistics|s|1|{{FUNCEXPR :funcid {VISIBLE} :funcresulttype 16 :funcretset false \
+         :funcvariadic false :funcformat 0 :funccollid 0 :inputcollid 0 :args ({{VAR :varno 1 \
+         :varattno 2 :vartype 25 :vartypmod -1 :varcollid 0 :varlevelsup 0 :varnosyn 1 \
+         :varattnosyn 2 :location 48}}) :location 40}}"
+    )]);
+    check(&likened, "CREATE TABLE t (LIKE people INCLUDING ALL)", &["define", "unknown"]);
+    check(&likened, "CREATE TABLE t (LIKE people)", &["define"]);
+    check(&plain, "CREATE TABLE t (LIKE people INCLUDING ALL)", &["define"]);
     // What a text names and is not there may be made.
     let missing = names_with(&[
         INDEXED,

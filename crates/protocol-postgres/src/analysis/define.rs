@@ -220,6 +220,9 @@ impl<'a> Walker<'a> {
             Some(NodeEnum::Constraint(constraint)) => self.constraint(constraint),
             Some(NodeEnum::TableLikeClause(like)) => {
                 self.touch_optional(like.relation.as_ref(), Access::Read, false);
+                if like.options != 0 {
+                    self.copy_statistics(like.relation.as_ref());
+                }
             }
             _ => self.unknown("a table's element is of a kind that is not on the list", None),
         }

@@ -6,11 +6,15 @@
 use std::collections::BTreeSet;
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CreateRangeStmt, CreateStatsStmt, Node, ObjectType, RenameStmt};
+use pg_query::protobuf::{
+    CreateRangeStmt, CreateStatsStmt, Node, ObjectType, RangeVar, RenameStmt,
+};
 
 use super::catalogue::TreeContext;
 use super::define::name_parts;
-use super::walker::{Walker, is_reviewed, is_system_schema, split_name, strings, user_functions};
+use super::walker::{
+    Walker, find_relation, is_reviewed, is_system_schema, split_name, strings, user_functions,
+};
 use super::{Names, builtins};
 
 /// What maintenance calls, as far as it can be told.
@@ -125,6 +129,14 @@ impl Walker<'_> {
             && (inner.unknown.is_some() || self.names.is_some_and(is_of_users))
         {
             self.unknown("autovacuum runs the function of a user for statistics", None);
+        }
+    }
+
+    /// LIKE with INCLUDING: the statistics of another relation may be made for the one here, too.
+    pub(super) fn copy_statistics(&mut self, named: Option<&RangeVar>) {
+        let relation = self.names.zip(named).and_then(|(names, named)| find_relation(names, named));
+        if let Some(relation) = relation {
+            self.reach_trees(relation, &[TreeContext::Statistics], None);
         }
     }
 
