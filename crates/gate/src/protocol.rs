@@ -119,6 +119,9 @@ pub struct Admission {
     pub classified: Arc<[ColumnName]>,
     /// Those that this principal may not read raw.
     pub masked: Arc<[ColumnName]>,
+    /// Whether policy lets this principal run code at the target that nobody knows. Asked when the
+    /// session opens; each statement is decided all the same.
+    pub may_run_unknown: bool,
     pub record_rows: RecordRows,
     /// 32 random bytes: the session's own cancel secret, of which the protocol makes its
     /// `cancel_key`.

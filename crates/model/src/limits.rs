@@ -239,6 +239,17 @@ pub const CATALOGUE_AGE_MAX: Duration = Duration::from_secs(5);
 pub const CATALOGUE_WAIT_MAX: Duration = Duration::from_millis(250);
 /// How soon a session that waits for it looks again, at least.
 pub const CATALOGUE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(2);
+/// How long a statement waits while another session changes objects that it names, and a definition
+/// while another session uses what it changes. A target would wait for ever; a client that is
+/// refused can try again, and a session that never ends its transaction stops nobody for good.
+pub const DEFINITION_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How soon who waits so looks again, at most.
+pub const DEFINITION_LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
+/// Definitions in one transaction that are remembered one by one; more count as a change of
+/// everything.
+pub const DEFINITIONS_SENT_MAX: usize = 256;
+/// Statements of one transaction whose names are remembered up to its end.
+pub const NAMES_HELD_MAX: usize = 64;
 
 /// How long a held statement waits when the policy's `@expires` says nothing.
 pub const APPROVAL_WAIT: Duration = Duration::from_secs(15 * 60);

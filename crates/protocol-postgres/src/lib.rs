@@ -20,6 +20,7 @@ mod settings;
 mod shared;
 mod startup;
 mod target_login;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use corral_model::limits;
 use crate::analysis::{Analysis, Catalogue, Names};
 use crate::analyst::Analyst;
 use crate::scram::KnownKeys;
+use crate::turns::Turns;
 
 /// All targets.
 #[derive(Debug)]
@@ -49,14 +50,14 @@ impl Shared {
         if let Some(found) = targets.get(&key) {
             return found.clone();
         }
-        // Whoever changes objects, all accounts read them again.
+        // Whoever changes objects, all accounts read them again, and take turns with it.
         let sibling = targets.iter().find(|(known, _)| known.target == key.target);
-        let changes = sibling.map(|(_, shared)| shared.changes.clone()).unwrap_or_default();
+        let siblings = sibling.map(|(_, shared)| shared.siblings.clone()).unwrap_or_default();
         targets.retain(|known, _| known.target != key.target || known.revision >= key.revision);
         if targets.len() >= limits::SHARED_TARGETS_MAX {
             targets.retain(|_, shared| Arc::strong_count(shared) > 1);
         }
-        let shared = Arc::new(SharedTarget::new(now, changes));
+        let shared = Arc::new(SharedTarget::new(now, siblings));
         if targets.len() < limits::SHARED_TARGETS_MAX {
             targets.insert(key, shared.clone());
         }
@@ -64,12 +65,19 @@ impl Shared {
     }
 }
 
+/// What is one for all accounts of a target.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Siblings {
+    /// Grows when objects of the target are changed through the gateway, under whatever account.
+    changes: Arc<AtomicU64>,
+    turns: Arc<Turns>,
+}
+
 /// One target's catalogue, with its age, and analyses under it.
 #[derive(Debug)]
 pub(crate) struct SharedTarget {
     born: Instant,
-    /// Grows when objects of the target are changed through the gateway, under whatever account.
-    changes: Arc<AtomicU64>,
+    siblings: Siblings,
     /// Those for which the rest holds.
     seen_changes: AtomicU64,
     /// Grows when sessions have to take the catalogue anew.
@@ -126,11 +134,11 @@ pub(crate) enum Claim {
 }
 
 impl SharedTarget {
-    fn new(now: Instant, changes: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(now: Instant, siblings: Siblings) -> Self {
         Self {
             born: now,
-            seen_changes: AtomicU64::new(changes.load(Ordering::Acquire)),
-            changes,
+            seen_changes: AtomicU64::new(siblings.changes.load(Ordering::Acquire)),
+            siblings,
             generation: AtomicU64::new(1),
             read_at_ms: AtomicU64::new(NEVER),
             state: Mutex::default(),
@@ -154,10 +162,22 @@ impl SharedTarget {
         })
     }
 
+    /// Who may name what, of all accounts.
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.siblings.turns
+    }
+
+    /// Whether nothing was changed through the gateway since the catalogue of this generation was
+    /// read, nor found changed.
+    pub(crate) fn is_unchanged(&self, generation: u64) -> bool {
+        let changes = self.siblings.changes.load(Ordering::Acquire);
+        self.generation.load(Ordering::Acquire) == generation
+            && self.seen_changes.load(Ordering::Acquire) == changes
+    }
+
     /// Whether the catalogue of this generation may still be relied on.
     pub(crate) fn is_current(&self, generation: u64, now: Instant) -> bool {
-        self.generation.load(Ordering::Acquire) == generation
-            && self.seen_changes.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire)
+        self.is_unchanged(generation)
             && self.age(now).is_some_and(|age| age <= limits::CATALOGUE_AGE_MAX)
     }
 
@@ -168,7 +188,7 @@ impl SharedTarget {
     /// Something else when what a session read for itself may be old: objects changed, or another
     /// session found that they had.
     pub(crate) fn stamp(&self) -> Stamp {
-        let changes = self.changes.load(Ordering::Acquire);
+        let changes = self.siblings.changes.load(Ordering::Acquire);
         Stamp { changes, generation: self.generation.load(Ordering::Acquire) }
     }
 
@@ -252,12 +272,12 @@ impl SharedTarget {
 
     /// Objects changed: every session of the target reads again before its next statement.
     pub(crate) fn invalidate(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.siblings.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// What was read before the last change is not valid.
     fn see_changes(&self, state: &mut State) {
-        let changes = self.changes.load(Ordering::Acquire);
+        let changes = self.siblings.changes.load(Ordering::Acquire);
         if self.seen_changes.swap(changes, Ordering::AcqRel) == changes {
             return;
         }
@@ -292,7 +312,7 @@ mod tests {
     #[test]
     fn a_catalogue_is_read_by_one_session_and_used_by_all() {
         let now = Instant::now();
-        let shared = SharedTarget::new(now, Arc::default());
+        let shared = SharedTarget::new(now, Siblings::default());
         let Claim::Read(generation) = shared.claim(now, true) else {
             panic!("nothing was read yet")
         };
@@ -308,7 +328,7 @@ mod tests {
 
     #[test]
     fn names_are_shared_while_they_mean_the_same_and_somebody_has_them() {
-        let shared = SharedTarget::new(Instant::now(), Arc::default());
+        let shared = SharedTarget::new(Instant::now(), Siblings::default());
         let catalogue = Arc::new(Catalogue::default());
         let names = |catalogue: &Arc<Catalogue>, schema: &str| {
             let row = |cells: [&str; 3]| cells.map(|cell| Some(cell.to_owned())).to_vec();
@@ -335,7 +355,7 @@ mod tests {
     #[test]
     fn a_session_that_cannot_share_what_it_reads_keeps_nobody_waiting() {
         let now = Instant::now();
-        let shared = SharedTarget::new(now, Arc::default());
+        let shared = SharedTarget::new(now, Siblings::default());
         let Claim::Read(generation) = shared.claim(now, true) else { panic!("nothing was read") };
         shared.publish(Catalogue::default(), generation, now);
         let later = now + limits::CATALOGUE_AGE_MAX + Duration::from_millis(1);
@@ -349,7 +369,7 @@ mod tests {
     #[test]
     fn what_another_session_reads_is_waited_for_unless_something_changed_since() {
         let now = Instant::now();
-        let shared = SharedTarget::new(now, Arc::default());
+        let shared = SharedTarget::new(now, Siblings::default());
         assert!(matches!(shared.claim(now, true), Claim::Read(_)));
         assert!(matches!(shared.claim(now, true), Claim::Elsewhere(_)));
         assert!(matches!(shared.claim(now, false), Claim::Elsewhere(_)));
@@ -363,8 +383,8 @@ mod tests {
     #[test]
     fn a_change_under_one_account_is_a_change_for_all() {
         let now = Instant::now();
-        let first = SharedTarget::new(now, Arc::default());
-        let second = SharedTarget::new(now, first.changes.clone());
+        let first = SharedTarget::new(now, Siblings::default());
+        let second = SharedTarget::new(now, first.siblings.clone());
         let Claim::Read(generation) = second.claim(now, true) else { panic!("nothing was read") };
         let (_, generation) = second.publish(Catalogue::default(), generation, now);
         let stamp = second.stamp();
@@ -377,7 +397,7 @@ mod tests {
     #[test]
     fn a_catalogue_that_was_read_before_a_change_is_not_shared() {
         let now = Instant::now();
-        let shared = SharedTarget::new(now, Arc::default());
+        let shared = SharedTarget::new(now, Siblings::default());
         let Claim::Read(generation) = shared.claim(now, true) else {
             panic!("nothing was read yet")
         };

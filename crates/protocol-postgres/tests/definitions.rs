@@ -516,3 +516,101 @@ fn a_cascade_counts_as_named() {
     }
     assert!(!listed("DROP FUNCTION trg").contains(&"- public.people".to_owned()));
 }
+
+/// The catalogue without sequences: which table one belongs to, it does not tell.
+fn names_without_sequences() -> Names {
+    let is_sequence = |line: &&str| line.starts_with("relation\t") && line.contains("\tS\t");
+    let rows: Vec<&str> = CATALOGUE.lines().filter(|line| !is_sequence(line)).collect();
+    names_of(&rows.join("\n"), SESSION)
+}
+
+#[test]
+fn a_definition_that_changes_no_more_than_it_names_lists_what_it_changes() {
+    let names = names_without_sequences();
+    for (sql, changed) in [
+        ("CREATE TABLE fresh (id int PRIMARY KEY, note text)", "public.fresh"),
+        ("CREATE TABLE IF NOT EXISTS notes (id int)", "public.notes"),
+        ("CREATE TABLE kid () INHERITS (base)", "public.base"),
+        ("CREATE TABLE kid () INHERITS (base)", "public.kid"),
+        ("CREATE VIEW seen AS SELECT id FROM notes", "public.seen"),
+        ("CREATE OR REPLACE VIEW people_names AS SELECT 1 AS x", "public.people_names"),
+        ("CREATE TABLE copied AS SELECT id FROM notes", "public.copied"),
+        ("CREATE MATERIALIZED VIEW kept AS SELECT id FROM notes", "public.kept"),
+        ("SELECT id INTO copied FROM notes", "public.copied"),
+        ("CREATE INDEX ON notes (id)", "public.notes"),
+        ("CREATE SEQUENCE s", "public.s"),
+        ("ALTER TABLE notes ADD COLUMN more int", "public.notes"),
+        ("ALTER TABLE notes DROP COLUMN note", "public.notes"),
+        ("ALTER TABLE IF EXISTS notes ENABLE ROW LEVEL SECURITY", "public.notes"),
+        ("ALTER TABLE base ADD COLUMN more int", "public.child"),
+        ("ALTER INDEX people_pkey SET (fillfactor = 70)", "public.people"),
+        ("ALTER VIEW people_names SET (security_barrier)", "public.people_names"),
+        (
+            "CREATE TRIGGER t BEFORE INSERT ON notes FOR EACH ROW \
+             EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "public.notes",
+        ),
+        ("CREATE RULE r AS ON UPDATE TO notes DO INSTEAD NOTHING", "public.notes"),
+        ("CREATE POLICY p ON notes", "public.notes"),
+        ("ALTER POLICY p ON notes USING (true)", "public.notes"),
+        ("CREATE STATISTICS s ON id, note FROM notes", "public.notes"),
+        ("CREATE SCHEMA s1", ".s1"),
+        ("DROP TABLE notes", "public.notes"),
+        ("DROP TABLE IF EXISTS other.people", "other.people"),
+        ("DROP TABLE events", "public.events_2024"),
+        ("DROP VIEW people_names", "public.people_names"),
+        ("DROP MATERIALIZED VIEW people_mat", "public.people_mat"),
+        ("DROP INDEX people_pkey", "public.people"),
+        ("DROP FOREIGN TABLE far", "public.far"),
+        ("DROP TRIGGER t ON notes", "public.notes"),
+        ("DROP RULE r ON notes", "public.notes"),
+        ("DROP POLICY p ON notes", "public.notes"),
+    ] {
+        let found = analyse(sql, Some(&names), &open());
+        let change = found.session_change;
+        assert!(change.catalogue && !change.is_wide, "{sql}: {change:?} {:?}", found.unknown);
+        let listed = objects(&found);
+        let is_listed = ["d", "-"].iter().any(|role| listed.contains(&format!("{role} {changed}")));
+        assert!(is_listed, "{sql}: {listed:?}");
+    }
+    let names = names_with(&[]);
+    for (sql, changed) in [
+        ("ALTER SEQUENCE numbers INCREMENT 5", "public.numbers"),
+        ("DROP SEQUENCE numbers", "public.numbers"),
+        ("DROP VIEW people_names", "public.people_names"),
+    ] {
+        let found = analyse(sql, Some(&names), &open());
+        assert!(found.session_change.catalogue && !found.session_change.is_wide, "{sql}");
+        assert!(objects(&found).contains(&format!("d {changed}")), "{sql}");
+    }
+}
+
+#[test]
+fn a_definition_may_change_everything_where_that_is_not_plain_to_see() {
+    let with_sequences = names_with(&[]);
+    let event = names_with(&["event_trigger|90001|18266|ddl_command_end|e"]);
+    for (names, sql) in [
+        (&with_sequences, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'select 1'"),
+        (&with_sequences, "CREATE TABLE t (id int REFERENCES people)"),
+        (&with_sequences, "ALTER TABLE notes ADD FOREIGN KEY (id) REFERENCES people"),
+        (&with_sequences, "ALTER TABLE notes DROP COLUMN note CASCADE"),
+        // The sequence of a column goes with it, whatever its name.
+        (&with_sequences, "ALTER TABLE notes DROP COLUMN note"),
+        (&with_sequences, "DROP TABLE notes"),
+        (&with_sequences, "DROP VIEW people_names CASCADE"),
+        // It may be there by the time that the target looks for it.
+        (&with_sequences, "DROP VIEW IF EXISTS nowhere"),
+        (&with_sequences, "DROP SCHEMA other"),
+        (&with_sequences, "ALTER TABLE notes RENAME TO others"),
+        (&with_sequences, "ALTER TABLE notes SET SCHEMA other"),
+        (&with_sequences, "CREATE SCHEMA s1 CREATE VIEW v AS SELECT 1"),
+        (&with_sequences, "GRANT USAGE ON SCHEMA other TO public"),
+        (&with_sequences, "CREATE VIEW v AS SELECT 1; DROP FUNCTION plus_one"),
+        (&event, "CREATE VIEW v AS SELECT 1"),
+    ] {
+        let found = analyse(sql, Some(names), &open());
+        assert!(found.session_change.is_wide, "{sql}");
+    }
+    let found = analyse("CREATE TEMPORARY TABLE t (id int)", Some(&with_sequences), &open());
+    assert!(!found.session_change.catalogue);
+}

@@ -73,6 +73,7 @@ impl Dialect for PostgresDialect {
             is_target_local: true,
             classified: Arc::from([]),
             masked: Arc::from([]),
+            may_run_unknown: false,
             record_rows: RecordRows::None,
             cancel_secret: [7; 32],
             options: Arc::default(),

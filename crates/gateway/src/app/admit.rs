@@ -415,6 +415,11 @@ impl App {
             is_target_local: entry.target.endpoint.is_local(),
             classified: entry.target.classified.clone(),
             masked,
+            may_run_unknown: entry.config.may_run_unknown(
+                &entry.subject,
+                &entry.target,
+                &entry.context,
+            ),
             record_rows: entry.target.spec.record.rows,
             cancel_secret: session.cancel_secret,
             options: entry.target.options.clone(),

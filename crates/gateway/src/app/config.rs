@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use corral_gate::policy::{Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts};
-use corral_gate::{budget, runbook};
+use corral_gate::{Verdict, budget, runbook};
 use corral_identity::job_api::JobApi;
 use corral_identity::jwks::KeySource;
 use corral_model::ids::{
@@ -21,7 +21,8 @@ use corral_model::resource::{
     PolicySpec, RelaySpec, Resource, ResourceKind, SamlSpec, TargetSpec, TextSource, UserSpec,
     WorkloadSpec, manifest,
 };
-use corral_model::{Principal, PrincipalKind};
+use corral_model::statement::Facts;
+use corral_model::{Effect, Effects, Principal, PrincipalKind};
 use corral_transport::tunnel::{Reachable, reachable};
 use corral_transport::{Address, Endpoint};
 use sha2::{Digest as _, Sha256};
@@ -326,6 +327,25 @@ impl Config {
         let is_masked =
             |column: &&ColumnName| !self.engine.may_unmask(subject, &target.facts, column, context);
         target.classified.iter().filter(is_masked).cloned().collect()
+    }
+
+    /// Whether this subject may run code at the target that nobody knows, with nobody asked.
+    pub(crate) fn may_run_unknown(
+        &self,
+        subject: &Subject,
+        target: &Target,
+        context: &corral_gate::policy::Context,
+    ) -> bool {
+        let known = protocols::find(&target.spec.protocol);
+        let verbs = known.map(|protocol| protocol.spec().verbs).unwrap_or_default().iter();
+        let facts = Facts {
+            verbs: verbs.filter(|verb| verb.effect == Some(Effect::Unknown)).copied().collect(),
+            effects: Effects::of(Effect::Unknown),
+            statement_count: 1,
+            ..Facts::default()
+        };
+        let ruling = self.engine.rule(subject, &target.facts, &facts, context, String::new());
+        ruling.verdict == Verdict::Allow
     }
 }
 

@@ -111,6 +111,32 @@ async fn masks_change_from_the_next_statement_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_told_whether_it_may_run_what_nobody_knows() {
+    let world = World::start().await;
+    let (run, _) = world.root_run().await;
+    let rule = |terms: &str, effect: &str| {
+        format!(
+            "kind: Policy\nname: unknown\ncedar: |\n  permit (principal in \
+             Corral::Group::\"agents\", action in Corral::Action::\"unknown\", resource);\n  \
+             {terms} {effect} (principal, action in Corral::Action::\"unknown\", resource);\n"
+        )
+    };
+    let held = rule("@id(\"held\") @approval(\"dba\") @reason(\"It may do anything.\")", "forbid");
+    for (policy, expected) in [
+        (None, false),
+        (Some(rule("", "permit")), true),
+        (Some(held), false),
+        (Some(rule("", "forbid")), false),
+    ] {
+        if let Some(policy) = &policy {
+            world.apply(policy).await.expect("applied");
+        }
+        let session = world.connect(&run.token, "orders-db").await.expect("let in");
+        assert_eq!(session.admission.may_run_unknown, expected, "{policy:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_token_says_nothing_and_the_administrator_opens_no_session() {
     let world = World::start().await;
     let path = world.directory.path().join("data/admin.token");

@@ -184,6 +184,7 @@ impl Authority for Gateway {
                 is_target_local: true,
                 classified: self.masked.clone(),
                 masked: self.masked.clone(),
+                may_run_unknown: false,
                 record_rows: RecordRows::None,
                 cancel_secret: [0; 32],
                 options: Arc::new(options),

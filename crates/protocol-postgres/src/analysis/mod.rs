@@ -246,16 +246,19 @@ pub struct SessionChange {
     /// How texts are read: `client_encoding` or `standard_conforming_strings` may be other than at
     /// the start. The names are to be probed again, too.
     pub reading: bool,
+    /// Objects may be changed beyond those that the facts list as defined or reached.
+    pub is_wide: bool,
 }
 
 impl SessionChange {
     /// Everything may be different.
-    pub const ANY: Self = Self { names: true, catalogue: true, reading: true };
+    pub const ANY: Self = Self { names: true, catalogue: true, reading: true, is_wide: true };
 
     pub(crate) fn add(&mut self, other: Self) {
         self.names |= other.names;
         self.catalogue |= other.catalogue;
         self.reading |= other.reading;
+        self.is_wide |= other.is_wide;
     }
 }
 

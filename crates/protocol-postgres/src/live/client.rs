@@ -75,7 +75,7 @@ impl Live {
 
     /// The target keeps answers back until it is asked for them: a client that waits for none
     /// would otherwise wait for ever.
-    fn flush_full_queue(&mut self, link: &mut Link) {
+    pub(super) fn flush_full_queue(&mut self, link: &mut Link) {
         if self.transaction.is_pipeline_open() && !self.has_flushed {
             link.tell_target(Harmless::Control, put_flush);
             self.has_flushed = true;

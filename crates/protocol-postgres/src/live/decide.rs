@@ -11,12 +11,15 @@ use corral_model::{Effect, TraceParent};
 
 use super::Live;
 use super::cursors::resolves_late;
+use super::forward::claim_until_ended;
 use super::parsed::{parameters_ahead, runs_when_parsed};
 use super::pending::Running;
 use super::task::{Analysed, Approved, Step, Task, What};
+use super::turn::Next;
 use crate::analysis::StatementKind;
 use crate::deny::Refusal;
 use crate::link::{Ending, Link};
+use crate::turns::Using;
 
 impl Live {
     /// What the text does is known.
@@ -61,6 +64,18 @@ impl Live {
                 return Ok(());
             }
         };
+        match self.take_turn(&mut task, &analysed, link) {
+            Next::Decide => {}
+            Next::Resolve => return self.resolve(task, link),
+            Next::Wait => {
+                self.step = Step::ExpectOthers(task);
+                return Ok(());
+            }
+            Next::Refuse(refusal) => {
+                self.give_up(&task, refusal, link);
+                return Ok(());
+            }
+        }
         task.analysed = Some(analysed.clone());
         if let Some(approved) = task.approved.take() {
             self.run_approved(task, *approved, &analysed, link);
@@ -84,6 +99,7 @@ impl Live {
             }
             What::Bind(binding) if !analysed.analysis.facts.effects.contains(Effect::Unknown) => {
                 self.forward_bind(binding, &task, analysed, None, link);
+                self.use_until_answered(task.using.take());
             }
             // The target plans it, and calls functions that say that they are IMMUTABLE.
             What::Bind(binding) => {
@@ -109,8 +125,10 @@ impl Live {
                 link.ask(Output::Decide(Box::new(statement)));
             }
             What::Execute { portal } => {
-                if let Some(running) = self.take_suspended(&portal, &task, &analysed) {
+                if let Some(mut running) = self.take_suspended(&portal, &task, &analysed) {
+                    running.using = task.using.take().map(Using::sent);
                     self.forward_execute(portal, running, task.frame_len, link);
+                    claim_until_ended(task.defining.take());
                     return Ok(());
                 }
                 let bound = self.store.portal(&portal);
@@ -187,6 +205,7 @@ impl Live {
         match (denial, std::mem::replace(&mut task.what, What::Query), task.analysed.take()) {
             (None, What::Parse { name, types, .. }, Some(analysed)) => {
                 self.forward_parse(name, types, &task, analysed, None, link);
+                self.use_until_answered(task.using.take());
             }
             (Some(denial), _, analysed) => {
                 let analysis = analysed.as_ref().map(|analysed| &*analysed.analysis);

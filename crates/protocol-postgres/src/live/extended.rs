@@ -84,7 +84,12 @@ impl Live {
         let prepared = Prepared { text: task.text.clone(), analysed, types };
         self.sql.forget(&name);
         let undo = Some(Box::new(self.store.prepare(name, prepared)));
-        self.queue.push_back(Pending::Parse { sender: Sender::Client, undo, running: None });
+        self.queue.push_back(Pending::Parse {
+            sender: Sender::Client,
+            undo,
+            running: None,
+            using: None,
+        });
         self.open_pipeline();
     }
 
@@ -191,7 +196,7 @@ impl Live {
             number,
         };
         let undo = Some(Box::new(self.store.bind(binding.portal, portal)));
-        self.queue.push_back(Pending::Bind { sender: Sender::Client, number, undo });
+        self.queue.push_back(Pending::Bind { sender: Sender::Client, number, undo, using: None });
         self.open_pipeline();
     }
 

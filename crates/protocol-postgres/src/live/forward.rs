@@ -16,6 +16,7 @@ use crate::analysis::{Analysis, StatementKind};
 use crate::codec::client::Named;
 use crate::codec::target::put_describe_portal;
 use crate::link::Link;
+use crate::turns::{Defining, Using};
 
 impl Live {
     /// Sends a permitted statement.
@@ -26,7 +27,9 @@ impl Live {
         analysed: &Arc<Analysed>,
         link: &mut Link,
     ) {
-        let running = Box::new(Running {
+        let using = task.using.take();
+        let defining = task.defining.take();
+        let mut running = Box::new(Running {
             log: RowLog::new(self.admission.record_rows, permit.seq()),
             permit,
             analysis: analysed.analysis.clone(),
@@ -39,21 +42,30 @@ impl Live {
             plan: None,
             is_call: matches!(task.what, What::Call { .. }),
             is_copying_out: false,
+            using: None,
         });
         match std::mem::replace(&mut task.what, What::Query) {
             What::Query => {
+                running.using = using.map(Using::sent);
                 let seq = running.permit.seq();
                 let epoch = self.transaction.epoch();
                 self.forward_query(running, task.frame_len, link);
+                claim_until_ended(defining);
                 self.cursors.open(&task.text, analysed, epoch);
                 if let [StatementKind::Prepare { name }] = analysed.analysis.kinds.as_slice() {
                     self.sql.remember(name, &task.text, analysed.names.clone(), seq);
                 }
             }
-            What::Call { .. } => self.forward_query(running, task.frame_len, link),
+            What::Call { .. } => {
+                running.using = using.map(Using::sent);
+                self.forward_query(running, task.frame_len, link);
+                claim_until_ended(defining);
+            }
             What::Execute { portal } => {
                 if self.store.portal(&portal).is_some() {
+                    running.using = using.map(Using::sent);
                     self.forward_execute(portal, running, task.frame_len, link);
+                    claim_until_ended(defining);
                     self.cursors.open(&task.text, analysed, self.transaction.epoch());
                 } else {
                     unused(&running.permit, "34000", link);
@@ -62,6 +74,7 @@ impl Live {
             }
             What::Bind(binding) => {
                 self.forward_bind(binding, &task, analysed.clone(), Some(running), link);
+                self.use_until_answered(using);
             }
             What::Parse { name, types, parameters } => {
                 let parsed = Parsed {
@@ -72,6 +85,7 @@ impl Live {
                 };
                 let decided = Some(Box::new(parsed));
                 self.forward_parse(name, types, &task, analysed.clone(), decided, link);
+                self.use_until_answered(using);
             }
             What::Open => {}
         }
@@ -167,5 +181,12 @@ impl Live {
         for running in self.store.forget(named, name) {
             super::finish(&running, "00000", link);
         }
+    }
+}
+
+/// A definition is on its way.
+pub(super) fn claim_until_ended(defining: Option<Defining>) {
+    if let Some(defining) = defining {
+        defining.sent();
     }
 }

@@ -13,12 +13,17 @@ use crate::link::Link;
 
 impl Live {
     /// People have to decide: the client is told, and its next messages wait.
-    pub(super) fn hold(&mut self, task: Box<Task>, held: Held, link: &mut Link) {
+    pub(super) fn hold(&mut self, mut task: Box<Task>, held: Held, link: &mut Link) {
+        // It takes its turn again once they have decided.
+        task.using = None;
+        task.defining = None;
+        task.turn_since = None;
         if self.is_skipping {
             link.ask(Output::Withdraw(held.seq));
             self.skip(&task, link);
             return;
         }
+        self.hasten_answers(link);
         let mut notice = held.notice;
         if !notice.starts_with("corral:") {
             notice.insert_str(0, "corral: ");
@@ -66,6 +71,11 @@ impl Live {
                 let refusal =
                     Refusal::as_postgres("57014", "canceling statement due to user request");
                 self.refuse(&hold.task, refusal, link);
+            }
+            Step::ExpectOthers(task) if task.is_message() => {
+                let refusal =
+                    Refusal::as_postgres("57014", "canceling statement due to user request");
+                self.give_up(&task, refusal, link);
             }
             step => {
                 self.step = step;

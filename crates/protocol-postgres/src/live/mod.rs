@@ -34,6 +34,7 @@ mod target;
 mod task;
 mod texts;
 mod transaction;
+mod turn;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -65,6 +66,7 @@ use crate::encoding;
 use crate::link::{Ending, Link};
 use crate::shared::Shared;
 use crate::target_login::TargetFacts;
+use crate::turns::Turn;
 
 /// What is known about results: the layout of the one at the front of the queue, and where masked
 /// columns live.
@@ -103,6 +105,7 @@ pub(crate) struct Live {
     doubts: Doubts,
     texts: Texts,
     keeper: Keeper,
+    turn: Turn,
     scope: Arc<Scope>,
     transaction: Transaction,
     layouts: Layouts,
@@ -141,6 +144,7 @@ impl Live {
             cursors: Cursors::default(),
             doubts: Doubts::default(),
             texts: Texts::default(),
+            turn: Turn::new(shared.clone()),
             keeper: Keeper::new(shared),
             scope: Arc::new(scope),
             transaction: Transaction::new(),
@@ -203,9 +207,8 @@ impl Live {
     /// still runs would be answered to nobody.
     fn end_if_gone(&self) -> Result<(), Ending> {
         let is_waiting = match self.step {
-            Step::Ready | Step::Held(_) => false,
+            Step::Ready | Step::Held(_) | Step::ExpectOthers(_) => false,
             Step::ExpectNames(_)
-            | Step::ExpectOthers(_)
             | Step::ExpectWork(_)
             | Step::ExpectCheck(_)
             | Step::ExpectDecision(_) => true,
@@ -263,9 +266,15 @@ impl Live {
             finish(&running, "00000", link);
         }
         let is_ours = !matches!(ending.reason, CloseReason::Client | CloseReason::Target);
-        if is_busy && is_ours {
+        // What nobody hears the answer of must not change objects later.
+        if is_busy && (is_ours || self.turn.has_sent()) {
             self.cancel_target(link);
         }
+        if !is_busy && self.transaction.is_certain() {
+            // The target takes back what it was in the middle of.
+            self.turn.ended(true);
+        }
+        self.turn.leave(Some(link.now));
         link.tell_target(Harmless::Control, put_terminate);
     }
 
@@ -284,9 +293,8 @@ impl Live {
                         || self.has_little_unread(link))
             }
             // So that a lost client is seen.
-            Step::Held(_) => self.has_little_unread(link),
+            Step::Held(_) | Step::ExpectOthers(_) => self.has_little_unread(link),
             Step::ExpectNames(_)
-            | Step::ExpectOthers(_)
             | Step::ExpectWork(_)
             | Step::ExpectCheck(_)
             | Step::ExpectDecision(_) => false,
@@ -301,9 +309,9 @@ impl Live {
     fn has_little_unread(&self, link: &Link) -> bool {
         let frame_len = match &self.step {
             Step::Held(hold) => hold.task.frame_len,
+            Step::ExpectOthers(task) => task.frame_len,
             Step::Ready
             | Step::ExpectNames(_)
-            | Step::ExpectOthers(_)
             | Step::ExpectWork(_)
             | Step::ExpectCheck(_)
             | Step::ExpectDecision(_) => 0,

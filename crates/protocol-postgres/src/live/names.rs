@@ -407,6 +407,20 @@ impl Keeper {
         self.is_catalogue_dirty |= self.changed.catalogue;
     }
 
+    /// Whether a name has to be looked up again: since it was, something changed. Right after
+    /// [`Self::need`] said that nothing has to be asked, it is settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        match self.private {
+            Some(private) => private.asked == self.shared.stamp(),
+            None => self.shared.is_unchanged(self.generation),
+        }
+    }
+
+    /// Whether the transaction changed objects, as far as the target has told of its end.
+    pub(crate) fn changes_objects(&self) -> bool {
+        self.changed.catalogue
+    }
+
     /// The target did a statement that may have ended a transaction: others are to see what it
     /// changed, though it may be long until the target says that it is outside of it.
     pub(crate) fn committed(&self) {
@@ -441,8 +455,10 @@ impl Drop for Keeper {
 mod tests {
     use super::*;
 
-    const DDL: SessionChange = SessionChange { names: false, catalogue: true, reading: false };
-    const PATH: SessionChange = SessionChange { names: true, catalogue: false, reading: false };
+    const NONE: SessionChange =
+        SessionChange { names: false, catalogue: false, reading: false, is_wide: false };
+    const DDL: SessionChange = SessionChange { catalogue: true, ..NONE };
+    const PATH: SessionChange = SessionChange { names: true, ..NONE };
 
     fn keeper(now: Instant) -> Keeper {
         let admission = corral_gate::Admission {
@@ -459,6 +475,7 @@ mod tests {
             cancel_secret: [0; 32],
             options: Arc::default(),
             commands: Arc::default(),
+            may_run_unknown: false,
             actor: corral_gate::Actor {
                 principal: corral_model::Principal::user(
                     corral_model::ids::PrincipalName::new("ada@example.com").expect("a name"),

@@ -13,6 +13,7 @@ use super::scope::Scope;
 use super::store::Undo;
 use crate::analysis::Analysis;
 use crate::deny::Refusal;
+use crate::turns::Using;
 
 /// On whose behalf a message was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub(crate) struct Running {
     pub(crate) is_call: bool,
     /// COPY sends rows to the client; how many, its tag says.
     pub(crate) is_copying_out: bool,
+    /// Until the target has looked the names up.
+    pub(crate) using: Option<Using>,
 }
 
 /// One message that the target has to answer.
@@ -64,6 +67,7 @@ pub(crate) enum Pending {
         undo: Option<Box<Undo>>,
         /// It was sent under a permit that nothing else uses.
         running: Option<Box<Running>>,
+        using: Option<Using>,
     },
     /// A Parse that must fail, in a refused message's place.
     Refused(Box<Refusal>),
@@ -72,6 +76,7 @@ pub(crate) enum Pending {
         /// Of the portal; 0 for the gateway's own.
         number: u64,
         undo: Option<Box<Undo>>,
+        using: Option<Using>,
     },
     Close {
         sender: Sender,

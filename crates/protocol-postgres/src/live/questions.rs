@@ -119,8 +119,8 @@ impl Live {
         link.tell_target(Harmless::Probe, |out| put_question(out, text, answer));
         self.queue.extend([
             close(),
-            Pending::Parse { sender, undo: None, running: None },
-            Pending::Bind { sender, number: 0, undo: None },
+            Pending::Parse { sender, undo: None, running: None, using: None },
+            Pending::Bind { sender, number: 0, undo: None, using: None },
             Pending::Ask(question),
             close(),
             close(),

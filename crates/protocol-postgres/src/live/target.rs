@@ -88,7 +88,10 @@ impl Live {
             b'N' => return self.read_notice(head, link),
             b'A' => return self.read_notification(head, link),
             b'S' => return self.read_parameter_status(head, link),
-            b'T' => return self.read_row_description(head, link),
+            b'T' => {
+                self.looked_up();
+                return self.read_row_description(head, link);
+            }
             b'Z' => return self.read_ready(head, link),
             _ => {}
         }
@@ -119,6 +122,7 @@ impl Live {
             (b'G', Some(Pending::Execute { .. } | Pending::Query { running: Some(_), .. })) => {
                 self.copy.is_awaited = false;
                 self.copy.is_active = true;
+                self.looked_up();
                 self.drop_ignored_syncs();
                 Passing::ToClient
             }
@@ -126,6 +130,7 @@ impl Live {
                 if !is_copy_foreseen(front.running())? {
                     return Err(self.trip("a COPY came that was not foreseen".into(), link));
                 }
+                self.looked_up();
                 Passing::ToClient
             }
             (b'd', Some(_)) => self.count_copy_data(head)?,
@@ -233,11 +238,13 @@ impl Live {
     /// a permit is for its own statement only.
     fn suspend(&mut self, link: &mut Link) {
         self.layouts.current = None;
-        let Some(Pending::Execute { portal, number, running }) = self.queue.pop_front() else {
+        let Some(Pending::Execute { portal, number, mut running }) = self.queue.pop_front() else {
             return;
         };
         // Nobody can tell when it goes on.
         link.ask(Output::Rows { seq: running.permit.seq(), rows: running.rows });
+        // What goes on later takes its turn again.
+        running.using = None;
         let before = match self.store.same_portal_mut(&portal, number) {
             Some(portal) => portal.suspended.replace(running),
             None => Some(running),
@@ -272,9 +279,13 @@ impl Live {
                 finish_with_rows(&mut running, "00000", link);
             }
             self.keeper.transaction_ended(epoch);
+            // Others read the catalogue again by now, and then go on.
+            self.turn.ended(!self.keeper.changes_objects());
             self.sql.transaction_ended(epoch);
             self.cursors.transaction_ended(epoch);
             self.doubts.transaction_ended(epoch);
+        } else if status == b'E' {
+            self.turn.ended(false);
         }
         match sender {
             Sender::Client => pass_frame(head, Passing::ToClient, link),
@@ -383,7 +394,7 @@ impl Live {
             Pending::Parse { undo, running: Some(mut running), .. } => {
                 finish_with_rows(&mut running, code, link);
                 self.unmake(
-                    Pending::Parse { sender: Sender::Client, undo, running: None },
+                    Pending::Parse { sender: Sender::Client, undo, running: None, using: None },
                     code,
                     link,
                 )

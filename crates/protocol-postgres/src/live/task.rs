@@ -12,6 +12,7 @@ use super::cursors::Opened;
 use super::scope::Scope;
 use super::sql_prepared::SqlPrepared;
 use crate::analysis::{Analysis, Names};
+use crate::turns::{Defining, Using};
 
 /// What a text does, and under which names and masks that was told. A session shares it within
 /// itself: what it points to is other sessions' too, and counting there would cost a cache miss
@@ -88,8 +89,14 @@ pub(crate) struct Task {
     /// It waited for people: everything is looked at again before it runs.
     pub(crate) was_held: bool,
     pub(crate) approved: Option<Box<Approved>>,
-    /// When to look again for what another session asks.
+    /// When to look again for what another session does.
     pub(crate) look_at: Option<Instant>,
+    /// The names that it uses, from its decision on.
+    pub(crate) using: Option<Using>,
+    /// What it will change, also while it waits for its turn.
+    pub(crate) defining: Option<Defining>,
+    /// Since when it waits for its turn.
+    pub(crate) turn_since: Option<Instant>,
 }
 
 impl Task {
@@ -109,6 +116,9 @@ impl Task {
             was_held: false,
             approved: None,
             look_at: None,
+            using: None,
+            defining: None,
+            turn_since: None,
         }
     }
 
@@ -130,7 +140,7 @@ pub(crate) enum Step {
     Ready,
     /// The gateway's questions about names are on their way.
     ExpectNames(Box<Task>),
-    /// Another session asks them.
+    /// Another session asks them, or has its turn first.
     ExpectOthers(Box<Task>),
     /// An analysis thread works.
     ExpectWork(Box<Task>),

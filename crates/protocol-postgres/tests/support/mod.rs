@@ -25,7 +25,7 @@ use corral_model::ids::{
 use corral_model::limits::WRITE_BUFFER_BYTES_HIGH;
 use corral_model::resource::{ColumnName, RecordRows, TargetTlsMode};
 use corral_model::statement::Facts;
-use corral_model::{Effect, Effects, Principal, Secret, Statement, Verb};
+use corral_model::{Effect, Effects, ObjectRef, ObjectRole, Principal, Secret, Statement, Verb};
 use corral_protocol_postgres::Postgres;
 use corral_protocol_postgres::analysis::catalogue::{CatalogueError, Row, rows_of_text};
 use corral_protocol_postgres::analysis::{
@@ -86,6 +86,21 @@ fn kind_of(text: &str) -> StatementKind {
     }
 }
 
+/// What stands behind FROM and TABLE.
+fn objects_of(text: &str) -> Vec<ObjectRef> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_change = text.contains("alter") || text.contains("create");
+    let role = if is_change { ObjectRole::Define } else { ObjectRole::Read };
+    let named = words.windows(2).filter(|pair| matches!(pair[0], "from" | "table"));
+    let object = |pair: &[&str]| ObjectRef {
+        schema: "public".into(),
+        name: pair[1].to_owned(),
+        kind: "table".into(),
+        role,
+    };
+    named.map(object).collect()
+}
+
 impl Analyst for Words {
     fn analyse(&self, text: &str, names: Option<&Names>, scope: &MaskScope) -> Analysis {
         self.analysed.fetch_add(1, Ordering::Relaxed);
@@ -100,6 +115,7 @@ impl Analyst for Words {
         let facts = Facts {
             verbs: vec![Verb { name: "word", effect: Some(effect) }],
             effects: Effects::of(effect),
+            objects: objects_of(text),
             functions: vec![format!("g{}", self.generation.load(Ordering::Relaxed))],
             statement_count: u32::try_from(kinds.len()).expect("few"),
             ..Facts::default()
@@ -119,6 +135,7 @@ impl Analyst for Words {
                 names: text.contains("search_path") || text.contains("client_encoding"),
                 catalogue: text.contains("alter") || text.contains("create"),
                 reading: text.contains("client_encoding"),
+                is_wide: text.contains("wide"),
             },
             has_bodies: text.contains("body"),
             mask,
@@ -168,6 +185,7 @@ impl Analyst for Words {
 #[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) masked: bool,
+    pub(crate) may_run_unknown: bool,
     pub(crate) record_rows: RecordRows,
     pub(crate) tls: TargetTlsMode,
     pub(crate) is_target_local: bool,
@@ -181,6 +199,7 @@ impl Default for Setting {
     fn default() -> Self {
         Self {
             masked: false,
+            may_run_unknown: false,
             record_rows: RecordRows::None,
             tls: TargetTlsMode::Disable,
             is_target_local: true,
@@ -453,6 +472,7 @@ impl World {
             is_target_local: self.setting.is_target_local,
             classified,
             masked,
+            may_run_unknown: self.setting.may_run_unknown,
             record_rows: self.setting.record_rows,
             cancel_secret: SECRET,
             options: Arc::default(),

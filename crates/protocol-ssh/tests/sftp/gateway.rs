@@ -192,6 +192,7 @@ impl Authority for Gateway {
                     is_target_local: true,
                     classified: no_columns.clone(),
                     masked: no_columns,
+                    may_run_unknown: false,
                     record_rows: RecordRows::None,
                     cancel_secret: [0; 32],
                     options: self.options.clone(),
