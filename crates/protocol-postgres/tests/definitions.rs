@@ -601,6 +601,8 @@ fn a_definition_may_change_everything_where_that_is_not_plain_to_see() {
         // It may be there by the time that the target looks for it.
         (&with_sequences, "DROP VIEW IF EXISTS nowhere"),
         (&with_sequences, "DROP SCHEMA other"),
+        // Whatever another session defined in it.
+        (&with_sequences, "COMMIT PREPARED 'x'"),
         (&with_sequences, "ALTER TABLE notes RENAME TO others"),
         (&with_sequences, "ALTER TABLE notes SET SCHEMA other"),
         (&with_sequences, "CREATE SCHEMA s1 CREATE VIEW v AS SELECT 1"),

@@ -13,7 +13,7 @@ use super::named::range_var;
 use super::walker::{Walker, find_relation};
 use super::{SessionChange, verbs};
 
-const OBJECTS: SessionChange =
+pub(super) const OBJECTS: SessionChange =
     SessionChange { names: true, catalogue: true, reading: false, is_wide: true };
 /// No others than those that the facts list as defined or reached.
 const NAMED_OBJECTS: SessionChange = SessionChange { is_wide: false, ..OBJECTS };

@@ -8,6 +8,7 @@ use pg_query::protobuf::{
     TransactionStmtKind, VariableSetKind, VariableSetStmt,
 };
 
+use super::changes::OBJECTS;
 use super::findings::Findings;
 use super::settings::{self, SettingClass};
 use super::shape::Shape;
@@ -166,6 +167,10 @@ impl Walker<'_> {
                 | TransactionStmtKind::TransStmtRollbackPrepared,
             ) => {
                 self.found.verb(verbs::TWO_PHASE);
+                if found.kind() == TransactionStmtKind::TransStmtCommitPrepared {
+                    // Whatever another session defined.
+                    self.found.change.add(OBJECTS);
+                }
                 StatementKind::TwoPhase
             }
             Ok(TransactionStmtKind::Undefined) | Err(_) => {
