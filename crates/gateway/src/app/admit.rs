@@ -416,6 +416,7 @@ impl App {
             classified: entry.target.classified.clone(),
             masked,
             may_run_unknown: entry.config.may_run_unknown(
+                &self.decisions,
                 &entry.subject,
                 &entry.target,
                 &entry.context,

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use corral_gate::policy::{Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts};
+use corral_gate::policy::{
+    DecisionCache, Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts,
+};
 use corral_gate::{Verdict, budget, runbook};
 use corral_identity::job_api::JobApi;
 use corral_identity::jwks::KeySource;
@@ -332,7 +334,8 @@ impl Config {
     /// Whether this subject may run code at the target that nobody knows, with nobody asked.
     pub(crate) fn may_run_unknown(
         &self,
-        subject: &Subject,
+        decisions: &DecisionCache,
+        subject: &Arc<Subject>,
         target: &Target,
         context: &corral_gate::policy::Context,
     ) -> bool {
@@ -344,7 +347,8 @@ impl Config {
             statement_count: 1,
             ..Facts::default()
         };
-        let ruling = self.engine.rule(subject, &target.facts, &facts, context, String::new());
+        let (facts, id) = (Arc::new(facts), String::new());
+        let ruling = decisions.rule(&self.engine, subject, &target.facts, &facts, context, id);
         ruling.verdict == Verdict::Allow
     }
 }

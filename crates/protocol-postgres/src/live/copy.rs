@@ -23,8 +23,8 @@ pub(super) struct CopyIn {
 impl Live {
     /// Whether a COPY from the client is on its way, or at the target.
     pub(super) fn awaits_copy(&self) -> bool {
-        let running = self.queue.iter().filter_map(|pending| pending.running());
-        running.into_iter().any(|one| one.analysis.kinds.contains(&StatementKind::CopyIn))
+        let mut running = self.queue.iter().filter_map(|pending| pending.running());
+        running.any(|one| one.analysis.kinds.contains(&StatementKind::CopyIn))
     }
 
     /// One message of the client while the target takes data.

@@ -21,7 +21,7 @@ impl Live {
         if self.transaction.is_answered() || self.is_skipping || !is_of_names {
             return false;
         }
-        let Some(sync) = self.queue.iter().rposition(Pending::ends_skipping) else { return false };
+        let Some(sync) = self.queue.iter().rposition(Pending::is_sync) else { return false };
         let frame = front(link, head);
         // What cannot be read is refused without waiting.
         match head.tag {
@@ -60,8 +60,8 @@ impl Live {
         }
         // The name is another message's by now. What that replaced was never made.
         let mut ended = Store::done(undo);
-        let later = self.queue.iter_mut().filter_map(Pending::undo_mut);
-        if let Some(later) = later.into_iter().find(|undo| undo.name() == (named, name.as_str())) {
+        let mut later = self.queue.iter_mut().filter_map(Pending::undo_mut);
+        if let Some(later) = later.find(|undo| undo.name() == (named, name.as_str())) {
             ended.extend(later.forget_old());
         }
         ended
@@ -69,39 +69,20 @@ impl Live {
 }
 
 impl Pending {
-    /// Whether the target no longer skips, once it has come to this.
-    fn ends_skipping(&self) -> bool {
-        self.is_sync()
-    }
-
     fn undo(&self) -> Option<&Undo> {
-        match self {
-            Self::Parse { undo, .. } | Self::Bind { undo, .. } | Self::Close { undo, .. } => {
-                undo.as_deref()
-            }
-            Self::Refused(_)
-            | Self::DescribeStatement
-            | Self::DescribePortal { .. }
-            | Self::Execute { .. }
-            | Self::Ask(_)
-            | Self::Sync { .. }
-            | Self::Query { .. } => None,
-        }
+        let (Self::Parse { undo, .. } | Self::Bind { undo, .. } | Self::Close { undo, .. }) = self
+        else {
+            return None;
+        };
+        undo.as_deref()
     }
 
     fn undo_mut(&mut self) -> Option<&mut Undo> {
-        match self {
-            Self::Parse { undo, .. } | Self::Bind { undo, .. } | Self::Close { undo, .. } => {
-                undo.as_deref_mut()
-            }
-            Self::Refused(_)
-            | Self::DescribeStatement
-            | Self::DescribePortal { .. }
-            | Self::Execute { .. }
-            | Self::Ask(_)
-            | Self::Sync { .. }
-            | Self::Query { .. } => None,
-        }
+        let (Self::Parse { undo, .. } | Self::Bind { undo, .. } | Self::Close { undo, .. }) = self
+        else {
+            return None;
+        };
+        undo.as_deref_mut()
     }
 
     /// A message of the protocol that makes or closes this name.
