@@ -18,7 +18,8 @@ use crate::live::Live;
 
 /// What a client reads as exit status of what was refused, as shells do of what cannot run.
 const EXIT_REFUSED: u32 = 126;
-/// What a client reads as exit status where the target failed, as OpenSSH's client does.
+/// What a client reads as exit status where the target failed or the session is over: what OpenSSH's
+/// client ends with when it reads that the connection ends before it reads a status.
 const EXIT_LOST: u32 = 255;
 
 /// What a channel is opened for.
@@ -56,7 +57,8 @@ pub(crate) async fn run(live: &Live, client: ClientChannel, setup: Setup, ask: A
     };
     if let Err(denial) = ended {
         client.say(&denial.sentence()).await;
-        client.exit(exit_code(&denial)).await;
+        let is_over = live.session.end_so_far().is_some();
+        client.exit(if is_over { EXIT_LOST } else { exit_code(&denial) }).await;
     }
     client.close().await;
     live.from_client.forget(client.id());
