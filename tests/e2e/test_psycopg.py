@@ -188,6 +188,41 @@ def test_settings_that_the_server_reports_arrive(both):
     alike(both, act)
 
 
+def test_a_transaction_keeps_its_own_choice_of_compiling(both):
+    """The gateway turns `jit` off for its questions."""
+    def act(connection):
+        connection.autocommit = True
+        cursor = connection.cursor()
+
+        def jit():
+            # What it makes is a table that no question has told of yet.
+            cursor.execute("create temp table if not exists asked (id int)")
+            cursor.execute("create temp table t (id int)")
+            cursor.execute("select id from t")
+            cursor.execute("drop table t")
+            return cursor.execute("show jit").fetchone()[0]
+
+        seen = []
+        for outside in ("on", "off"):
+            cursor.execute(f"set jit = {outside}")
+            for inside in ("set jit = on", "set jit = off", "set local jit = on",
+                           "set local jit = off", "reset jit", "select 1"):
+                for end in ("commit", "rollback"):
+                    cursor.execute(f"begin; {inside}")
+                    seen.append(jit())
+                    cursor.execute("savepoint s; set jit = off")
+                    seen.append(jit())
+                    cursor.execute("rollback to savepoint s")
+                    seen.append(jit())
+                    cursor.execute(end)
+                    seen.append(jit())
+                    cursor.execute(f"set jit = {outside}")
+        assert "on" in seen and "off" in seen
+        return seen
+
+    alike(both, act)
+
+
 def test_options_of_the_startup_message_are_used(shop, token):
     with shop.connect("plain-db", token, options="-c statement_timeout=12345",
                       application_name="a label") as connection:

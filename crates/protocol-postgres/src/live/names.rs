@@ -293,7 +293,7 @@ impl Keeper {
         }
         match (question, &mut self.rows.catalogue) {
             (Question::Catalogue, Some(rows)) => rows.push(row),
-            (Question::Plainly, _) | (Question::Catalogue, None) => {}
+            (Question::Set(_), _) | (Question::Catalogue, None) => {}
             (Question::Prepared, _) => self.rows.prepared.get_or_insert_default().push(row),
             (Question::Session | Question::Temporary, _) => self.rows.session.push(row),
         }

@@ -28,13 +28,23 @@ pub(crate) enum Sender {
 /// Which of the gateway's questions an Execute is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// No question: it keeps the target from compiling those that follow.
-    Plainly,
+    /// No question; for those that follow.
+    Set(Setting),
     Catalogue,
     Session,
     Temporary,
     /// Which statements are SQL's.
     Prepared,
+}
+
+/// Whether the target compiles questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// It does not, up to the next Sync.
+    Plainly,
+    /// It does not, up to `AsBefore`.
+    PlainlyWithin,
+    AsBefore,
 }
 
 /// A permitted statement that runs.

@@ -9,7 +9,7 @@ use corral_model::limits;
 
 use super::Live;
 use super::names::Need;
-use super::pending::{Pending, Question, Sender};
+use super::pending::{Pending, Question, Sender, Setting};
 use super::resolve::Done;
 use super::task::{Step, Task, What};
 use crate::analysis::catalogue::{LOAD_SQL, SESSION_SQL, TEMPORARY_SQL};
@@ -21,8 +21,16 @@ use crate::target_login::unavailable;
 
 /// Where a client made plans dear (`enable_seqscan = off`), or a catalogue is large, the target would
 /// compile the questions, which takes seconds. It holds up to the Sync that ends them, and is asked
-/// for only where no transaction of the client's is open, before a question that reads tables.
+/// for only before a question that reads tables.
 const PLAINLY_SQL: &str = "SELECT pg_catalog.set_config('jit', 'off', true)";
+
+/// The same where a transaction of the client's may be open, which must go on as it was: a setting
+/// of the gateway's own keeps what `AS_BEFORE_SQL` puts back. Neither outlives the transaction, and
+/// a failed question fails it, as it takes both back.
+const PLAINLY_WITHIN_SQL: &str = "SELECT pg_catalog.set_config('corral.jit', \
+    pg_catalog.current_setting('jit'), true), pg_catalog.set_config('jit', 'off', true)";
+const AS_BEFORE_SQL: &str = "SELECT pg_catalog.set_config('jit', \
+    pg_catalog.current_setting('corral.jit'), true)";
 
 /// Statements of SQL's PREPARE, in whatever function it was run. As wide as the other questions.
 const PREPARED_SQL: &str = "SELECT p.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
@@ -79,14 +87,19 @@ impl Live {
         link: &mut Link,
     ) {
         let is_in_pipeline = self.transaction.is_pipeline_open();
-        let mut is_plain = !self.transaction.is_idle();
+        let is_idle = self.transaction.is_idle();
+        let mut is_plain = false;
         for question in questions {
             let reads_tables = matches!(question, Question::Catalogue | Question::Temporary);
             if reads_tables && !is_plain {
-                self.send_question(Question::Plainly, link);
+                let plainly = if is_idle { Setting::Plainly } else { Setting::PlainlyWithin };
+                self.send_question(Question::Set(plainly), link);
                 is_plain = true;
             }
             self.send_question(question, link);
+        }
+        if is_plain && !is_idle {
+            self.send_question(Question::Set(Setting::AsBefore), link);
         }
         if is_in_pipeline {
             if let Some(Pending::Close { is_last_of_question, .. }) = self.queue.back_mut() {
@@ -105,14 +118,16 @@ impl Live {
         let sender = Sender::Question;
         let close = || Pending::Close { sender, undo: None, is_last_of_question: false };
         let text = match question {
-            Question::Plainly => PLAINLY_SQL,
+            Question::Set(Setting::Plainly) => PLAINLY_SQL,
+            Question::Set(Setting::PlainlyWithin) => PLAINLY_WITHIN_SQL,
+            Question::Set(Setting::AsBefore) => AS_BEFORE_SQL,
             Question::Catalogue => LOAD_SQL,
             Question::Session => SESSION_SQL,
             Question::Temporary => TEMPORARY_SQL,
             Question::Prepared => PREPARED_SQL,
         };
         let answer = match question {
-            Question::Plainly => AnswerIn::Session,
+            Question::Set(_) => AnswerIn::Session,
             _ if self.keeper.is_foreign() => AnswerIn::Utf8,
             _ => AnswerIn::Session,
         };
