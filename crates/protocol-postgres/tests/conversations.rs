@@ -450,6 +450,17 @@ fn a_cancel_that_meets_a_question_cancels_the_statement_behind_it() {
 }
 
 #[test]
+fn a_question_in_a_failed_transaction_fails_as_the_statement_would() {
+    let mut world = World::open(Setting::default());
+    world.send(&[query("begin"), query("select 1/0"), query("set search_path = a")].concat());
+    assert_eq!(world.told().last().map(String::as_str), Some("Z E"));
+    // What an open pipeline did to the transaction is not known before its Sync.
+    world.send(&[parse("k", "rollback"), extended("select 1"), sync()].concat());
+    let aborted = "current transaction is aborted, commands ignored until end of transaction block";
+    assert_eq!(world.told(), ["1".to_owned(), format!("E 25P02 {aborted}"), "Z E".to_owned()]);
+}
+
+#[test]
 fn questions_inside_a_pipeline_disturb_nothing() {
     let mut world = World::open(Setting::default());
     let pipeline = [

@@ -8,6 +8,7 @@ use corral_model::limits;
 use crate::analysis::catalogue::{CatalogueError, Row, has_temporary_schema, keeps_snapshot};
 use crate::analysis::{Catalogue, Names, SessionChange, SessionNames};
 use crate::analyst::Analyst;
+use crate::deny::Refusal;
 use crate::digest::digest;
 use crate::shared::{Claim, SharedTarget, Stamp};
 
@@ -40,9 +41,9 @@ pub(crate) struct Rows {
     /// Whether and as which generation the catalogue may be shared.
     pub(crate) share_as: Option<u64>,
     pub(crate) has_failed: bool,
-    /// What the target said when it was made to give a question up: by a cancel of the client's, or
-    /// by a limit of time that the client set. Fixed texts of the server, without a value in them.
-    pub(crate) given_up: Option<String>,
+    /// What the target said where it gave a question up: for a cancel of the client's, a limit of
+    /// time that the client set, or a failed transaction. Fixed texts, without a value in them.
+    pub(crate) given_up: Option<Refusal>,
 }
 
 impl Rows {

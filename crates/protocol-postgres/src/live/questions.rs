@@ -37,7 +37,8 @@ const PREPARED_SQL: &str = "SELECT p.name, NULL, NULL, NULL, NULL, NULL, NULL, N
     FROM pg_catalog.pg_prepared_statements AS p WHERE p.from_sql";
 
 /// A cancel, or `statement_timeout`.
-pub(super) const QUERY_CANCELED: &str = "57014";
+const QUERY_CANCELED: &str = "57014";
+const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
 
 impl Live {
     /// Asks, and lets the task wait for the answers.
@@ -193,7 +194,7 @@ impl Live {
     pub(super) fn names_failed(
         &mut self,
         task: &Task,
-        given_up: Option<String>,
+        given_up: Option<Refusal>,
         link: &mut Link,
     ) -> Result<(), Ending> {
         if matches!(task.what, What::Open) {
@@ -211,13 +212,21 @@ impl Live {
 
 /// The refusal of a statement whose names cannot be told. Where the target gave the question up, it
 /// did so in the statement's place, and the client hears that as it would without a gateway.
-pub(super) fn names_unknown(given_up: Option<String>) -> Refusal {
-    match given_up {
-        Some(message) => Refusal::as_postgres(QUERY_CANCELED, message),
-        None => Refusal::own(
+pub(super) fn names_unknown(given_up: Option<Refusal>) -> Refusal {
+    given_up.unwrap_or_else(|| {
+        Refusal::own(
             "08006",
             "what names mean at the target cannot be told: its catalogue cannot be read",
-        ),
+        )
+    })
+}
+
+/// What the target says where it gives any statement up.
+pub(super) fn given_up(code: &str, message: &str) -> Option<Refusal> {
+    match code {
+        QUERY_CANCELED => Some(Refusal::as_postgres(QUERY_CANCELED, message)),
+        IN_FAILED_SQL_TRANSACTION => Some(failed_transaction()),
+        _ => None,
     }
 }
 
@@ -237,7 +246,7 @@ fn snapshot_too_old() -> Refusal {
 /// As PostgreSQL says it.
 pub(super) fn failed_transaction() -> Refusal {
     Refusal::as_postgres(
-        "25P02",
+        IN_FAILED_SQL_TRANSACTION,
         "current transaction is aborted, commands ignored until end of transaction block",
     )
 }

@@ -5,7 +5,7 @@ use corral_model::event::CloseReason;
 use corral_model::limits;
 
 use super::pending::{Pending, Running, Sender, take_skipped};
-use super::questions::{QUERY_CANCELED, names_unknown};
+use super::questions::{given_up, names_unknown};
 use super::store::Store;
 use super::{Live, finish, finish_with_rows};
 use crate::analysis::StatementKind;
@@ -345,11 +345,10 @@ impl Live {
     fn fail_pipeline(&mut self, frame: &[u8], code: &str, link: &mut Link) -> Result<(), Ending> {
         self.end_parsed(link);
         let failed = self.queue.front().is_some_and(Pending::is_question);
-        let given_up = match (failed, code) {
-            (true, QUERY_CANCELED) => {
-                Some(decode_error_fields(frame).map_err(broken)?.message.to_owned())
-            }
-            _ => None,
+        let given_up = if failed {
+            given_up(code, decode_error_fields(frame).map_err(broken)?.message)
+        } else {
+            None
         };
         let unbound = match self.queue.front() {
             Some(Pending::Bind { number, .. }) => Some(*number),
