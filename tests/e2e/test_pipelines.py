@@ -223,8 +223,8 @@ def test_what_ran_was_decided_in_whatever_order_it_was_sent(maze):
 
 @pytest.mark.long
 @pytest.mark.deadline(600)
-def test_what_ran_was_decided_for_five_minutes(maze):
+def test_what_ran_was_decided_in_twelve_thousand_bursts(maze):
     """`CORRAL_SEED` sends again what a failure shows, as far as the sessions' timing lets it."""
     seed = os.environ.get("CORRAL_SEED") or str(random.randrange(2**32))
     print(f"CORRAL_SEED={seed}")
-    walk_and_compare(maze, seed, bursts=10**9, seconds=300)
+    walk_and_compare(maze, seed, bursts=4_000, seconds=400)
