@@ -23,6 +23,6 @@ pub use decision::{
     Decision, Denial, DenialKind, Held, Hold, HoldTerm, Permit, Receipt, Ruling, Verdict,
 };
 pub use machine::{Framed, Input, Machine, Output, Work};
-pub use protocol::{Actor, Admission, Credential, Login, Proof, Protocol, ProtocolSpec};
+pub use protocol::{Actor, Admission, Credential, Login, Proof, Protocol, ProtocolSpec, Rights};
 pub use tap::{Tap, TapError};
 pub use text::{event_text, sha256_hex};

@@ -5,17 +5,15 @@
 //! writes out the buffers. An output that needs an answer gets exactly one input back.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::time::Instant;
 
 use corral_model::Statement;
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{StatementSeq, TargetName};
-use corral_model::resource::ColumnName;
 
 use crate::buffers::Buffers;
 use crate::decision::{Decision, Denial};
-use crate::protocol::{Admission, Login, Proof, Protocol};
+use crate::protocol::{Admission, Login, Proof, Protocol, Rights};
 
 /// A protocol whose frames this project reads itself: one pure machine for each connection.
 pub trait Framed: Protocol {
@@ -80,8 +78,8 @@ pub enum Input {
     Decided(Decision),
     /// Another connection asked, with this session's key, to cancel what runs.
     CancelAsked,
-    /// Policy changed: from the next statement on these columns are masked.
-    MaskChanged(Arc<[ColumnName]>),
+    /// Policy changed: this holds from the next statement on.
+    RightsChanged(Rights),
     /// [`Machine::next_deadline`] has passed.
     DeadlinePassed,
     /// End now; tell the client why in the protocol's own way, and cancel what runs.

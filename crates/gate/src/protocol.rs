@@ -102,6 +102,15 @@ pub enum Proof {
     Refused { by: TokenDigest, reason: String },
 }
 
+/// What policy says of a session as a whole. Each statement is decided all the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// The classified columns that this principal may not read raw.
+    pub masked: Arc<[ColumnName]>,
+    /// Whether it may run code at the target that nobody knows, with nobody asked.
+    pub may_run_unknown: bool,
+}
+
 /// The gateway's answer to a login: everything that the protocol needs of the target.
 #[derive(Debug, Clone)]
 pub struct Admission {
@@ -117,11 +126,8 @@ pub struct Admission {
     pub is_target_local: bool,
     /// Every classified column of the target. They are masked unless in no case `masked`.
     pub classified: Arc<[ColumnName]>,
-    /// Those that this principal may not read raw.
-    pub masked: Arc<[ColumnName]>,
-    /// Whether policy lets this principal run code at the target that nobody knows. Asked when the
-    /// session opens; each statement is decided all the same.
-    pub may_run_unknown: bool,
+    /// As the session opens; [`crate::Input::RightsChanged`] tells of others.
+    pub rights: Rights,
     pub record_rows: RecordRows,
     /// 32 random bytes: the session's own cancel secret, of which the protocol makes its
     /// `cancel_key`.

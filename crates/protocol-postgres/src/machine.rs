@@ -145,7 +145,7 @@ fn refuse_early(input: Input) -> Result<(), Ending> {
         | Input::Checked(_)
         | Input::Decided(_)
         | Input::CancelAsked
-        | Input::MaskChanged(_) => Ok(()),
+        | Input::RightsChanged(_) => Ok(()),
     }
 }
 

@@ -299,7 +299,7 @@ fn an_outline_is_analysed_again_when_anything_else_differs() {
         Some(vec!["g1".into()])
     );
     // What is masked.
-    world.input(Input::MaskChanged(vec![support::ssn()].into()));
+    world.mask(vec![support::ssn()]);
     assert!(analyses(&mut world, "select 1 where id = 40") > 0);
 }
 
@@ -386,7 +386,7 @@ fn a_portal_that_ran_ahead_of_the_mask_is_looked_at_again() {
     let text = "select id, ssn from people";
     world.send(&[parse("", text), bind("c", "", &[]), execute("c", 1), flush()].concat());
     assert!(world.told().contains(&"D 1|123-45-6789".to_owned()));
-    world.input(Input::MaskChanged(vec![support::ssn()].into()));
+    world.mask(vec![support::ssn()]);
     world.send(&[execute("c", 0), sync()].concat());
     assert_eq!(world.told(), ["D 2|****", "C SELECT 1", "Z T"]);
 }
@@ -536,7 +536,7 @@ fn what_changed_while_a_statement_waited_refuses_it() {
     world.told();
     world.words.generation.fetch_add(1, Ordering::Relaxed);
     let changed = corral_model::resource::ColumnName::parse("public.people.name").expect("a name");
-    world.input(Input::MaskChanged(vec![changed].into()));
+    world.mask(vec![changed]);
     let permit = world.permit(world.decided[0].seq);
     world.input(Input::Decided(permit));
     let told = world.told();

@@ -137,7 +137,7 @@ fn masks_that_changed_since_the_bind_ask_for_another_decision() {
     let mut world = World::open(Setting::default());
     world.send(&[parse("", TEXT), bind("", "", &[]), flush()].concat());
     assert_eq!(world.decided.len(), 1);
-    world.input(Input::MaskChanged(vec![support::ssn()].into()));
+    world.mask(vec![support::ssn()]);
     world.send(&[execute("", 0), sync()].concat());
     assert_eq!(world.decided.len(), 2);
     assert_eq!(codes(&world), ["55000", "00000"]);

@@ -5,7 +5,7 @@ mod support;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use corral_gate::Input;
+use corral_gate::{Input, Rights};
 use corral_model::event::CloseReason;
 use corral_model::limits;
 use support::client::*;
@@ -207,6 +207,19 @@ fn free_sessions_do_not_wait_but_those_with_masks_do() {
         other.send(&query("select x from t"));
         assert_eq!(tags(&other.told()), answer);
     }
+}
+
+#[test]
+fn a_session_is_free_as_long_as_policy_says_so() {
+    let mut first = World::open(Setting::default());
+    first.setting.may_run_unknown = true;
+    let mut other = first.neighbour();
+    first.send(&[query("begin"), query("alter table t")].concat());
+    other.input(Input::RightsChanged(Rights::default()));
+    other.send(&query("select x from t"));
+    waits(&mut other);
+    first.send(&query("commit"));
+    goes_on(&mut other);
 }
 
 #[test]

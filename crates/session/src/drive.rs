@@ -351,7 +351,7 @@ impl<'a> Driver<'a> {
             self.machine.handle(Input::TargetReadable, now);
         }
         if happened.client.bytes_read > 0 || happened.target.has_room_again {
-            self.refresh_mask(now);
+            self.refresh_rights(now);
             self.machine.handle(Input::ClientReadable, now);
         }
         if happened.target.is_closed {
@@ -366,10 +366,10 @@ impl<'a> Driver<'a> {
         self.charge_stream();
     }
 
-    fn refresh_mask(&mut self, now: Instant) {
-        let changed = self.live.as_mut().and_then(|live| live.decider.scope.mask_changed());
-        if let Some(masked) = changed {
-            self.machine.handle(Input::MaskChanged(masked), now);
+    fn refresh_rights(&mut self, now: Instant) {
+        let changed = self.live.as_mut().and_then(|live| live.decider.scope.rights_changed());
+        if let Some(rights) = changed {
+            self.machine.handle(Input::RightsChanged(rights), now);
         }
     }
 

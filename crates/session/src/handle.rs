@@ -52,7 +52,7 @@ pub async fn open(
         id: admitted.admission.session.clone(),
         seq: AtomicU64::new(0),
         end: watch::Sender::new(None),
-        masked: watch::Sender::new(admitted.admission.masked.clone()),
+        masked: watch::Sender::new(admitted.admission.rights.masked.clone()),
         usage: Counters::default(),
         signal: Notify::new(),
         unfinished: Mutex::default(),

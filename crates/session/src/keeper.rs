@@ -336,8 +336,8 @@ impl Keeper {
     }
 
     fn refresh_mask(&mut self) {
-        if let Some(masked) = self.decider.scope.mask_changed() {
-            self.shared.masked.send_replace(masked);
+        if let Some(rights) = self.decider.scope.rights_changed() {
+            self.shared.masked.send_replace(rights.masked);
         }
     }
 

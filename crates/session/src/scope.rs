@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corral_gate::{Admission, Denial, Login, Proof, Ruling, Tap, TapError};
+use corral_gate::{Admission, Denial, Login, Proof, Rights, Ruling, Tap, TapError};
 use corral_model::Secret;
 use corral_model::Statement;
 use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, StatementSeq, TargetName};
-use corral_model::resource::ColumnName;
 use corral_transport::Endpoint;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -192,9 +190,9 @@ pub trait Scope: Send {
     /// A [`Denial`] of kind `BudgetSpent` when a budget is spent: the session ends.
     fn charge(&mut self, usage: Usage) -> Result<(), Denial>;
 
-    /// The columns to mask, when they changed since the last call. Asked before every batch of
+    /// What policy says of the session, when it changed since the last call. Asked before every batch of
     /// client input, so it must be one atomic load when nothing changed.
-    fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>>;
+    fn rights_changed(&mut self) -> Option<Rights>;
 
     /// The session logged in at the target: statements may follow, and whoever shows
     /// `cancel_key` cancels one. Empty: nobody can.

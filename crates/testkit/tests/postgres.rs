@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use corral_gate::{Actor, Admission, Credential, Framed};
+use corral_gate::{Actor, Admission, Credential, Framed, Rights};
 use corral_model::ids::{PrincipalName, SessionId, TargetName};
 use corral_model::resource::{RecordRows, TargetTlsMode};
 use corral_model::{Principal, Secret};
@@ -72,8 +72,7 @@ impl Dialect for PostgresDialect {
             tls: TargetTlsMode::Disable,
             is_target_local: true,
             classified: Arc::from([]),
-            masked: Arc::from([]),
-            may_run_unknown: false,
+            rights: Rights::default(),
             record_rows: RecordRows::None,
             cancel_secret: [7; 32],
             options: Arc::default(),

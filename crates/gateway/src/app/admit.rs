@@ -374,9 +374,10 @@ impl App {
         // Before mask and credential are read: no change between the two is missed.
         let renewed = self.renewals.follow(&entry.target);
         let config_changes = self.config.changes.subscribe();
-        let masked = entry.config.masked(&entry.subject, &entry.target, &entry.context);
+        let rights =
+            entry.config.rights(&self.decisions, &entry.subject, &entry.target, &entry.context);
         let (credential, sees_raw) =
-            self.credential(&entry.target, &masked).await.map_err(&refuse)?;
+            self.credential(&entry.target, &rights.masked).await.map_err(&refuse)?;
         let id = session_id();
         let (control, words) = mpsc::channel(CONTROL_LEN_MAX);
         let session =
@@ -402,7 +403,7 @@ impl App {
         if let Some(run) = entry.bearer.run() {
             run.reached(&entry.target.spec.name);
         }
-        let scope = SessionScope::new(self.clone(), &entry, place, &masked, tap);
+        let scope = SessionScope::new(self.clone(), &entry, place, &rights, tap);
         self.metrics.session_opened();
         let database = login.database.or_else(|| entry.target.spec.database.clone());
         let admission = Admission {
@@ -414,13 +415,7 @@ impl App {
             tls: entry.target.endpoint.tls,
             is_target_local: entry.target.endpoint.is_local(),
             classified: entry.target.classified.clone(),
-            masked,
-            may_run_unknown: entry.config.may_run_unknown(
-                &self.decisions,
-                &entry.subject,
-                &entry.target,
-                &entry.context,
-            ),
+            rights,
             record_rows: entry.target.spec.record.rows,
             cancel_secret: session.cancel_secret,
             options: entry.target.options.clone(),

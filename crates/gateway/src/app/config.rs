@@ -12,7 +12,7 @@ use std::sync::Arc;
 use corral_gate::policy::{
     DecisionCache, Engine, PolicyProblem, PolicySource, Severity, Subject, TargetFacts,
 };
-use corral_gate::{Verdict, budget, runbook};
+use corral_gate::{Rights, Verdict, budget, runbook};
 use corral_identity::job_api::JobApi;
 use corral_identity::jwks::KeySource;
 use corral_model::ids::{
@@ -319,6 +319,20 @@ impl Config {
         self.targets.get(&name)
     }
 
+    /// What a session of this subject is told when it opens, and when it changes.
+    pub(crate) fn rights(
+        &self,
+        decisions: &DecisionCache,
+        subject: &Arc<Subject>,
+        target: &Target,
+        context: &corral_gate::policy::Context,
+    ) -> Rights {
+        Rights {
+            masked: self.masked(subject, target, context),
+            may_run_unknown: self.may_run_unknown(decisions, subject, target, context),
+        }
+    }
+
     /// The classified columns that this subject may not read raw.
     pub(crate) fn masked(
         &self,
@@ -331,8 +345,7 @@ impl Config {
         target.classified.iter().filter(is_masked).cloned().collect()
     }
 
-    /// Whether this subject may run code at the target that nobody knows, with nobody asked.
-    pub(crate) fn may_run_unknown(
+    fn may_run_unknown(
         &self,
         decisions: &DecisionCache,
         subject: &Arc<Subject>,

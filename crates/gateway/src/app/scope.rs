@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use corral_gate::budget::Ticket;
 use corral_gate::policy::{Context, SessionDecisions};
-use corral_gate::{Denial, DenialKind, Ruling, Tap, TapError, Verdict};
+use corral_gate::{Denial, DenialKind, Rights, Ruling, Tap, TapError, Verdict};
 use corral_model::event::CloseReason;
 use corral_model::ids::{ApprovalId, PolicyVersion, SessionId, StatementSeq};
-use corral_model::resource::{ColumnName, CommandSpec};
+use corral_model::resource::CommandSpec;
 use corral_model::statement::Facts;
 use corral_model::{ObjectRef, Statement};
 use corral_record::SessionTap;
@@ -54,7 +54,7 @@ pub(crate) struct SessionScope {
     view: View,
     decisions: SessionDecisions,
     context: Context,
-    masked: Mask,
+    told: Told,
     /// As the protocol was told.
     commands: Arc<[CommandSpec]>,
     /// Verbs that this session's run is known to have used.
@@ -64,9 +64,9 @@ pub(crate) struct SessionScope {
     _place: Place,
 }
 
-/// The masked columns, as the protocol was told.
-struct Mask {
-    columns: Arc<[ColumnName]>,
+/// What the protocol was told.
+struct Told {
+    rights: Rights,
     version: PolicyVersion,
 }
 
@@ -95,7 +95,7 @@ impl SessionScope {
         app: Arc<App>,
         entry: &Entry,
         place: Place,
-        masked: &Arc<[ColumnName]>,
+        rights: &Rights,
         tap: SessionTap,
     ) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl SessionScope {
             view: View { config: entry.config.clone(), target: entry.target.clone() },
             decisions: SessionDecisions::new(entry.subject.clone(), entry.target.facts.clone()),
             context: entry.context.clone(),
-            masked: Mask { columns: masked.clone(), version: entry.config.version },
+            told: Told { rights: rights.clone(), version: entry.config.version },
             tap,
             _place: place,
             app,
@@ -293,8 +293,8 @@ impl Scope for SessionScope {
         })
     }
 
-    fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
-        if self.app.version() == self.masked.version {
+    fn rights_changed(&mut self) -> Option<Rights> {
+        if self.app.version() == self.told.version {
             return None;
         }
         if let Err(denial) = self.renew() {
@@ -302,15 +302,16 @@ impl Scope for SessionScope {
             self.session.end(CloseReason::Disabled, denial);
             return None;
         }
-        self.masked.version = self.view.config.version;
+        self.told.version = self.view.config.version;
         let subject = self.decisions.subject().clone();
         let context = Context { time: OffsetDateTime::now_utc(), ..self.context.clone() };
-        let columns = self.view.config.masked(&subject, &self.view.target, &context);
-        if columns == self.masked.columns {
+        let View { config, target } = &self.view;
+        let rights = config.rights(&self.app.decisions, &subject, target, &context);
+        if rights == self.told.rights {
             return None;
         }
-        self.masked.columns = columns.clone();
-        Some(columns)
+        self.told.rights = rights.clone();
+        Some(rights)
     }
 
     fn opened(&mut self, cancel_key: Vec<u8>) {

@@ -99,15 +99,15 @@ async fn masks_change_from_the_next_statement_on() {
     let world = World::start().await;
     let (run, _) = world.root_run().await;
     let mut session = world.connect(&run.token, "orders-db").await.expect("let in");
-    assert_eq!(session.admission.masked.len(), 1);
-    assert!(session.scope.mask_changed().is_none());
+    assert_eq!(session.admission.rights.masked.len(), 1);
+    assert!(session.scope.rights_changed().is_none());
     let unmask = "kind: Policy\nname: unmask\ncedar: |\n  permit (principal in \
                   Corral::Group::\"agents\", action == Corral::Action::\"unmask\", resource);\n";
     world.apply(unmask).await.expect("applied");
-    assert_eq!(session.scope.mask_changed().expect("changed").len(), 0);
-    assert!(session.scope.mask_changed().is_none());
+    assert_eq!(session.scope.rights_changed().expect("changed").masked.len(), 0);
+    assert!(session.scope.rights_changed().is_none());
     world.app().delete_resource(&Caller::Admin, "policy", "unmask").await.expect("deleted");
-    assert_eq!(session.scope.mask_changed().expect("changed back").len(), 1);
+    assert_eq!(session.scope.rights_changed().expect("changed back").masked.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,11 +128,15 @@ async fn a_session_is_told_whether_it_may_run_what_nobody_knows() {
         (Some(held), false),
         (Some(rule("", "forbid")), false),
     ] {
+        let mut open = world.connect(&run.token, "orders-db").await.expect("let in");
+        let before = open.admission.rights.may_run_unknown;
         if let Some(policy) = &policy {
             world.apply(policy).await.expect("applied");
         }
         let session = world.connect(&run.token, "orders-db").await.expect("let in");
-        assert_eq!(session.admission.may_run_unknown, expected, "{policy:?}");
+        assert_eq!(session.admission.rights.may_run_unknown, expected, "{policy:?}");
+        let told = open.scope.rights_changed().map(|rights| rights.may_run_unknown);
+        assert_eq!(told, (before != expected).then_some(expected), "{policy:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use corral_gate::decision::{Denial, DenialKind, HoldTerm, Receipt, Ruling, Verdict};
-use corral_gate::{Actor, Admission, Credential, Login, Proof, Tap, TapError};
+use corral_gate::{Actor, Admission, Credential, Login, Proof, Rights, Tap, TapError};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{
     ApprovalId, GroupName, PolicyVersion, PrincipalName, RunId, SessionId, StatementSeq, TargetName,
@@ -183,8 +183,7 @@ impl Authority for Gateway {
                 tls: self.endpoint.tls,
                 is_target_local: true,
                 classified: self.masked.clone(),
-                masked: self.masked.clone(),
-                may_run_unknown: false,
+                rights: Rights { masked: self.masked.clone(), ..Rights::default() },
                 record_rows: RecordRows::None,
                 cancel_secret: [0; 32],
                 options: Arc::new(options),
@@ -343,9 +342,10 @@ impl Scope for Double {
         Ok(())
     }
 
-    fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
+    fn rights_changed(&mut self) -> Option<Rights> {
         self.told.looks.fetch_add(1, Ordering::SeqCst);
-        self.told.masked.lock().unwrap().take()
+        let masked = self.told.masked.lock().unwrap().take()?;
+        Some(Rights { masked, ..Rights::default() })
     }
 
     fn opened(&mut self, _cancel_key: Vec<u8>) {}

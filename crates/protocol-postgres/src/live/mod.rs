@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corral_gate::machine::Wants;
-use corral_gate::{Admission, Harmless, Input, Output};
+use corral_gate::{Admission, Harmless, Input, Output, Rights};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::limits;
 
@@ -123,7 +123,7 @@ impl Live {
     ) -> Result<Self, Ending> {
         let analyst = shared.analyst.clone();
         let shared = shared.target(&admission, link.now);
-        let scope = Scope::new(admission.classified.clone(), admission.masked.clone(), 1);
+        let scope = Scope::new(admission.classified.clone(), admission.rights.masked.clone(), 1);
         let mut live = Self {
             admission,
             minor,
@@ -179,7 +179,7 @@ impl Live {
             Input::Checked(denial) => self.checked(denial, link),
             Input::Decided(decision) => self.decided(decision, link)?,
             Input::CancelAsked => self.cancel_asked(link),
-            Input::MaskChanged(masked) => self.mask_changed(masked),
+            Input::RightsChanged(rights) => self.rights_changed(rights),
             Input::DeadlinePassed => {
                 self.repeat_notice(link);
                 self.look_again(link)?;
@@ -219,12 +219,13 @@ impl Live {
         Ok(())
     }
 
-    fn mask_changed(&mut self, masked: Arc<[corral_model::resource::ColumnName]>) {
-        if *masked == *self.scope.mask.masked {
-            return;
+    fn rights_changed(&mut self, rights: Rights) {
+        if rights.masked != self.scope.mask.masked {
+            let classified = self.scope.mask.classified.clone();
+            let (masked, version) = (rights.masked.clone(), self.scope.version + 1);
+            self.scope = Arc::new(Scope::new(classified, masked, version));
         }
-        let classified = self.scope.mask.classified.clone();
-        self.scope = Arc::new(Scope::new(classified, masked, self.scope.version + 1));
+        self.admission.rights = rights;
     }
 
     /// What is left to do when the session ends, for whatever reason.

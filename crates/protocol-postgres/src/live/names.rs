@@ -471,12 +471,11 @@ mod tests {
             tls: corral_model::resource::TargetTlsMode::Disable,
             is_target_local: true,
             classified: Arc::from([]),
-            masked: Arc::from([]),
+            rights: corral_gate::Rights::default(),
             record_rows: corral_model::resource::RecordRows::None,
             cancel_secret: [0; 32],
             options: Arc::default(),
             commands: Arc::default(),
-            may_run_unknown: false,
             actor: corral_gate::Actor {
                 principal: corral_model::Principal::user(
                     corral_model::ids::PrincipalName::new("ada@example.com").expect("a name"),

@@ -35,7 +35,7 @@ impl Live {
         task.using = None;
         let analysis = &*analysed.analysis;
         let claims = claims(&task.what, analysis);
-        let is_free = self.admission.may_run_unknown && !self.scope.is_masked();
+        let is_free = self.admission.rights.may_run_unknown && !self.scope.is_masked();
         let looks_up = looks_up(task, analysis);
         let has_turn = claims.is_some() || (looks_up && !is_free);
         if !has_turn || self.transaction.is_failed() {

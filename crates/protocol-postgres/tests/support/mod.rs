@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use corral_gate::decision::{Decision, Denial, DenialKind, Receipt, Ruling, Verdict};
 use corral_gate::machine::{Framed, Start};
-use corral_gate::{Actor, Admission, Credential, Input, Machine, Output, Proof};
+use corral_gate::{Actor, Admission, Credential, Input, Machine, Output, Proof, Rights};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{
     ApprovalId, PolicyVersion, PrincipalName, SessionId, StatementSeq, TargetName,
@@ -321,6 +321,12 @@ impl World {
         self.settle();
     }
 
+    /// Policy now masks these columns.
+    pub(crate) fn mask(&mut self, columns: Vec<ColumnName>) {
+        let rights = Rights { masked: columns.into(), ..Rights::default() };
+        self.input(Input::RightsChanged(rights));
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.to_send.extend_from_slice(bytes);
         self.settle();
@@ -471,8 +477,7 @@ impl World {
             tls: self.setting.tls,
             is_target_local: self.setting.is_target_local,
             classified,
-            masked,
-            may_run_unknown: self.setting.may_run_unknown,
+            rights: Rights { masked, may_run_unknown: self.setting.may_run_unknown },
             record_rows: self.setting.record_rows,
             cancel_secret: SECRET,
             options: Arc::default(),

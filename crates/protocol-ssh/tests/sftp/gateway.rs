@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corral_gate::decision::{Denial, DenialKind, HoldTerm, Receipt, Ruling, Verdict};
-use corral_gate::{Actor, Admission, Credential, Login, Proof, Tap, TapError};
+use corral_gate::{Actor, Admission, Credential, Login, Proof, Rights, Tap, TapError};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{
     ApprovalId, PolicyVersion, PrincipalName, SessionId, StatementSeq, TargetName,
@@ -190,9 +190,8 @@ impl Authority for Gateway {
                     database: None,
                     tls: TargetTlsMode::Disable,
                     is_target_local: true,
-                    classified: no_columns.clone(),
-                    masked: no_columns,
-                    may_run_unknown: false,
+                    classified: no_columns,
+                    rights: Rights::default(),
                     record_rows: RecordRows::None,
                     cancel_secret: [0; 32],
                     options: self.options.clone(),
@@ -309,7 +308,7 @@ impl Scope for ScopeDouble {
         Ok(())
     }
 
-    fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
+    fn rights_changed(&mut self) -> Option<Rights> {
         None
     }
 

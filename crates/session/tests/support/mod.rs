@@ -11,7 +11,7 @@ use corral_gate::decision::{
 };
 use corral_gate::machine::{Framed, Input, Machine, Output};
 use corral_gate::machine::{Start, Wants, Work};
-use corral_gate::{Actor, Admission, Credential, Login, Proof, Protocol, ProtocolSpec};
+use corral_gate::{Actor, Admission, Credential, Login, Proof, Protocol, ProtocolSpec, Rights};
 use corral_gate::{Buffers, Tap, TapError};
 use corral_model::event::{CloseReason, EventBody};
 use corral_model::ids::{
@@ -230,7 +230,7 @@ impl Machine for LineMachine {
             Input::ClientTlsStarted
             | Input::TargetTlsStarted { .. }
             | Input::Checked(_)
-            | Input::MaskChanged(_) => {}
+            | Input::RightsChanged(_) => {}
         }
     }
 
@@ -339,9 +339,8 @@ impl Authority for Gateway {
                     database: None,
                     tls: TargetTlsMode::Disable,
                     is_target_local: true,
-                    classified: no_columns.clone(),
-                    masked: no_columns,
-                    may_run_unknown: false,
+                    classified: no_columns,
+                    rights: Rights::default(),
                     record_rows: RecordRows::None,
                     cancel_secret: [0; 32],
                     options: Arc::default(),
@@ -482,8 +481,9 @@ impl Scope for ScopeDouble {
         Ok(())
     }
 
-    fn mask_changed(&mut self) -> Option<Arc<[ColumnName]>> {
-        self.told.masked.lock().expect("no panic holds it").take()
+    fn rights_changed(&mut self) -> Option<Rights> {
+        let masked = self.told.masked.lock().expect("no panic holds it").take()?;
+        Some(Rights { masked, ..Rights::default() })
     }
 
     fn opened(&mut self, _cancel_key: Vec<u8>) {}
