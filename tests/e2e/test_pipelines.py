@@ -16,7 +16,7 @@ import pytest
 from harness import server_log, wandering
 from harness.postgres import RealPostgres
 from harness.shop import Shop
-from harness.wire import Wire, error_fields, message
+from harness.wire import Wire, error_fields
 
 SESSIONS = 3
 ANSWER_DEADLINE_S = 90
@@ -75,7 +75,7 @@ class Walk:
         self.left = bursts
         self.ends_at = ends_at
         self.states = collections.Counter()
-        self.sent = []
+        self.sent = collections.deque(maxlen=3)
         self.failure = None
 
     def run(self):
@@ -83,7 +83,7 @@ class Walk:
             while self.left > 0 and time.monotonic() < self.ends_at:
                 self._session()
         except Exception as error:  # noqa: BLE001: whatever it is, the test shows it
-            self.failure = f"{error!r} after {self.sent[-3:]}"
+            self.failure = f"{error!r} after {list(self.sent)}"
 
     def _session(self):
         writer = wandering.Wanderer(self.random, self.marks)

@@ -5,7 +5,7 @@ import re
 
 # `[%p] ` tells a line's process, so that a DETAIL is of the line before it.
 SETTINGS = {"log_statement": "all", "log_line_prefix": "[%p] ", "log_parameter_max_length": "-1"}
-LINE = re.compile(r"(\[\d+\]) LOG:  (statement|execute fetch from|execute)([^:]*): (.*)$")
+LINE = re.compile(r"(\[\d+\]) LOG:  (statement|execute fetch from|execute)[^:]*: (.*)$")
 PARAMETER = re.compile(r"\$\d+ = '([^']*)'")
 
 
@@ -22,7 +22,7 @@ class Executions:
             found = LINE.match(line)
             if not found or not marked.search(line):
                 continue
-            process, kind, _, sql = found.groups()
+            process, kind, sql = found.groups()
             if kind == "execute fetch from":
                 self.continued[sql] += 1
                 continue

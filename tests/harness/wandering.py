@@ -7,9 +7,8 @@ gateway's record says was decided.
 
 import itertools
 import re
-import struct
 
-from .wire import message, text
+from .wire import bind, close, describe, execute, message, parse, query
 
 MARK = re.compile(r"/\*z\d+z\*/")
 SECRET = "S3CR3T"
@@ -71,33 +70,6 @@ def _listed(written):
 ALLOWED, DEFINITIONS, FORBIDDEN = map(_listed, (ALLOWED, DEFINITIONS, FORBIDDEN))
 
 
-def parse(name, sql, types=()):
-    numbers = struct.pack(">h", len(types)) + b"".join(struct.pack(">I", one) for one in types)
-    return message(b"P", text(name) + text(sql) + numbers)
-
-
-def bind(portal, statement, values=()):
-    given = b"".join(struct.pack(">i", len(value)) + value.encode() for value in values)
-    counts = struct.pack(">hh", 0, len(values))
-    return message(b"B", text(portal) + text(statement) + counts + given + struct.pack(">h", 0))
-
-
-def execute(portal, rows=0):
-    return message(b"E", text(portal) + struct.pack(">i", rows))
-
-
-def describe(kind, name):
-    return message(b"D", kind.encode() + text(name))
-
-
-def close(kind, name):
-    return message(b"C", kind.encode() + text(name))
-
-
-def query(sql):
-    return message(b"Q", text(sql))
-
-
 SYNC, FLUSH = message(b"S"), message(b"H")
 COPY_ROW, COPY_END, COPY_FAIL = message(b"d", b"3\tcc\n"), message(b"c"), message(b"f", b"end\0")
 
@@ -155,6 +127,8 @@ class Wanderer:
 
     def _parsed(self):
         name, sql = self._name(("", "s", "t", "S"), "k"), self.sql()
+        # The newest name comes last.
+        self.statements.pop(name, None)
         self.statements[name] = "$1" in sql
         return [parse(name, sql, [23] if self.random.random() < 0.1 else [])]
 

@@ -22,6 +22,34 @@ def startup(options, version=PROTOCOL_3_0):
     return struct.pack(">ii", len(words) + 8, version) + words
 
 
+def parse(name, sql, types=()):
+    numbers = struct.pack(">h", len(types)) + b"".join(struct.pack(">I", one) for one in types)
+    return message(b"P", text(name) + text(sql) + numbers)
+
+
+def bind(portal, statement, values=()):
+    given = b"".join(struct.pack(">i", len(value)) + value.encode() for value in values)
+    counts = struct.pack(">hh", 0, len(values))
+    return message(b"B", text(portal) + text(statement) + counts + given + struct.pack(">h", 0))
+
+
+def execute(portal, rows=0):
+    return message(b"E", text(portal) + struct.pack(">i", rows))
+
+
+def describe(kind, name):
+    return message(b"D", kind.encode() + text(name))
+
+
+def close(kind, name):
+    return message(b"C", kind.encode() + text(name))
+
+
+def query(sql):
+    data = sql if isinstance(sql, bytes) else sql.encode()
+    return message(b"Q", data + b"\0")
+
+
 class Refused(Exception):
     """The other side answered with an ErrorResponse."""
 
@@ -89,8 +117,7 @@ class Wire:
 
     def query(self, sql):
         """All messages of a simple query's answer."""
-        data = sql if isinstance(sql, bytes) else sql.encode()
-        self.send(message(b"Q", data + b"\0"))
+        self.send(query(sql))
         return self.read_until(b"Z")
 
     def close(self):
